@@ -11,6 +11,8 @@
 
 mod check;
 mod evaluate;
+mod operand;
+mod select;
 
 use std::fmt;
 

@@ -1,3 +1,4 @@
+use jsonpath_rust::parser::parse_json_path;
 use serde_json::json;
 
 use super::*;

@@ -16,8 +16,9 @@ use jsonpath_rust::parser::model::{
 };
 use serde_json::Value;
 
+use super::operand::{Operand, Text};
+use super::select::{children, element, slice};
 use crate::i_regexp;
-use crate::number::Number;
 
 /// Steps that one query may take on one document: looks at a value, bytes of a text that a regular
 /// expression reads. A fraction of a second, and much more than is looked for in earnest: `$..a..b`
@@ -53,25 +54,9 @@ struct Run<'q, 'd> {
     regexes: HashMap<(Text<'q, 'd>, bool), Option<Rc<Compiled>>>,
 }
 
-/// A text of the query or of the document.
-#[derive(Clone, Copy)]
-enum Text<'q, 'd> {
-    Query(&'q str),
-    Document(&'d str),
-}
-
 struct Compiled {
     regex: regex::Regex,
     steps_per_byte: u64,
-}
-
-/// What is compared, or given to a function.
-#[derive(Clone, Copy)]
-enum Operand<'q, 'd> {
-    Nothing,
-    Found(&'d Value),
-    Literal(&'q Literal),
-    Count(usize),
 }
 
 /// None: too many steps.
@@ -352,172 +337,6 @@ impl<'q, 'd> Run<'q, 'd> {
             }
         }
         Some(None)
-    }
-}
-
-impl Text<'_, '_> {
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Query(text) => text,
-            Self::Document(text) => text,
-        }
-    }
-}
-
-impl PartialEq for Text<'_, '_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for Text<'_, '_> {}
-
-impl std::hash::Hash for Text<'_, '_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
-impl<'q, 'd> Operand<'q, 'd> {
-    fn text(self) -> Option<Text<'q, 'd>> {
-        match self {
-            Self::Found(Value::String(text)) => Some(Text::Document(text)),
-            Self::Literal(Literal::String(text)) => Some(Text::Query(text)),
-            _ => None,
-        }
-    }
-
-    fn number(self) -> Option<Number> {
-        match self {
-            Self::Found(Value::Number(number)) => Some(of_document(number)),
-            Self::Literal(Literal::Int(whole)) => Some(Number::Whole((*whole).into())),
-            Self::Literal(Literal::Float(double)) => Some(Number::literal(*double)),
-            Self::Count(count) => Some(Number::Whole(count as i128)),
-            _ => None,
-        }
-    }
-
-    fn equals(self, other: Self) -> bool {
-        if let (Some(left), Some(right)) = (self.number(), other.number()) {
-            return left == right;
-        }
-        if let (Some(left), Some(right)) = (self.text(), other.text()) {
-            return left == right;
-        }
-        match (self, other) {
-            (Self::Nothing, Self::Nothing) => true,
-            (Self::Found(left), Self::Found(right)) => same(left, right),
-            (Self::Found(found), Self::Literal(literal))
-            | (Self::Literal(literal), Self::Found(found)) => match literal {
-                Literal::Bool(value) => found.as_bool() == Some(*value),
-                Literal::Null => found.is_null(),
-                Literal::Int(_) | Literal::Float(_) | Literal::String(_) => false,
-            },
-            (Self::Literal(left), Self::Literal(right)) => left == right,
-            _ => false,
-        }
-    }
-
-    fn order(self, other: Self) -> Option<Ordering> {
-        if let (Some(left), Some(right)) = (self.number(), other.number()) {
-            return Some(left.cmp(&right));
-        }
-        // UTF-8 sorts as the characters do.
-        self.text()
-            .zip(other.text())
-            .map(|(left, right)| left.as_str().cmp(right.as_str()))
-    }
-}
-
-/// A number of a tree. Of a whole one past an `i64` a query has only the nearest double, so it is
-/// compared as that.
-fn of_document(number: &serde_json::Number) -> Number {
-    match number.as_u64().filter(|_| !number.is_i64()) {
-        Some(whole) => Number::Spelt(whole.into()),
-        None => number.into(),
-    }
-}
-
-fn same(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => of_document(left) == of_document(right),
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .zip(right)
-                    .all(|(left, right)| same(left, right))
-        }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
-        }
-        (left, right) => left == right,
-    }
-}
-
-fn children(value: &Value) -> impl Iterator<Item = &Value> {
-    let items = value.as_array().into_iter().flatten();
-    items.chain(
-        value
-            .as_object()
-            .into_iter()
-            .flat_map(serde_json::Map::values),
-    )
-}
-
-fn element(value: &Value, index: i64) -> Option<&Value> {
-    let items = value.as_array()?;
-    items.get(normal(index, items.len()).and_then(|index| usize::try_from(index).ok())?)
-}
-
-/// An index from the beginning; one below 0 is before it.
-fn normal(index: i64, length: usize) -> Option<i64> {
-    Some(if index < 0 {
-        index.checked_add(i64::try_from(length).ok()?)?
-    } else {
-        index
-    })
-}
-
-/// Section 2.3.4.2.2.
-fn slice<'d>(
-    value: &'d Value,
-    start: Option<i64>,
-    end: Option<i64>,
-    step: i64,
-    found: &mut Vec<&'d Value>,
-) {
-    let Some((items, length)) = value
-        .as_array()
-        .and_then(|items| Some((items, i64::try_from(items.len()).ok()?)))
-    else {
-        return;
-    };
-    let bound = |index: i64| normal(index, items.len()).unwrap_or(-1);
-    let mut push = |at: i64| found.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));
-    if step > 0 {
-        let (lower, upper) = (
-            start.map_or(0, |start| bound(start).clamp(0, length)),
-            end.map_or(length, |end| bound(end).clamp(0, length)),
-        );
-        let mut at = lower;
-        while at < upper {
-            push(at);
-            at = at.saturating_add(step);
-        }
-    } else if step < 0 {
-        let (upper, lower) = (
-            start.map_or(length - 1, |start| bound(start).clamp(-1, length - 1)),
-            end.map_or(-1, |end| bound(end).clamp(-1, length - 1)),
-        );
-        let mut at = upper;
-        while at > lower {
-            push(at);
-            at = at.saturating_add(step);
-        }
     }
 }
 
