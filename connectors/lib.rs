@@ -12,10 +12,13 @@ mod leb128;
 pub mod link;
 pub mod listener;
 mod log_limit;
+#[cfg(feature = "nats")]
 pub mod nats;
 pub mod net;
+#[cfg(feature = "object-storage")]
 pub mod object_storage;
 mod parameter;
+#[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 mod replaced;
 pub mod source;
@@ -48,10 +51,38 @@ pub struct Connector {
     pub kind: &'static str,
     /// What people type instead, for suggestions.
     pub also_known_as: &'static [&'static str],
-    /// How to make a source of it, where it can be one.
-    pub source: Option<Kind<dyn SourceSettings>>,
-    /// How to make a target of it, where it can be one.
-    pub target: Option<Kind<dyn TargetSettings>>,
+    /// Whether it can be a source, and how one is made of it.
+    pub source: Support<dyn SourceSettings>,
+    /// Whether it can be a target, and how one is made of it.
+    pub target: Support<dyn TargetSettings>,
+}
+
+/// Whether a connector can be a source, or a target, in this build.
+#[derive(Debug)]
+pub enum Support<S: ?Sized + 'static> {
+    /// It never can.
+    Never,
+    /// It can where the cargo feature that is named as the connector is on, which it is not here.
+    LeftOut,
+    /// It can.
+    Built(Kind<S>),
+}
+
+impl<S: ?Sized> Support<S> {
+    /// Whether it can in any build.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !matches!(self, Self::Never)
+    }
+
+    /// How it is made, where it can be in this build.
+    #[must_use]
+    pub fn built(&self) -> Option<&Kind<S>> {
+        match self {
+            Self::Built(kind) => Some(kind),
+            Self::Never | Self::LeftOut => None,
+        }
+    }
 }
 
 /// How the settings of one side of a connector are read.
@@ -63,24 +94,38 @@ pub struct Kind<S: ?Sized + 'static> {
     pub parse: fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<S>, erased_serde::Error>,
 }
 
-impl Kind<dyn SourceSettings> {
+impl Support<dyn SourceSettings> {
     /// The source whose settings are `S`.
     const fn source<S: SourceSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
-        Self {
+        Self::Built(Kind {
             schema: S::json_schema,
             parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)),
-        }
+        })
     }
 }
 
-impl Kind<dyn TargetSettings> {
+impl Support<dyn TargetSettings> {
     /// The target whose settings are `S`.
     const fn target<S: TargetSettings + DeserializeOwned + JsonSchema + 'static>() -> Self {
-        Self {
+        Self::Built(Kind {
             schema: S::json_schema,
             parse: |from| Ok(Box::new(erased_serde::deserialize::<S>(from)?)),
-        }
+        })
     }
+}
+
+/// The support of a connector that is behind a cargo feature.
+macro_rules! with_feature {
+    ($feature:literal, $support:expr) => {{
+        #[cfg(feature = $feature)]
+        {
+            $support
+        }
+        #[cfg(not(feature = $feature))]
+        {
+            Support::LeftOut
+        }
+    }};
 }
 
 /// Every connector there is.
@@ -88,56 +133,62 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         kind: "directory",
         also_known_as: &["folder", "files", "dir"],
-        source: Some(Kind::source::<directory::DirectorySource>()),
-        target: None,
+        source: Support::source::<directory::DirectorySource>(),
+        target: Support::Never,
     },
     Connector {
         kind: "exec",
         also_known_as: &["command", "process", "shell"],
-        source: Some(Kind::source::<exec::ExecSource>()),
-        target: Some(Kind::target::<exec::ExecTarget>()),
+        source: Support::source::<exec::ExecSource>(),
+        target: Support::target::<exec::ExecTarget>(),
     },
     Connector {
         kind: "http",
         also_known_as: &["https", "url"],
-        source: None,
-        target: Some(Kind::target::<http::HttpTarget>()),
+        source: Support::Never,
+        target: Support::target::<http::HttpTarget>(),
     },
     Connector {
         kind: "nats",
         also_known_as: &["jetstream", "nats-streaming"],
-        source: Some(Kind::source::<nats::NatsSource>()),
-        target: Some(Kind::target::<nats::NatsTarget>()),
+        source: with_feature!("nats", Support::source::<nats::NatsSource>()),
+        target: with_feature!("nats", Support::target::<nats::NatsTarget>()),
     },
     Connector {
         kind: "object-storage",
         also_known_as: &["s3", "minio", "ceph", "oss", "bucket"],
-        source: Some(Kind::source::<object_storage::ObjectStorageSource>()),
-        target: Some(Kind::target::<object_storage::ObjectStorageTarget>()),
+        source: with_feature!(
+            "object-storage",
+            Support::source::<object_storage::ObjectStorageSource>()
+        ),
+        target: with_feature!(
+            "object-storage",
+            Support::target::<object_storage::ObjectStorageTarget>()
+        ),
     },
     Connector {
         kind: "rabbitmq",
         also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
-        source: Some(Kind::source::<rabbitmq::RabbitmqSource>()),
-        target: Some(Kind::target::<rabbitmq::RabbitmqTarget>()),
+        source: with_feature!("rabbitmq", Support::source::<rabbitmq::RabbitmqSource>()),
+        target: with_feature!("rabbitmq", Support::target::<rabbitmq::RabbitmqTarget>()),
     },
     Connector {
         kind: "stdout",
         also_known_as: &["console", "print"],
-        source: None,
-        target: Some(Kind::target::<stdout::StdoutTarget>()),
+        source: Support::Never,
+        target: Support::target::<stdout::StdoutTarget>(),
     },
     Connector {
         kind: "timer",
         also_known_as: &["cron", "schedule", "interval"],
-        source: Some(Kind::source::<timer::TimerSource>()),
-        target: None,
+        source: Support::source::<timer::TimerSource>(),
+        target: Support::Never,
     },
     Connector {
         kind: "webhook",
         also_known_as: &["hook", "hooks", "webhooks"],
-        source: Some(Kind::source::<webhook::Webhook>()),
-        target: None,
+        source: Support::source::<webhook::Webhook>(),
+        target: Support::Never,
     },
 ];
 
@@ -167,8 +218,8 @@ mod tests {
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
         for connector in CONNECTORS {
             let sides = [
-                connector.source.as_ref().map(|kind| kind.schema),
-                connector.target.as_ref().map(|kind| kind.schema),
+                connector.source.built().map(|kind| kind.schema),
+                connector.target.built().map(|kind| kind.schema),
             ];
             assert!(
                 sides.iter().any(Option::is_some),

@@ -1,6 +1,8 @@
 //! The way out: what connectors dial by, under the guard, with TLS, and the HTTP client.
 
 pub(crate) mod client;
+// What nobody but the SDKs of brokers and stores reports.
+#[cfg(any(feature = "nats", feature = "object-storage", feature = "rabbitmq"))]
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;

@@ -158,7 +158,7 @@ fn plain() -> BasicProperties {
 }
 
 fn source(settings: &Value) -> Box<dyn SourceSettings> {
-    let kind = connector("rabbitmq").unwrap().source.as_ref().unwrap();
+    let kind = connector("rabbitmq").unwrap().source.built().unwrap();
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
 }
 

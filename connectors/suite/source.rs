@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pointsman_schemas::{Clock, Cursor, Event, Name};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -66,7 +66,7 @@ pub(crate) trait SourceFixture {
 }
 
 fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String> {
-    let kind = connector(kind).unwrap().source.as_ref().unwrap();
+    let kind = connector(kind).unwrap().source.built().unwrap();
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
         .map_err(|error| error.to_string())
 }

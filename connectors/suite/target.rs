@@ -85,7 +85,7 @@ pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
 
 /// Reads settings as the rule file's reader does.
 pub(crate) fn parse(kind: &str, settings: &Value) -> Result<Box<dyn TargetSettings>, String> {
-    let kind = connector(kind).unwrap().target.as_ref().unwrap();
+    let kind = connector(kind).unwrap().target.built().unwrap();
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
         .map_err(|error| error.to_string())
 }

@@ -668,7 +668,7 @@ fn mistakes_in_the_settings_are_found() {
         unknown.contains("unknown variant `githab`") && unknown.contains("`github`"),
         "{unknown}"
     );
-    assert!(crate::connector("webhook").is_some_and(|connector| connector.source.is_some()));
+    assert!(crate::connector("webhook").is_some_and(|connector| connector.source.exists()));
 }
 
 #[tokio::test]

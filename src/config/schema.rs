@@ -58,13 +58,13 @@ pub fn rule_file() -> Value {
     let source = entity(&mut generator, event, |connector, generator| {
         connector
             .source
-            .as_ref()
+            .built()
             .map(|kind| (kind.schema)(generator))
     });
     let target = entity(&mut generator, delivery, |connector, generator| {
         connector
             .target
-            .as_ref()
+            .built()
             .map(|kind| (kind.schema)(generator))
     });
     let mut rules: Value = generator.subschema_for::<RawRule>().into();

@@ -11,7 +11,7 @@ use pointsman_journal::{
     Activity, DeadReason, Ending, JournalError, LastOutcome, LeaseToken, Leased, Leases, Role,
 };
 use pointsman_schemas::{Class, Outcome, SubscriptionNumber, Timestamp};
-use rand::Rng;
+use rand::RngExt;
 use tokio::time::Instant;
 use tower::ServiceExt;
 

@@ -138,7 +138,7 @@ fn the_settings_of_the_documentation() {
         .contains("hunter2")
     );
     let parse = |settings: &Value| {
-        let kind = connector("rabbitmq").unwrap().source.as_ref().unwrap();
+        let kind = connector("rabbitmq").unwrap().source.built().unwrap();
         (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
             .map_err(|error| error.to_string())
     };

@@ -147,7 +147,7 @@ async fn conforms() {
 }
 
 fn target(settings: &Value) -> Box<dyn TargetSettings> {
-    let kind = connector("rabbitmq").unwrap().target.as_ref().unwrap();
+    let kind = connector("rabbitmq").unwrap().target.built().unwrap();
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
 }
 

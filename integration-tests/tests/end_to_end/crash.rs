@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pointsman_integration_tests::power::Power;
 use pointsman_integration_tests::{Bus, Caller, Sink, until};
-use rand::Rng;
+use rand::RngExt;
 use tokio::task::JoinSet;
 
 const CALLERS: usize = 8;

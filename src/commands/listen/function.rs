@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::http::{decode, encode_structured, is_cloudevent};
 use pointsman_schemas::{Event, Interval, Timestamp, json};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -150,7 +150,7 @@ impl Function {
         let (told, calls) = mpsc::channel(CALLS_MAX);
         let random = behaviour
             .seed
-            .map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64);
+            .map_or_else(rand::make_rng, StdRng::seed_from_u64);
         let answering = Arc::new(Answering {
             behaviour,
             reply,

@@ -31,8 +31,16 @@ enum Side {
 impl Side {
     fn has(self, connector: &Connector) -> bool {
         match self {
-            Self::Source => connector.source.is_some(),
-            Self::Target => connector.target.is_some(),
+            Self::Source => connector.source.exists(),
+            Self::Target => connector.target.exists(),
+        }
+    }
+
+    /// Whether this build has it; where it is none at all, none does.
+    fn is_built(self, connector: &Connector) -> bool {
+        match self {
+            Self::Source => connector.source.built().is_some(),
+            Self::Target => connector.target.built().is_some(),
         }
     }
 
@@ -48,7 +56,7 @@ impl<'d> Loader<'d, '_> {
     pub(super) fn source(&self, document: &'d Document<'_>, entry: &'d Entry) -> Option<Source> {
         let piece = document.entity(entry);
         let (connector, at) = kind(piece, Side::Source, &["event"])?;
-        let settings = read_erased(at, connector.source.as_ref()?.parse);
+        let settings = read_erased(at, connector.source.built()?.parse);
         if let Some(event) = piece.get("event") {
             if settings
                 .as_ref()
@@ -99,7 +107,7 @@ impl<'d> Loader<'d, '_> {
             .entry((&document.tenant, &entry.key))
             .or_insert(layer);
         let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
-        let settings = read_erased(at, connector.target.as_ref()?.parse)?;
+        let settings = read_erased(at, connector.target.built()?.parse)?;
         at.report_check(settings.check());
         let mut texts = Vec::new();
         for template in settings.templates() {
@@ -180,6 +188,12 @@ fn kind<'t>(
         }
     }
     if let Some((connector, at)) = &found
+        && let Some((message, help)) = left_out(connector, side)
+    {
+        at.report_key(message, help);
+        return None;
+    }
+    if let Some((connector, at)) = &found
         && let Some(help) = in_full(connector.kind, "a mapping", None, at.node, at.source())
     {
         at.report(
@@ -196,6 +210,17 @@ fn kind<'t>(
             .report(Mistake::new(at, message).help(suggest::help("", &kinds).1));
     }
     found
+}
+
+/// What is wrong with a connector that is not part of this build, and what to do.
+fn left_out(connector: &Connector, side: Side) -> Option<(String, String)> {
+    let kind = connector.kind;
+    (!side.is_built(connector)).then(|| {
+        (
+            format!("this binary was built without the connector `{kind}`"),
+            format!("take one with all connectors, or add `{kind}` to the features of cargo build"),
+        )
+    })
 }
 
 fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> Mistake {
@@ -250,5 +275,48 @@ fn unknown_kind(entry: &Entry, side: Side, kinds: &[&str], options: &[&str]) -> 
             format!("there is no connector `{key}`"),
             suggest::help(key, kinds).1,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_connectors::Support;
+
+    use super::*;
+
+    #[test]
+    fn a_connector_that_was_left_out_is_named_with_its_feature() {
+        let nats = Connector {
+            kind: "nats",
+            also_known_as: &[],
+            source: Support::LeftOut,
+            target: Support::LeftOut,
+        };
+        for side in [Side::Source, Side::Target] {
+            assert!(side.has(&nats), "it is no unknown name");
+            let (message, help) = left_out(&nats, side).unwrap();
+            assert_eq!(
+                message,
+                "this binary was built without the connector `nats`"
+            );
+            assert!(help.contains("add `nats` to the features"), "{help}");
+        }
+        let timer = connector("timer").unwrap();
+        assert!(left_out(timer, Side::Source).is_none());
+    }
+
+    #[test]
+    #[cfg(all(feature = "nats", feature = "object-storage", feature = "rabbitmq"))]
+    fn a_build_with_all_features_has_all_connectors() {
+        for connector in CONNECTORS {
+            for side in [Side::Source, Side::Target] {
+                assert_eq!(
+                    side.has(connector),
+                    side.is_built(connector),
+                    "{}",
+                    connector.kind
+                );
+            }
+        }
     }
 }
