@@ -6,19 +6,15 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::event::InvalidEvent;
-use crate::json::outline::Notes;
-use crate::json::scan::{self, Scanner};
-use crate::json::{self, Item};
+use crate::invalid::InvalidEvent;
 use crate::media_type::{is_json_media_type, is_utf8_media_type};
-
-/// The depth to which JSON is read: deeper data is refused at the door.
-pub const JSON_DEPTH_MAX: usize = 128;
+use crate::scan::outline::{Item, Notes};
+use crate::scan::{self, Scanner, tree};
 
 /// How an event's data is to be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DataKind {
-    /// Valid JSON, at most [`JSON_DEPTH_MAX`] deep.
+    /// Valid JSON, at most [`JSON_DEPTH_MAX`](crate::scan::JSON_DEPTH_MAX) deep.
     Json,
     /// UTF-8 text that the JSON format carries as a string.
     Text,
@@ -106,7 +102,7 @@ impl Data {
     ///
     /// # Errors
     /// [`InvalidEvent::DataNotJson`] where the bytes are not one JSON value of at most
-    /// [`JSON_DEPTH_MAX`] levels.
+    /// [`JSON_DEPTH_MAX`](crate::scan::JSON_DEPTH_MAX) levels.
     pub fn json(bytes: Bytes) -> Result<Self, InvalidEvent> {
         let bytes = unmarked(bytes);
         let text = std::str::from_utf8(&bytes)
@@ -142,8 +138,7 @@ impl Data {
     }
 
     /// Where the values of JSON data stand, counted from the beginning of the value and not of the
-    /// bytes, where that was noted as it was read; of a copy it is not. See
-    /// [`crate::json::outline`].
+    /// bytes, where that was noted as it was read; of a copy it is not.
     #[must_use]
     pub fn outline(&self) -> Option<&[Item]> {
         self.outline.as_deref()
@@ -159,7 +154,9 @@ impl Data {
             return None;
         }
         if self.parsed.get().is_none() {
-            let _ = self.parsed.set(Arc::new(json::parse(&self.bytes).ok()?));
+            let _ = self
+                .parsed
+                .set(Arc::new(tree::parse(without_mark(&self.bytes))?));
         }
         self.parsed.get().map(|value| &**value)
     }
@@ -220,6 +217,7 @@ impl PartialEq for Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::JSON_DEPTH_MAX;
 
     #[test]
     fn data_is_carried_byte_for_byte_and_parsed_late() {

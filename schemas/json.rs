@@ -20,12 +20,6 @@
 //! and objects as attributes, text behind the event and more than 128 levels in the data are
 //! refused.
 
-mod inner;
-pub(crate) mod outline;
-pub(crate) mod scan;
-mod stops;
-pub(crate) mod tree;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -37,12 +31,11 @@ use crate::event::{
 };
 use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
-pub use inner::{elements, members};
-pub use outline::Item;
-use outline::Notes;
-pub use scan::JsonString;
-use scan::{Scanner, Syntax};
-use stops::Stops;
+pub use crate::scan::outline::Item;
+use crate::scan::outline::{self, Notes};
+use crate::scan::stops::Stops;
+use crate::scan::{self, Scanner, Syntax, tree};
+pub use crate::scan::{JSON_DEPTH_MAX, JsonString, elements, members};
 
 /// The media type of one event: section 3.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json";
@@ -87,7 +80,7 @@ pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
 }
 
 /// Reads any JSON as the data of events is read: at most
-/// [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels.
+/// [`JSON_DEPTH_MAX`] levels.
 ///
 /// What a tree cannot hold comes as near as it can: numbers beyond the largest float are that
 /// float, halves of surrogate pairs U+FFFD. Of duplicate keys the last one counts.
@@ -96,18 +89,18 @@ pub fn decode(bytes: &Bytes) -> Result<Event, InvalidEvent> {
 /// What is wrong with it, with line and column.
 pub fn parse(bytes: &[u8]) -> Result<serde_json::Value, InvalidEvent> {
     let bytes = without_mark(bytes);
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    if let Some(value) = tree::parse(bytes) {
         return Ok(value);
     }
     let text =
         std::str::from_utf8(bytes).map_err(|error| InvalidEvent::Malformed(error.to_string()))?;
     scan::validate(text).map_err(|mistake| InvalidEvent::Malformed(mistake.describe(text)))?;
-    tree::read(text).ok_or_else(|| InvalidEvent::Malformed("it is no JSON".to_owned()))
+    Err(InvalidEvent::Malformed("it is no JSON".to_owned()))
 }
 
 /// Where all values of a JSON text stand: the first item is the whole, what is in it comes behind
 /// it. Nothing where the text is not one JSON value of at most
-/// [`JSON_DEPTH_MAX`](crate::event::JSON_DEPTH_MAX) levels, or longer than 2 GiB.
+/// [`JSON_DEPTH_MAX`] levels, or longer than 2 GiB.
 #[must_use]
 pub fn outline(text: &[u8]) -> Vec<Item> {
     std::str::from_utf8(text)

@@ -135,7 +135,7 @@ fn a_report_on_what_was_never_tried_has_no_response() {
 
 #[test]
 fn data_that_would_be_too_deep_in_a_report_is_left_out() {
-    let depth = pointsman_schemas::data::JSON_DEPTH_MAX;
+    let depth = pointsman_schemas::event::JSON_DEPTH_MAX;
     let deep = [b"[".repeat(depth), b"]".repeat(depth)].concat();
     let (_, entry) = appended(followed(
         &leased(json_event(&String::from_utf8(deep).unwrap(), 0)),

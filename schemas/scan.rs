@@ -5,9 +5,17 @@
 //! pass over the data. Here the open arrays and objects are bits of one `u128`, so that the limit
 //! of 128 costs nothing, and nothing recurses.
 
-use super::outline::Listener;
-use super::stops::Stops;
-use crate::data::JSON_DEPTH_MAX;
+mod inner;
+pub(crate) mod outline;
+pub(crate) mod stops;
+pub(crate) mod tree;
+
+pub use inner::{elements, members};
+use outline::Listener;
+use stops::Stops;
+
+/// The depth to which JSON is read: deeper data is refused at the door.
+pub const JSON_DEPTH_MAX: usize = 128;
 
 /// The open containers must fit the bits that remember them, and [`TOO_DEEP`] names the limit.
 const _: () = assert!(JSON_DEPTH_MAX == u128::BITS as usize);

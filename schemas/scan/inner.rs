@@ -1,6 +1,6 @@
 //! What lies in one object or array of a JSON text, found by reading it.
 
-use super::scan::{JsonString, Scanner};
+use super::{JsonString, Scanner};
 
 /// The members of an object: each key, and the text of its value. It ends where the text is no
 /// object, or no JSON from there on.

@@ -1,16 +1,23 @@
 //! Makes a tree of the JSON that serde_json refuses although its grammar is right: numbers beyond
 //! 64-bit floats, halves of surrogate pairs, and the last of
-//! [`JSON_DEPTH_MAX`](crate::data::JSON_DEPTH_MAX) levels. An event that came in must not be
+//! [`JSON_DEPTH_MAX`](super::JSON_DEPTH_MAX) levels. An event that came in must not be
 //! invisible to conditions because of one such value.
 
 use serde_json::{Map, Value};
 
-use super::scan::{JsonString, Scanner, validate};
+use super::{JsonString, Scanner, validate};
+
+/// The tree of a text; none where it is no JSON.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
+    serde_json::from_slice(bytes)
+        .ok()
+        .or_else(|| read(std::str::from_utf8(bytes).ok()?))
+}
 
 /// The tree of a text; none where it is not JSON.
 ///
 /// Numbers beyond the largest float become that float, and halves of surrogate pairs U+FFFD.
-pub(crate) fn read(text: &str) -> Option<Value> {
+fn read(text: &str) -> Option<Value> {
     // This bounds the recursion below.
     validate(text).ok()?;
     value(&mut Scanner::new(text))

@@ -10,7 +10,7 @@
 //!                                       5 c 3   next 6
 //! ```
 
-use super::scan::{Scanner, Syntax};
+use super::{Scanner, Syntax};
 
 /// One value of a text: its place, and that of its key where it is a member of an object. Places
 /// are bytes from the text's beginning.

@@ -11,7 +11,7 @@ const BLOCK: usize = 64;
 /// Most strings are short, and several lie in one block: its bytes are compared once, and each
 /// string costs a shift and a count of zeros.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stops {
+pub(crate) struct Stops {
     /// The block's number, and one bit for each byte of it that ends plain text. The text's end is
     /// such a byte, too.
     block: usize,
@@ -19,7 +19,7 @@ pub(super) struct Stops {
 }
 
 impl Stops {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             block: usize::MAX,
             bits: 0,
@@ -29,7 +29,7 @@ impl Stops {
     /// The first byte from `at` on that is no plain part of a string; the text's length where there
     /// is none.
     #[inline(always)]
-    pub(super) fn next(&mut self, text: &[u8], mut at: usize) -> usize {
+    pub(crate) fn next(&mut self, text: &[u8], mut at: usize) -> usize {
         loop {
             if at / BLOCK != self.block {
                 (self.block, self.bits) = (at / BLOCK, bits_of(text, at / BLOCK));
