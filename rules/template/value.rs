@@ -34,8 +34,9 @@ impl JsonTemplate {
     /// Compiles a value.
     ///
     /// # Errors
-    /// Every mistake, with its path inside the value: what [`TextTemplate::compile`] refuses, and a
-    /// template as an object's key.
+    /// Every mistake, with its path inside the value: what
+    /// [`TextTemplate::compile`](super::TextTemplate::compile) refuses, and a template as an
+    /// object's key.
     pub fn compile(value: &Value) -> Result<Self, Vec<Problem>> {
         let mut compiler = JsonCompiler {
             parts: vec![Part::Raw(Vec::new())],
