@@ -21,6 +21,7 @@ mod parameter;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 mod replaced;
+mod requests;
 pub mod source;
 pub mod stdout;
 #[cfg(test)]

@@ -11,9 +11,9 @@ use pointsman_schemas::http::decode;
 
 use crate::OpenError;
 use crate::listener::{
-    EVENTS_PATH, Handler, Keys, ListenSettings, Queue, Queued, REQUEST_EVENTS_MAX, Refusal,
-    Request, Response, Routes, accepted, queue, refuse,
+    EVENTS_PATH, Handler, Keys, ListenSettings, Refusal, Request, Response, Routes,
 };
+use crate::requests::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Batch, Source, SourceError};
 
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once

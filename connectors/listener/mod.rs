@@ -17,7 +17,6 @@ mod exchange;
 mod framing;
 mod guard;
 mod keys;
-mod queue;
 mod refusal;
 mod routes;
 mod serving;
@@ -45,9 +44,6 @@ use crate::OpenError;
 
 pub use connections::ConnectionCounts;
 pub use keys::Keys;
-#[cfg(test)]
-pub(crate) use queue::BATCH_REQUESTS_MAX;
-pub(crate) use queue::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 pub use refusal::{ProblemDocument, Refusal};
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
 pub use serving::{Serving, Watched, connections_max, serve};

@@ -17,9 +17,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::sqs::Raw;
-use crate::listener::{EVENTS_PATH, Queue, Queued, accepted, queue};
+use crate::listener::EVENTS_PATH;
 use crate::listener::{Handler, Refusal, Request, Response};
 use crate::parameter::resolve;
+use crate::requests::{Queue, Queued, accepted, queue};
 use crate::{OpenError, SourceContext};
 
 /// Where the store sends its notifications: a path of the listener.

@@ -28,7 +28,7 @@ use super::reconciler::{Disbelief, Listing, OBJECTS_MAX, Reconciler, Suspect, Te
 use super::settling::{Settling, split};
 use super::sqs::{Raw, Reading};
 use super::{BATCH_MESSAGES_MAX, Scope, notification};
-use crate::listener::Queued;
+use crate::requests::Queued;
 use crate::{Acknowledgement, Batch, Message, Source, SourceContext, SourceError, Verdict};
 
 /// How many messages are made ready at once, each of which may look at its objects.

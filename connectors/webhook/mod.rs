@@ -40,8 +40,9 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 
 use crate::OpenError;
-use crate::listener::{EVENTS_PATH, Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
+use crate::listener::EVENTS_PATH;
 use crate::listener::{Handler, Refusal, Request, Response, check_max_body};
+use crate::requests::{Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
 use mapping::Mapping;
 use preset::Reply;

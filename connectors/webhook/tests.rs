@@ -13,10 +13,10 @@ use sha2::Sha256;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::listener::BATCH_REQUESTS_MAX;
 use crate::listener::Routes;
 use crate::listener::tests::{Answer, Served, serve};
 use crate::listener::{Limits, ListenSettings};
+use crate::requests::BATCH_REQUESTS_MAX;
 use crate::source::{Acknowledgement, Verdict};
 use crate::suite::{SourceFixture, sources};
 

@@ -1,5 +1,5 @@
-//! Requests on their way from the listener to whoever stores them, and the answers on their way
-//! back.
+//! Requests as what a source brings: on their way from the listener to whoever stores them, and the
+//! answers on their way back.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Attachment, BUSY_WAIT, Refusal, Response};
+use crate::listener::{Attachment, BUSY_WAIT, Refusal, Response};
 use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
 
 /// The most events that one request may bring. They are stored all or none, so this bounds the
