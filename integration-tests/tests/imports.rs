@@ -119,8 +119,12 @@ fn circle(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
         let first = path.iter().next().unwrap_or_default().to_string_lossy();
         let module = first.trim_end_matches(".rs").to_owned();
         let is_apart = ["lib", "main", "tests", "benches", "suite"].contains(&&*module);
-        let is_test = |stem: &OsStr| stem == "tests" || stem == "testing";
-        if is_apart || path.file_stem().is_some_and(is_test) {
+        let is_test = |part: &OsStr| {
+            ["tests", "tests.rs", "testing.rs"]
+                .iter()
+                .any(|test| part == *test)
+        };
+        if is_apart || path.iter().any(is_test) {
             continue;
         }
         let text = fs::read_to_string(&file).unwrap_or_default();
