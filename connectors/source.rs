@@ -105,9 +105,10 @@ pub struct Message {
     /// Rows of the source's position that change with it, stored in the same append. A message may
     /// hold nothing else.
     ///
-    /// No two messages of a batch change the same row. Batches with a cursor are stored one after
-    /// the other, and so are their rows; those without one may be stored side by side, so that of
-    /// two changes of one row under way at the same time either may hold.
+    /// Batches with a cursor are stored one after the other, and so are their rows; those without
+    /// one may be stored side by side, and of two changes of one row that are under way at the same
+    /// time either may hold. So no two messages of a batch change the same row, unless they are
+    /// acknowledged and the source mends the row then.
     pub positions: Vec<PositionChange>,
 }
 

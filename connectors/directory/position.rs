@@ -101,11 +101,24 @@ impl Stored {
         } else if cursor.is_some() {
             stored.form = Form::Rows;
         }
-        let mut is_sound = true;
+        let (mut is_sound, mut has_folder) = (true, false);
         context
-            .each_position(|row| is_sound &= stored.take(&row.key, &row.value, scope))
+            .each_position(|row| {
+                is_sound &= stored.take(&row.key, &row.value, scope);
+                has_folder |= row.key == FOLDER;
+            })
             .await?;
+        if stored.form == Form::Rows && !has_folder {
+            stored.without_folder();
+        }
         Ok(is_sound.then_some(stored))
+    }
+
+    /// Makes up for the row of the folder where that was damaged and set aside: no key that comes
+    /// next may have a generation of before.
+    fn without_folder(&mut self) {
+        let generations = self.position.files.values().map(|known| known.generation);
+        self.position.generation = generations.max().map_or(0, |last| last.saturating_add(1));
     }
 
     /// Takes a row in; false where it is damaged.
@@ -124,7 +137,7 @@ impl Stored {
             let Some((generation, mounts)) = decode_folder(value) else {
                 return false;
             };
-            position.generation = position.generation.max(generation);
+            position.generation = generation;
             position.mounts = mounts;
             return true;
         }

@@ -1,25 +1,34 @@
-//! What is known of each object: what has been told last, and by whom.
+//! What is known of each object: what has been told last, and by whom. How it is stored.
 //!
 //! ```text
-//! 2                                                                           version of this encoding
-//! generation | length | region | created                                      of the bucket
-//! { shared | length | rest | state | etag | at | seen − at | generation }*    by key
+//! cursor             3                                        version of this encoding
+//! row of no key      3 | generation | length | region | created    of the bucket
+//! row of an object   3 | state | etag | at | seen − at | generation
 //! ```
 //!
-//! In a cursor numbers are LEB128, times zigzag, an eTag is eight bytes of its hash; `shared` is
-//! how many bytes the key has in common with the one before, `rest` the `length` others. An object
-//! takes about 31 bytes. Encoding 1 knew nothing of the bucket and no generations; it is read, and
-//! never written.
+//! Numbers are LEB128, times zigzag, an eTag is eight bytes of its hash.
+//!
+//! Encodings 1 and 2 kept everything in the cursor ([`listing`]). They are read, and never written:
+//! their objects are moved into rows before anything else happens, and with the last rows goes the
+//! cursor that says so.
+
+mod listing;
 
 use std::collections::BTreeMap;
 
+use pointsman_schemas::PositionChange;
+
 use super::happening::{Kind, Mark};
 use crate::leb128::{read, unzigzag, write, zigzag};
+use crate::{OpenError, SourceContext};
 
-const ENCODING: u8 = 2;
+const ENCODING: u8 = 3;
 
-/// The encoding before generations.
-const ENCODING_PLAIN: u8 = 1;
+/// The position in the cursor of a bucket that has rows.
+pub(super) const CURSOR: &[u8] = &[ENCODING];
+
+/// The key of the row that is of no object.
+const BUCKET: &str = "";
 
 /// The longest key of S3.
 pub(super) const KEY_BYTES_MAX: usize = 1_024;
@@ -119,6 +128,13 @@ pub(super) struct Listed {
 }
 
 impl Entry {
+    /// True where a row that says the one need not be written again for the other: that a listing
+    /// has seen the same once more is not worth it.
+    pub(super) fn is_stored_like(&self, other: &Self) -> bool {
+        let content = |entry: &Self| (entry.state, entry.etag, entry.at, entry.generation);
+        content(self) == content(other) && self.is_seen() == other.is_seen()
+    }
+
     /// True where a listing has seen it so.
     fn is_seen(&self) -> bool {
         self.seen > self.at
@@ -154,114 +170,203 @@ impl Entry {
     }
 }
 
-/// Takes in what a notification told. What happened before what is known changes nothing.
-pub(super) fn note(known: &mut Known, mark: &Mark) {
-    let old = known.objects.get(&mark.key);
+/// What is known of an object once a notification is stored; none where that changes nothing. What
+/// happened before what is known changes nothing.
+pub(super) fn noted(known: &Known, old: Option<&Entry>, mark: &Mark) -> Option<Entry> {
     if old.is_some_and(|old| mark.at < old.at) {
-        return;
+        return None;
     }
     let state = match mark.kind {
         Kind::Created => State::Present,
         Kind::Removed => State::Gone,
         Kind::VersionRemoved if old.is_some() => State::Unsure,
-        Kind::VersionRemoved | Kind::Other => return,
+        Kind::VersionRemoved | Kind::Other => return None,
     };
-    let generation = old.map_or(known.generation, |old| old.generation);
-    known.objects.insert(
-        mark.key.clone(),
-        Entry {
-            state,
-            etag: mark.etag,
-            at: mark.at,
-            seen: mark.at,
-            generation,
-        },
-    );
+    Some(Entry {
+        state,
+        etag: mark.etag,
+        at: mark.at,
+        seen: mark.at,
+        generation: old.map_or(known.generation, |old| old.generation),
+    })
 }
 
-/// Writes what is known.
-pub(super) fn encode(known: &Known) -> Vec<u8> {
-    let mut out = vec![ENCODING];
-    write(&mut out, known.generation);
-    let region: &[u8] = known.identity.region.as_bytes();
-    write(&mut out, region.len() as u64);
-    out.extend_from_slice(region);
-    write(
-        &mut out,
-        known
-            .identity
-            .created
-            .map_or(0, |created| zigzag(created).saturating_add(1)),
-    );
-    let mut previous: &[u8] = &[];
-    for (key, entry) in &known.objects {
-        let key = key.as_bytes();
-        let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
-        let rest = key.get(shared..).unwrap_or_default();
-        write(&mut out, shared as u64);
-        write(&mut out, rest.len() as u64);
-        out.extend_from_slice(rest);
-        out.push(match entry.state {
-            State::Present => 0,
-            State::Gone => 1,
-            State::Unsure => 2,
-        });
-        out.extend_from_slice(&entry.etag.to_be_bytes());
-        write(&mut out, zigzag(entry.at));
-        write(&mut out, zigzag(entry.seen.wrapping_sub(entry.at)));
-        write(&mut out, entry.generation);
-        previous = key;
+/// How what is known is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// It is not, or not yet whole: this is the very first start.
+    #[default]
+    Nothing,
+    /// In the cursor, by an earlier version.
+    Cursor,
+    /// In rows.
+    Rows,
+}
+
+/// What was known, as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) known: Known,
+    pub(super) form: Form,
+    /// Rows of objects that are not known: they are to be deleted.
+    pub(super) stale: Vec<String>,
+}
+
+impl Stored {
+    /// Reads what is stored; none where that is damaged. What is no longer looked at, since the
+    /// settings have changed, is left out: it has not been deleted.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    pub(super) async fn read(
+        context: &SourceContext,
+        covers: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<Option<Self>, OpenError> {
+        let cursor = context.cursor.as_ref().map(|cursor| &*cursor.position);
+        let mut stored = Self::default();
+        if let Some(listing) = cursor.filter(|cursor| *cursor != CURSOR) {
+            let Some(known) = listing::decode(listing) else {
+                return Ok(None);
+            };
+            stored.known = known;
+            stored.form = Form::Cursor;
+            stored.known.objects.retain(|key, _| covers(key));
+        } else if cursor.is_some() {
+            stored.form = Form::Rows;
+        }
+        let (mut is_sound, mut has_bucket) = (true, false);
+        context
+            .each_position(|row| {
+                is_sound &= stored.take(&row.key, &row.value, &covers);
+                has_bucket |= row.key.is_empty();
+            })
+            .await?;
+        if stored.form == Form::Rows && !has_bucket {
+            stored.without_bucket();
+        }
+        Ok(is_sound.then_some(stored))
     }
+
+    /// Makes up for the row of the bucket where that was damaged and set aside: no key that comes
+    /// next may have a generation of before.
+    fn without_bucket(&mut self) {
+        let generations = self.known.objects.values().map(|entry| entry.generation);
+        self.known.generation = generations.max().map_or(0, |last| last.saturating_add(1));
+    }
+
+    /// Takes a row in; false where it is damaged.
+    fn take(&mut self, key: &[u8], value: &[u8], covers: impl Fn(&str) -> bool) -> bool {
+        let Ok(key) = std::str::from_utf8(key) else {
+            return false;
+        };
+        let known = &mut self.known;
+        if self.form == Form::Cursor {
+            // Rows beside a listing are what was moved of it before the bus stopped.
+            if key != BUCKET && !known.objects.contains_key(key) {
+                self.stale.push(key.to_owned());
+            }
+            return true;
+        }
+        if key == BUCKET {
+            // Where the cursor was damaged and set aside, this tells of the rows.
+            self.form = Form::Rows;
+            let Some((generation, identity)) = decode_bucket(value) else {
+                return false;
+            };
+            known.generation = generation;
+            known.identity = identity;
+            return true;
+        }
+        let Some(entry) = decode_object(value) else {
+            return false;
+        };
+        if covers(key) {
+            known.objects.insert(key.to_owned(), entry);
+        } else {
+            self.stale.push(key.to_owned());
+        }
+        true
+    }
+}
+
+impl Known {
+    /// The row of the bucket, as it is to be stored.
+    pub(super) fn bucket_row(&self) -> PositionChange {
+        let mut out = vec![ENCODING];
+        write(&mut out, self.generation);
+        let Identity { region, created } = &self.identity;
+        write(&mut out, region.len() as u64);
+        out.extend_from_slice(region.as_bytes());
+        let created = created.map_or(0, |created| zigzag(created).saturating_add(1));
+        write(&mut out, created);
+        PositionChange {
+            key: BUCKET.into(),
+            value: Some(out.into()),
+        }
+    }
+
+    /// The row of an object, as it is to be stored: deleted where the object is not known.
+    pub(super) fn object_row(&self, key: &str) -> PositionChange {
+        object_row(key, self.objects.get(key))
+    }
+}
+
+/// The row of an object, as it is to be stored: deleted where nothing is known of it.
+pub(super) fn object_row(key: &str, entry: Option<&Entry>) -> PositionChange {
+    PositionChange {
+        key: key.to_owned().into(),
+        value: entry.map(|entry| encode_object(entry).into()),
+    }
+}
+
+fn encode_object(entry: &Entry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    out.push(ENCODING);
+    out.push(match entry.state {
+        State::Present => 0,
+        State::Gone => 1,
+        State::Unsure => 2,
+    });
+    out.extend_from_slice(&entry.etag.to_be_bytes());
+    write(&mut out, zigzag(entry.at));
+    write(&mut out, zigzag(entry.seen.wrapping_sub(entry.at)));
+    write(&mut out, entry.generation);
     out
 }
 
-/// Reads what was known; none where it is damaged, or of an encoding to come.
-pub(super) fn decode(bytes: &[u8]) -> Option<Known> {
-    let (encoding, mut rest) = bytes.split_first()?;
-    let mut known = Known::default();
-    match *encoding {
-        ENCODING => {
-            known.generation = read(&mut rest)?;
-            let length = usize::try_from(read(&mut rest)?)
-                .ok()
-                .filter(|length| *length <= REGION_BYTES_MAX)?;
-            let (region, after) = rest.split_at_checked(length)?;
-            rest = after;
-            let region = std::str::from_utf8(region).ok()?.to_owned();
-            known.identity = Identity {
-                region,
-                created: read(&mut rest)?.checked_sub(1).map(unzigzag),
-            };
-        }
-        ENCODING_PLAIN => {}
-        _ => return None,
-    }
-    let mut previous = Vec::new();
-    while !rest.is_empty() {
-        let mut key = previous
-            .get(..usize::try_from(read(&mut rest)?).ok()?)?
-            .to_vec();
-        let length = usize::try_from(read(&mut rest)?)
-            .ok()
-            .filter(|length| *length <= KEY_BYTES_MAX)?;
-        let (end, after) = rest.split_at_checked(length)?;
-        key.extend_from_slice(end);
-        rest = after;
-        let entry = entry(&mut rest, *encoding)?;
-        // Keys go up, or something is damaged.
-        if key <= previous {
-            return None;
-        }
-        known
-            .objects
-            .insert(String::from_utf8(key.clone()).ok()?, entry);
-        previous = key;
-    }
-    Some(known)
+/// Reads generation and identity from the row of a bucket.
+fn decode_bucket(value: &[u8]) -> Option<(u64, Identity)> {
+    let mut rest = value.strip_prefix(&[ENCODING])?;
+    let bucket = bucket(&mut rest)?;
+    rest.is_empty().then_some(bucket)
 }
 
-/// Reads what stands behind a key.
-fn entry(rest: &mut &[u8], encoding: u8) -> Option<Entry> {
+fn bucket(rest: &mut &[u8]) -> Option<(u64, Identity)> {
+    let generation = read(rest)?;
+    let length = usize::try_from(read(rest)?)
+        .ok()
+        .filter(|length| *length <= REGION_BYTES_MAX)?;
+    let (region, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    let identity = Identity {
+        region: std::str::from_utf8(region).ok()?.to_owned(),
+        created: read(rest)?.checked_sub(1).map(unzigzag),
+    };
+    Some((generation, identity))
+}
+
+fn decode_object(value: &[u8]) -> Option<Entry> {
+    let mut rest = value.strip_prefix(&[ENCODING])?;
+    let entry = seen_entry(&mut rest)?;
+    let generation = read(&mut rest)?;
+    rest.is_empty().then_some(Entry {
+        generation,
+        ..entry
+    })
+}
+
+/// Reads what is known of an object but for its generation.
+fn seen_entry(rest: &mut &[u8]) -> Option<Entry> {
     let (state, after) = rest.split_first()?;
     let state = match state {
         0 => State::Present,
@@ -273,270 +378,14 @@ fn entry(rest: &mut &[u8], encoding: u8) -> Option<Entry> {
     *rest = after;
     let at = unzigzag(read(rest)?);
     let seen = unzigzag(read(rest)?).wrapping_add(at);
-    let generation = if encoding == ENCODING_PLAIN {
-        0
-    } else {
-        read(rest)?
-    };
     Some(Entry {
         state,
         etag: u64::from_be_bytes(*etag),
         at,
         seen,
-        generation,
+        generation: 0,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_known_is_read_back_and_damage_is_seen() {
-        let entry = |state, n: i64| Entry {
-            state,
-            etag: n.unsigned_abs(),
-            at: n,
-            seen: n.saturating_add(5),
-            generation: n.unsigned_abs() / 3,
-        };
-        let objects = [
-            ("a".to_owned(), entry(State::Present, 0)),
-            ("a/b".to_owned(), entry(State::Gone, 1_700_000_000_123)),
-            ("a/ü\n".to_owned(), entry(State::Unsure, i64::MIN)),
-            ("z".repeat(1_024), entry(State::Present, i64::MAX)),
-        ]
-        .into();
-        let identity = Identity {
-            region: "eu-central-1".to_owned(),
-            created: Some(-5),
-        };
-        let known = Known {
-            generation: 7,
-            identity,
-            objects,
-        };
-        let bytes = encode(&known);
-        assert_eq!(decode(&bytes), Some(known));
-        assert_eq!(decode(&encode(&Known::default())), Some(Known::default()));
-        for end in 0..bytes.len() {
-            assert!(
-                decode(&bytes[..end]).is_none_or(|some| some.objects.len() < 4),
-                "cut at {end}"
-            );
-        }
-        for bad in [
-            &b""[..],
-            b"\x03",
-            b"\x02",
-            b"\x02\x00\x05abc",
-            b"\x02\x00\xff\xff\x03",
-            b"\x01\x01",
-            b"\x01\x00\x01a\x03",
-            b"\x01\x00\x05a",
-            b"\x01\x00\x01\xff\x00\0\0\0\0\0\0\0\0\x00\x00",
-        ] {
-            assert_eq!(decode(bad), None, "{bad:?}");
-        }
-        let many = (0..10_000)
-            .map(|n| {
-                (
-                    format!("photos/2026/11/IMG_{n:05}.jpg"),
-                    entry(State::Present, 1_700_000_000_123),
-                )
-            })
-            .collect();
-        assert!(
-            encode(&Known {
-                objects: many,
-                ..Known::default()
-            })
-            .len()
-                < 36 * 10_000
-        );
-    }
-
-    #[test]
-    fn what_an_earlier_version_stored_is_read() {
-        let stored = b"\x01\x00\x03a/b\x00\0\0\0\0\0\0\0\x07\x14\x02";
-        let entry = Entry {
-            state: State::Present,
-            etag: 7,
-            at: 10,
-            seen: 11,
-            generation: 0,
-        };
-        assert_eq!(
-            decode(stored),
-            Some(Known {
-                objects: [("a/b".to_owned(), entry)].into(),
-                ..Known::default()
-            })
-        );
-    }
-
-    #[test]
-    fn a_bucket_is_another_one_where_the_store_says_so() {
-        let identity = |region: &str, created| Identity {
-            region: region.to_owned(),
-            created,
-        };
-        for (one, two, differs) in [
-            (identity("", None), identity("eu-west-1", Some(1)), false),
-            (identity("eu-west-1", Some(1)), identity("", None), false),
-            (
-                identity("eu-west-1", None),
-                identity("eu-west-1", Some(1)),
-                false,
-            ),
-            (
-                identity("eu-west-1", Some(1)),
-                identity("eu-west-1", Some(2)),
-                true,
-            ),
-            (
-                identity("eu-west-1", Some(1)),
-                identity("eu-west-2", Some(1)),
-                true,
-            ),
-        ] {
-            assert_eq!(one.differs(&two), differs, "{one:?} {two:?}");
-            let mut learnt = one;
-            learnt.learn(two.clone());
-            assert!(!learnt.differs(&two));
-        }
-    }
-
-    /// Times are seconds.
-    fn entry(state: State, etag: u64, at: i64, seen: i64) -> Entry {
-        Entry {
-            state,
-            etag,
-            at: at * 1_000,
-            seen: seen * 1_000,
-            generation: 0,
-        }
-    }
-
-    #[test]
-    fn a_listing_shows_what_was_told_or_something_new() {
-        let listed = |hash, modified: i64| Listed {
-            etag: String::new(),
-            hash,
-            size: 0,
-            modified: modified * 1_000,
-        };
-        for (known, shown, expect) in [
-            (entry(State::Present, 1, 10, 10), listed(1, 9), true),
-            (entry(State::Present, 1, 10, 10), listed(1, 11), true),
-            (entry(State::Present, 1, 10, 10), listed(1, 12), false),
-            (entry(State::Present, 1, 10, 10), listed(2, 9), false),
-            (entry(State::Present, 0, 10, 10), listed(2, 9), true),
-            (entry(State::Present, 1, 10, 20), listed(1, 10), true),
-            (entry(State::Present, 1, 10, 20), listed(1, 11), false),
-            (entry(State::Present, 1, 10, 20), listed(2, 10), false),
-            (entry(State::Gone, 1, 10, 20), listed(1, 10), false),
-            (entry(State::Unsure, 1, 10, 10), listed(2, 30), true),
-        ] {
-            assert_eq!(known.covers(&shown), expect, "{known:?} {shown:?}");
-        }
-    }
-
-    #[test]
-    fn a_notification_that_comes_late_is_known_by_its_time() {
-        let mark = |kind, etag, at: i64| Mark {
-            key: "a".to_owned(),
-            kind,
-            etag,
-            at: at * 1_000,
-        };
-        for (known, late, expect) in [
-            (
-                entry(State::Present, 1, 10, 20),
-                mark(Kind::Created, 1, 12),
-                true,
-            ),
-            (
-                entry(State::Present, 1, 10, 20),
-                mark(Kind::Created, 1, 21),
-                false,
-            ),
-            (
-                entry(State::Present, 1, 10, 20),
-                mark(Kind::Created, 1, 8),
-                false,
-            ),
-            (
-                entry(State::Present, 1, 10, 20),
-                mark(Kind::Created, 2, 12),
-                false,
-            ),
-            (
-                entry(State::Present, 1, 10, 20),
-                mark(Kind::Removed, 1, 12),
-                false,
-            ),
-            // Handed over again before it was stored: not the listing's.
-            (
-                entry(State::Present, 1, 10, 10),
-                mark(Kind::Created, 1, 10),
-                false,
-            ),
-            (
-                entry(State::Gone, 1, 10, 20),
-                mark(Kind::Removed, 0, 15),
-                true,
-            ),
-            (
-                entry(State::Gone, 1, 10, 20),
-                mark(Kind::Removed, 0, 25),
-                false,
-            ),
-            (
-                entry(State::Gone, 1, 10, 20),
-                mark(Kind::Created, 1, 15),
-                false,
-            ),
-        ] {
-            assert_eq!(known.has_told(&late), expect, "{known:?} {late:?}");
-        }
-    }
-
-    #[test]
-    fn notifications_out_of_order_end_in_the_last_state() {
-        let mark = |kind, etag, at| Mark {
-            key: "a".to_owned(),
-            kind,
-            etag,
-            at,
-        };
-        let create = |etag, at| mark(Kind::Created, etag, at);
-        let gone = |at| mark(Kind::Removed, 0, at);
-        for (marks, expect) in [
-            (vec![create(1, 1), create(2, 2)], Some((State::Present, 2))),
-            (vec![create(2, 2), create(1, 1)], Some((State::Present, 2))),
-            (vec![gone(2), create(1, 1)], Some((State::Gone, 0))),
-            (vec![create(1, 3), gone(2)], Some((State::Present, 1))),
-            (
-                vec![create(1, 1), mark(Kind::VersionRemoved, 0, 2)],
-                Some((State::Unsure, 0)),
-            ),
-            (vec![mark(Kind::VersionRemoved, 0, 2)], None),
-            (
-                vec![create(1, 1), mark(Kind::Other, 2, 2)],
-                Some((State::Present, 1)),
-            ),
-        ] {
-            let mut known = Known::default();
-            marks.iter().for_each(|mark| note(&mut known, mark));
-            assert_eq!(
-                known
-                    .objects
-                    .get("a")
-                    .map(|entry| (entry.state, entry.etag)),
-                expect,
-                "{marks:?}"
-            );
-        }
-    }
-}
+pub(super) mod tests;

@@ -12,7 +12,7 @@ use super::Scope;
 use super::connection::{Bucket, explain};
 use super::happening::{Happening, Kind, content_hash, decode_key};
 use super::known::{Identity, Listed};
-use super::reconciler::{Listing, OBJECTS_MAX};
+use super::reconciler::Listing;
 use crate::SourceError;
 
 /// The documented keys of an object's metadata, from an answer to HEAD or GET: two types with the
@@ -76,8 +76,7 @@ pub(super) struct Look {
 }
 
 impl Bucket {
-    /// Lists the bucket; `began` is when, milliseconds since 1970. A little past [`OBJECTS_MAX`] it
-    /// stops.
+    /// Lists the bucket; `began` is when, milliseconds since 1970.
     ///
     /// # Errors
     /// What is wrong, in words.
@@ -132,7 +131,7 @@ impl Bucket {
             token = page
                 .next_continuation_token
                 .filter(|_| page.is_truncated == Some(true));
-            if token.is_none() || objects.len() > OBJECTS_MAX {
+            if token.is_none() {
                 return Ok(Listing {
                     objects,
                     began,

@@ -31,19 +31,15 @@
 //! listing shows the last state alone, does not tell who changed it, and calls what it finds
 //! `ObjectCreated:Put` (or `:CompleteMultipartUpload`) or `ObjectRemoved:Delete`.
 //!
-//! After a start, a queue may hide messages whose events are stored and known to no cursor; for as
+//! After a start, a queue may hide messages that were handed out before and not stored; for as
 //! long, listings tell nothing.
 //!
 //! **Identity** of what listings find: key, eTag, time and generation, which counts the changes of
 //! a key that listings tell. A bucket whose region or creation date is another, and which holds
 //! less than half of what is known, is not believed, unless `replaced: tell`.
 //!
-//! **Position**: the cursor holds what is known of each object, at most 100,000 of them under the
-//! prefix. In a fuller bucket a source with notifications goes on with them and says that it does
-//! not list; one without does not run. A cursor goes with what a listing found, else at most five
-//! times a second, of a large bucket at most with 1 MiB a second. A queue's message is deleted once
-//! a cursor knows of it; what a webhook told since the last one, the listing that follows a crash
-//! tells again.
+//! **Position**: one row for each object, whatever their number, stored in the append that tells of
+//! it. A queue's message is deleted, and a webhook answered, once both are stored.
 //!
 //! **`settle`** lets a key wait until it has not changed for so long; then the last thing that
 //! happened to it is told, and acknowledges the others. **`head`** adds an object's metadata to
@@ -74,7 +70,7 @@ use crate::replaced::Replaced;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
 use connection::{Bucket, Connection, check_url};
-use known::KEY_BYTES_MAX;
+use known::{KEY_BYTES_MAX, Stored};
 use look::Look;
 use reconciler::Terms;
 use source::{Feed, Followed, LISTINGS_APART, Setup};
@@ -347,7 +343,15 @@ impl SourceSettings for ObjectStorageSource {
             skip_existing: self.existing == Existing::Skip,
             holds: self.replaced == Replaced::Hold,
         };
+        let cursor = context.cursor.as_ref();
+        let is_other = cursor.is_some_and(|cursor| cursor.fingerprint != terms.fingerprint);
+        let stored = if self.lists() && !is_other {
+            Stored::read(&context, |key| scope.covers(key)).await?
+        } else {
+            None
+        };
         Ok(Box::new(Followed::new(Setup {
+            stored,
             context,
             bucket,
             scope,

@@ -10,42 +10,31 @@
 //! given a grace; where the notification comes meanwhile the suspicion is dropped. Nothing here
 //! does IO or waits.
 //!
-//! **Identity.** The id of what a listing tells names the key's generation, which the cursor keeps.
-//! So that a change has the same id when it is told again after a crash, its generation follows
-//! from the last cursor that was handed over: of one key listings tell at most one change between
-//! two cursors, and a second one waits for the next.
+//! **Position.** What a message tells goes with the rows that say so, so that either both are
+//! stored or neither is. A notification carries the rows that it leaves where nothing else happens
+//! meanwhile; where something else did, or a listing shows more than was known, rows are owed and
+//! go with a batch of what listings found. Those have a cursor, for which the bus stores one after
+//! the other, and none of them has a row of a key whose notification is in hand.
+//!
+//! **Identity.** The id of what a listing tells names the key's generation, which its row keeps: a
+//! change that is told again after a crash has the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_schemas::Cursor;
+use pointsman_schemas::{Cursor, PositionChange};
 use tokio::time::Instant;
 
 use super::happening::{Kind, Mark};
-use super::known::{Entry, Identity, Known, Listed, State, decode, encode, note};
-use crate::Acknowledgement;
+use super::known::{
+    CURSOR, Entry, Form, Identity, Known, Listed, State, Stored, noted, object_row,
+};
 
-/// How many objects a bucket may hold under the prefix for its listing to fit a cursor.
-pub(super) const OBJECTS_MAX: usize = 100_000;
-
-/// With so many a cursor is small, some 64 KiB.
-const OBJECTS_SMALL: usize = 2_000;
-
-/// How large a cursor may be at all.
-const CURSOR_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// How often a cursor goes that only says what notifications told: each holds up the appends for a
-/// moment. Until it has gone, a listing after a crash would tell that again; so a queue's messages
-/// are held back until then, come again after the crash, and are known by their ids.
-const CURSOR_EVERY: Duration = Duration::from_millis(200);
-
-/// How soon one is tried again that was too large.
-const CURSOR_AGAIN: Duration = Duration::from_secs(60);
-
-/// How much cursors may make the journal write.
-const CURSOR_BYTES_PER_SECOND: usize = 1024 * 1024;
+/// How many rows go with a batch at most beside those of what it tells.
+const BATCH_ROWS_MAX: usize = 1_000;
 
 /// How many graces a suspect waits at most for a queue that never runs empty.
 const PATIENCE: u32 = 10;
@@ -78,21 +67,10 @@ pub(super) struct Listing {
     pub(super) identity: Identity,
 }
 
-/// Why a listing is not believed.
+/// A listing is not believed: it is of another bucket than the one that was followed, and shows
+/// less than half of what was known.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Disbelief {
-    /// See [`TooMany`].
-    TooMany,
-    /// It is of another bucket than the one that was followed, and shows less than half of what was
-    /// known.
-    AnotherBucket,
-}
-
-impl From<TooMany> for Disbelief {
-    fn from(TooMany: TooMany) -> Self {
-        Self::TooMany
-    }
-}
+pub(super) struct AnotherBucket;
 
 /// What reconciling is set to.
 #[derive(Clone, Copy, Debug)]
@@ -109,10 +87,6 @@ pub(super) struct Terms {
     pub(super) holds: bool,
 }
 
-/// There are too many objects to be remembered.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
-
 /// The reconciler. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Reconciler(Arc<Mutex<Inner>>);
@@ -120,12 +94,9 @@ pub(super) struct Reconciler(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     terms: Terms,
-    /// Its generation is that of the last cursor handed over.
     known: Known,
     /// Until when the queue may hide what was handed out before the start.
     hidden_until: Instant,
-    /// Keys of which listings have told since the last cursor was handed over.
-    told: HashSet<String>,
     /// Keys of which a notification told since the listing under way began: it may show what was
     /// before.
     touched: HashSet<String>,
@@ -135,18 +106,15 @@ struct Inner {
     suspects: HashMap<String, (Suspect, Instant)>,
     /// When to look at which suspect.
     looks: BTreeSet<(Instant, String)>,
-    /// True where the cursor does not say yet what is known.
-    owed: bool,
-    cursor_at: Instant,
-    /// How many cursors have been handed over.
-    cursors: u64,
-    /// Acknowledgements that wait for a cursor to say what they acknowledge: from which one on they
-    /// may be told.
-    held_back: Vec<(u64, Acknowledgement)>,
+    /// True where the row of the bucket does not say what is known, or there is none yet.
+    bucket_owed: bool,
+    /// Keys whose rows do not say what is known, though no message is to.
+    owed: BTreeSet<String>,
+    /// From which key on rows have to be written, where none are stored yet. Until they are,
+    /// nothing else happens.
+    unwritten: Option<Bound<String>>,
     /// True until the first listing where what lies there is to be taken as known.
     skip_existing: bool,
-    /// When the last listing began that was compared, milliseconds since 1970.
-    listed_at: i64,
 }
 
 /// Notifications in hand; dropped, it lets go of them.
@@ -154,33 +122,35 @@ struct Inner {
 pub(super) struct Hand {
     reconciler: Reconciler,
     marks: Vec<Mark>,
+    /// What its message's rows say.
+    carried: HashMap<String, Entry>,
+}
+
+/// Rows to be handed over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rows {
+    pub(super) positions: Vec<PositionChange>,
+    /// None where more have to follow before it may be said that there are rows.
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl Reconciler {
-    /// Starts from what is stored; none where that is damaged.
-    pub(super) fn new(terms: Terms, stored: Option<&Cursor>) -> Option<Self> {
-        let known = stored.map_or(Some(Known::default()), |cursor| decode(&cursor.position))?;
-        Some(Self(Arc::new(Mutex::new(Inner {
+    /// Starts from what is stored.
+    pub(super) fn new(terms: Terms, stored: Stored) -> Self {
+        let Stored { known, form, stale } = stored;
+        Self(Arc::new(Mutex::new(Inner {
             terms,
             known,
             hidden_until: Instant::now() + terms.hidden,
-            told: HashSet::new(),
             touched: HashSet::new(),
             in_hand: HashMap::new(),
             suspects: HashMap::new(),
             looks: BTreeSet::new(),
-            owed: false,
-            cursor_at: Instant::now(),
-            cursors: 0,
-            held_back: Vec::new(),
-            skip_existing: terms.skip_existing && stored.is_none(),
-            listed_at: i64::MIN,
-        }))))
-    }
-
-    /// Forgets what is no longer looked at: it has not been deleted.
-    pub(super) fn retain(&self, covers: impl Fn(&str) -> bool) {
-        self.0.lock().known.objects.retain(|key, _| covers(key));
+            bucket_owed: form != Form::Rows,
+            owed: stale.into_iter().collect(),
+            unwritten: (form == Form::Cursor).then_some(Bound::Unbounded),
+            skip_existing: terms.skip_existing && form == Form::Nothing,
+        })))
     }
 
     /// True where a listing has told already what a notification tells.
@@ -196,12 +166,19 @@ impl Reconciler {
     /// Notifications are handed over.
     pub(super) fn take(&self, marks: Vec<Mark>) -> Hand {
         let mut inner = self.0.lock();
+        let mut carried: HashMap<String, Entry> = HashMap::new();
         for mark in &marks {
             *inner.in_hand.entry(mark.key.clone()).or_default() += 1;
+            let old = carried.get(&mark.key);
+            let old = old.or_else(|| inner.known.objects.get(&mark.key));
+            if let Some(entry) = noted(&inner.known, old, mark) {
+                carried.insert(mark.key.clone(), entry);
+            }
         }
         Hand {
             reconciler: self.clone(),
             marks,
+            carried,
         }
     }
 
@@ -220,7 +197,7 @@ impl Reconciler {
         listing: Listing,
         settle: Duration,
         now: Instant,
-    ) -> Result<bool, Disbelief> {
+    ) -> Result<bool, AnotherBucket> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         let Listing {
@@ -228,17 +205,7 @@ impl Reconciler {
             began,
             identity,
         } = listing;
-        let known_gone = inner
-            .known
-            .objects
-            .values()
-            .filter(|entry| entry.state == State::Gone)
-            .count();
-        if objects.len() + known_gone > OBJECTS_MAX {
-            return Err(Disbelief::TooMany);
-        }
         inner.recognise(identity, &objects)?;
-        inner.listed_at = began;
         let settled = began.saturating_sub(i64::try_from(settle.as_millis()).unwrap_or(i64::MAX));
         let mut all_settled = true;
         let mut suspects = Vec::new();
@@ -258,7 +225,7 @@ impl Reconciler {
                     seen,
                     generation,
                 };
-                inner.known.objects.insert(key.clone(), entry);
+                inner.know(key, entry);
             } else if !settle.is_zero() && listed.modified > settled {
                 all_settled = false;
             } else {
@@ -278,22 +245,13 @@ impl Reconciler {
             .map(|(key, entry)| inner.suspect(key, None, Some(*entry), began))
             .collect();
         suspects.extend(missing);
-        // Of one that went with one of its versions, nothing is to be told; it is forgotten as one
-        // that is gone.
-        for (key, entry) in &mut inner.known.objects {
-            if entry.state == State::Unsure
-                && !objects.contains_key(key)
-                && !inner.touched.contains(key)
-            {
-                entry.state = State::Gone;
-            }
+        inner.forget(&objects, began);
+        if all {
+            // Left are rows of a first start that was cut off.
+            let known = &inner.known.objects;
+            inner.owed.retain(|key| !known.contains_key(key));
+            inner.unwritten = Some(Bound::Unbounded);
         }
-        inner.owed |= all
-            || inner
-                .known
-                .objects
-                .values()
-                .any(|entry| entry.is_forgotten(began));
         inner.replace_suspects(suspects, now);
         Ok(all_settled)
     }
@@ -314,7 +272,7 @@ impl Reconciler {
                 .is_none_or(|emptied| emptied + grace < *since || emptied < inner.hidden_until);
             let may_be_on_its_way = unseen
                 && now < (*since).max(inner.hidden_until) + (grace * PATIENCE).max(PATIENCE_MIN);
-            if may_be_on_its_way || inner.in_hand.contains_key(&key) || inner.told.contains(&key) {
+            if may_be_on_its_way || inner.in_hand.contains_key(&key) {
                 let again = now + (grace / 4).max(Duration::from_millis(100));
                 inner.looks.insert((again, key));
                 continue;
@@ -330,14 +288,15 @@ impl Reconciler {
         self.0.lock().looks.first().map(|(at, _)| *at)
     }
 
-    /// True where what a listing showed has not become known since.
+    /// True where what a listing showed has not become known since, nor is being told.
     pub(super) fn is_news(&self, suspect: &Suspect) -> bool {
         let inner = self.0.lock();
         inner.known.objects.get(&suspect.key).copied() == suspect.before
+            && !inner.in_hand.contains_key(&suspect.key)
     }
 
-    /// A suspect is told, with the cursor that will say so.
-    pub(super) fn tell(&self, suspect: &Suspect) {
+    /// A suspect is told, with the row that says so.
+    pub(super) fn tell(&self, suspect: &Suspect) -> PositionChange {
         let mut inner = self.0.lock();
         let generation = suspect.generation;
         let entry = match (&suspect.listed, suspect.before) {
@@ -364,57 +323,59 @@ impl Reconciler {
             }
         };
         inner.known.objects.insert(suspect.key.clone(), entry);
-        inner.told.insert(suspect.key.clone());
-        inner.owed = true;
+        inner.owed.remove(&suspect.key);
+        object_row(&suspect.key, Some(&entry))
     }
 
-    /// The cursor, where one is owed and its time has come. A small one always goes with what a
-    /// listing `found`.
-    ///
-    /// # Errors
-    /// There is too much to be remembered.
-    pub(super) fn cursor(&self, found: bool, now: Instant) -> Result<Option<Cursor>, TooMany> {
+    /// The next of the rows that have to be written before anything else happens. The last go with
+    /// the cursor that says that there are rows; a start that is cut off before begins anew.
+    pub(super) fn unwritten(&self) -> Option<Rows> {
         let mut inner = self.0.lock();
-        let goes_along = found && inner.known.objects.len() <= OBJECTS_SMALL;
-        if !inner.owed || (now < inner.cursor_at && !goes_along) {
-            return Ok(None);
+        let inner = &mut *inner;
+        let from = inner.unwritten.take()?;
+        let objects = inner.known.objects.range((from, Bound::Unbounded));
+        let mut positions = Vec::new();
+        let (mut last, mut left) = (None, BATCH_ROWS_MAX);
+        for (key, entry) in objects.take(BATCH_ROWS_MAX) {
+            if inner.in_hand.contains_key(key) {
+                inner.owed.insert(key.clone());
+            } else {
+                positions.push(object_row(key, Some(entry)));
+            }
+            (last, left) = (Some(key), left - 1);
         }
-        inner.forget();
-        let position = encode(&inner.known);
-        // Past the bound by notifications alone, up to twice that fits; then the next listing says
-        // so.
-        if position.len() > CURSOR_BYTES_MAX || inner.known.objects.len() > 2 * OBJECTS_MAX {
-            inner.cursor_at = now + CURSOR_AGAIN;
-            // None will come soon: nothing is held back for it.
-            inner.cursors += 1;
-            return Err(TooMany);
+        if let Some(last) = last.filter(|_| left == 0) {
+            inner.unwritten = Some(Bound::Excluded(last.clone()));
+            let cursor = None;
+            return Some(Rows { positions, cursor });
         }
-        let paid = Duration::from_millis((position.len() * 1_000 / CURSOR_BYTES_PER_SECOND) as u64);
-        inner.cursor_at = now + paid.max(CURSOR_EVERY);
-        inner.owed = false;
-        inner.cursors += 1;
-        inner.told.clear();
-        Ok(Some(Cursor {
-            fingerprint: inner.terms.fingerprint,
-            position: position.into(),
-        }))
+        inner.bucket_owed = false;
+        positions.push(inner.known.bucket_row());
+        let cursor = Some(inner.cursor());
+        Some(Rows { positions, cursor })
     }
 
-    /// The cursors that were handed over are stored: what was held back for them and may be told.
-    pub(super) fn vouch(&self) -> Vec<Acknowledgement> {
+    /// Rows that are owed, as many as may go with a batch; none where there are none and the batch
+    /// holds nothing that listings `found`.
+    pub(super) fn rows(&self, found: bool) -> Option<Rows> {
         let mut inner = self.0.lock();
-        let cursors = inner.cursors;
-        inner
-            .held_back
-            .extract_if(.., |(from, _)| *from <= cursors)
-            .map(|(_, acknowledgement)| acknowledgement)
-            .collect()
-    }
-
-    /// When a cursor is to go, where one is owed.
-    pub(super) fn cursor_at(&self) -> Option<Instant> {
-        let inner = self.0.lock();
-        inner.owed.then_some(inner.cursor_at)
+        let inner = &mut *inner;
+        let mut positions = Vec::new();
+        // What is in hand has rows of its own, which may be stored before these or behind them.
+        let free = |key: &&String| !inner.in_hand.contains_key(*key);
+        let keys = inner.owed.iter().filter(free).take(BATCH_ROWS_MAX);
+        let keys: Vec<_> = keys.cloned().collect();
+        for key in keys {
+            positions.push(inner.known.object_row(&key));
+            inner.owed.remove(&key);
+        }
+        // That there are rows is said once what lies there at the very first start is among them.
+        let cursor = (!inner.skip_existing).then(|| inner.cursor());
+        if inner.bucket_owed && cursor.is_some() {
+            inner.bucket_owed = false;
+            positions.push(inner.known.bucket_row());
+        }
+        (found || !positions.is_empty()).then_some(Rows { positions, cursor })
     }
 }
 
@@ -424,7 +385,7 @@ impl Inner {
         &mut self,
         identity: Identity,
         objects: &BTreeMap<String, Listed>,
-    ) -> Result<(), Disbelief> {
+    ) -> Result<(), AnotherBucket> {
         let known = || {
             self.known
                 .objects
@@ -441,13 +402,28 @@ impl Inner {
             // objects are there.
             let found = known().filter(|(key, entry)| is_there(key, entry)).count();
             if found * 2 < known().count() {
-                return Err(Disbelief::AnotherBucket);
+                return Err(AnotherBucket);
             }
         }
         let before = self.known.identity.clone();
         self.known.identity.learn(identity);
-        self.owed |= before != self.known.identity;
+        self.bucket_owed |= before != self.known.identity;
         Ok(())
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            fingerprint: self.terms.fingerprint,
+            position: CURSOR.into(),
+        }
+    }
+
+    /// Takes in what a listing shows of an object and is nothing to be told.
+    fn know(&mut self, key: &str, entry: Entry) {
+        let before = self.known.objects.insert(key.to_owned(), entry);
+        if before.is_none_or(|before| !before.is_stored_like(&entry)) {
+            self.owed.insert(key.to_owned());
+        }
     }
 
     fn suspect(
@@ -483,19 +459,32 @@ impl Inner {
         }
     }
 
-    /// Forgets the objects that are long gone, in favour of a generation above theirs. Both become
-    /// true with the next cursor.
-    fn forget(&mut self) {
-        let listed_at = self.listed_at;
-        for (_, entry) in self
-            .known
-            .objects
-            .extract_if(.., |_, entry| entry.is_forgotten(listed_at))
-        {
-            self.known.generation = self
-                .known
-                .generation
-                .max(entry.generation.saturating_add(1));
+    /// Forgets the objects that are long gone, in favour of a generation above theirs. Of one that
+    /// went with one of its versions, nothing is to be told; it is gone now.
+    fn forget(&mut self, objects: &BTreeMap<String, Listed>, listed_at: i64) {
+        let Self {
+            known,
+            touched,
+            owed,
+            bucket_owed,
+            ..
+        } = self;
+        let missing = |key: &String| !objects.contains_key(key) && !touched.contains(key);
+        for (key, entry) in &mut known.objects {
+            if entry.state == State::Unsure && missing(key) {
+                entry.state = State::Gone;
+                owed.insert(key.clone());
+            }
+        }
+        // One that is there again is still to be told, with a generation above its own.
+        let forgotten = known.objects.extract_if(.., |key, entry| {
+            entry.is_forgotten(listed_at) && !objects.contains_key(key)
+        });
+        for (key, entry) in forgotten {
+            let above = entry.generation.saturating_add(1);
+            known.generation = known.generation.max(above);
+            owed.insert(key);
+            *bucket_owed = true;
         }
     }
 }
@@ -506,28 +495,31 @@ fn seen(began: i64, modified: i64) -> i64 {
 }
 
 impl Hand {
-    /// They are stored: what they told is known. Gives back what is to be told now, if it is not to
-    /// be held back until a cursor says so.
-    pub(super) fn stored(
-        self,
-        acknowledgement: Acknowledgement,
-        hold_back: bool,
-    ) -> Option<Acknowledgement> {
+    /// The rows of the message that hands them over.
+    pub(super) fn rows(&self) -> Vec<PositionChange> {
+        let row = |(key, entry): (&String, &Entry)| object_row(key, Some(entry));
+        self.carried.iter().map(row).collect()
+    }
+
+    /// They are stored: what they told is known.
+    pub(super) fn stored(self) {
         let mut inner = self.reconciler.0.lock();
-        let mut changed = false;
+        let inner = &mut *inner;
         for mark in self.marks.iter().filter(|mark| mark.kind != Kind::Other) {
-            note(&mut inner.known, mark);
+            let old = inner.known.objects.get(&mark.key);
+            let entry = noted(&inner.known, old, mark);
+            if let Some(entry) = entry {
+                inner.known.objects.insert(mark.key.clone(), entry);
+            }
             inner.touched.insert(mark.key.clone());
             inner.suspects.remove(&mark.key);
-            changed = true;
+            // Something else has happened to it since the message was made.
+            if self.carried.get(&mark.key) != inner.known.objects.get(&mark.key)
+                && (entry.is_some() || self.carried.contains_key(&mark.key))
+            {
+                inner.owed.insert(mark.key.clone());
+            }
         }
-        inner.owed |= changed;
-        if !changed || !hold_back {
-            return Some(acknowledgement);
-        }
-        let from = inner.cursors + 1;
-        inner.held_back.push((from, acknowledgement));
-        None
     }
 }
 

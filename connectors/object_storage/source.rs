@@ -7,9 +7,8 @@
 //!
 //! Everything that waits or works stands in the source itself, so that `next` may be dropped at any
 //! await. Batches of what notifications told carry no cursor, so that many are stored at once; what
-//! a listing found goes with the cursor that says so.
+//! a listing found, and rows that are owed, go one batch after the other.
 
-use pointsman_schemas::Reject;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -18,13 +17,15 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, pending};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use pointsman_schemas::{PositionChange, Reject};
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Bucket;
 use super::happening::{Found, Happening, Kind};
+use super::known::Stored;
 use super::look::Look;
-use super::reconciler::{Disbelief, Listing, OBJECTS_MAX, Reconciler, Suspect, Terms, TooMany};
+use super::reconciler::{AnotherBucket, Listing, Reconciler, Rows, Suspect, Terms};
 use super::settling::{Settling, split};
 use super::sqs::{Raw, Reading};
 use super::{BATCH_MESSAGES_MAX, Scope, notification};
@@ -59,6 +60,8 @@ pub(super) struct Setup {
     /// How often the bucket is listed; none for never.
     pub(super) reconcile: Option<Duration>,
     pub(super) terms: Terms,
+    /// What is stored; none where it is damaged, or the bucket is not listed.
+    pub(super) stored: Option<Stored>,
 }
 
 /// What comes of work.
@@ -74,7 +77,7 @@ enum Done {
 /// A bucket that is being followed.
 pub(super) struct Followed {
     setup: Setup,
-    /// None until the stored cursor has been read, and where the bucket is not listed.
+    /// None before the start, and where the bucket is not listed.
     reconciler: Option<Reconciler>,
     started: bool,
     list_at: Instant,
@@ -86,8 +89,6 @@ pub(super) struct Followed {
     found: Vec<(Message, Suspect)>,
     /// True where the last batch was of notifications: then it is the listing's turn.
     heard_last: bool,
-    /// True once a cursor was handed over that the next call finds stored.
-    cursor_out: bool,
 }
 
 /// A message in the making.
@@ -95,6 +96,8 @@ struct Draft {
     happenings: Vec<Happening>,
     rejects: Vec<Reject>,
     acknowledgement: Acknowledgement,
+    /// What changes in what is known with it.
+    positions: Vec<PositionChange>,
 }
 
 impl Followed {
@@ -110,7 +113,6 @@ impl Followed {
             heard: Vec::new(),
             found: Vec::new(),
             heard_last: false,
-            cursor_out: false,
             setup,
         }
     }
@@ -120,8 +122,10 @@ impl Followed {
             context,
             scope,
             terms,
+            stored,
+            reconcile,
             ..
-        } = &self.setup;
+        } = &mut self.setup;
         let mismatch = |what: &str| {
             let name = &context.name;
             SourceError::CursorMismatch(format!(
@@ -129,15 +133,13 @@ impl Followed {
                 scope.bucket
             ))
         };
-        let stored = context.cursor.as_ref();
-        if stored.is_some_and(|cursor| cursor.fingerprint != terms.fingerprint) {
+        let cursor = context.cursor.as_ref();
+        if cursor.is_some_and(|cursor| cursor.fingerprint != terms.fingerprint) {
             return Err(mismatch("of another bucket"));
         }
-        if self.setup.reconcile.is_some() {
-            let reconciler = Reconciler::new(*terms, stored).ok_or_else(|| mismatch("damaged"))?;
-            // Settings may have changed since.
-            reconciler.retain(|key| scope.covers(key));
-            self.reconciler = Some(reconciler);
+        if reconcile.is_some() {
+            let stored = stored.take().ok_or_else(|| mismatch("damaged"))?;
+            self.reconciler = Some(Reconciler::new(*terms, stored));
         }
         self.started = true;
         Ok(())
@@ -191,6 +193,7 @@ impl Followed {
                 happenings,
                 rejects,
                 acknowledgement,
+                positions: Vec::new(),
             };
         };
         let hand = reconciler.take(
@@ -199,34 +202,20 @@ impl Followed {
                 .map(|happening| happening.mark.clone())
                 .collect(),
         );
-        // Who calls is not kept waiting; a queue is in no hurry.
-        let hold_back = matches!(self.setup.feed, Feed::Sqs(_));
+        let positions = hand.rows();
         let acknowledgement = Acknowledgement::io(move |verdict| async move {
-            if verdict != Verdict::Stored {
+            if verdict == Verdict::Stored {
+                hand.stored();
+            } else {
                 drop(hand);
-                acknowledgement.tell(verdict).await;
-            } else if let Some(acknowledgement) = hand.stored(acknowledgement, hold_back) {
-                acknowledgement.tell(verdict).await;
             }
+            acknowledgement.tell(verdict).await;
         });
         Draft {
             happenings,
             rejects,
             acknowledgement,
-        }
-    }
-
-    /// Tells what waited for a cursor. That this source is asked for more says that the last one is
-    /// stored; where it is not, a crash makes some happenings come twice, and none is lost.
-    fn vouch(&mut self) {
-        if !std::mem::take(&mut self.cursor_out) {
-            return;
-        }
-        for acknowledgement in self.reconciler.iter().flat_map(Reconciler::vouch) {
-            self.work.push(Box::pin(async move {
-                acknowledgement.tell(Verdict::Stored).await;
-                Ok(Done::Told)
-            }));
+            positions,
         }
     }
 
@@ -245,21 +234,13 @@ impl Followed {
         let (look, mapped) = (self.setup.look, self.setup.context.mapped);
         while self.work.len() < WORK_MAX {
             let bucket = self.setup.bucket.clone();
-            if let Some(Draft {
-                happenings,
-                rejects,
-                acknowledgement,
-            }) = self.waiting.pop_front()
-            {
+            if let Some(draft) = self.waiting.pop_front() {
                 self.work.push(Box::pin(async move {
-                    if happenings.is_empty() && rejects.is_empty() {
-                        acknowledgement.tell(Verdict::Stored).await;
+                    if draft.happenings.is_empty() && draft.rejects.is_empty() {
+                        draft.acknowledgement.tell(Verdict::Stored).await;
                         return Ok(Done::Told);
                     }
-                    Ok(Done::Heard(
-                        message(&bucket, look, mapped, happenings, rejects, acknowledgement)
-                            .await?,
-                    ))
+                    Ok(Done::Heard(message(&bucket, look, mapped, draft).await?))
                 }));
             } else if let Some(suspect) = self.suspect(now) {
                 let happening = self.found(&suspect);
@@ -274,15 +255,13 @@ impl Followed {
                             }],
                         ),
                     };
-                    let message = message(
-                        &bucket,
-                        look,
-                        mapped,
+                    let draft = Draft {
                         happenings,
                         rejects,
-                        Acknowledgement::None,
-                    )
-                    .await?;
+                        acknowledgement: Acknowledgement::None,
+                        positions: Vec::new(),
+                    };
+                    let message = message(&bucket, look, mapped, draft).await?;
                     Ok(Done::Found(message, suspect))
                 }));
             } else {
@@ -360,7 +339,7 @@ impl Followed {
         let compared = listed.and_then(|listing| {
             reconciler
                 .compare(listing, self.setup.settle, now)
-                .map_err(|disbelief| self.disbelieve(&disbelief))
+                .map_err(|AnotherBucket| self.disbelieve())
         });
         match (compared, &self.setup.feed) {
             (Ok(all_settled), _) => {
@@ -379,53 +358,50 @@ impl Followed {
         }
     }
 
-    fn disbelieve(&self, disbelief: &Disbelief) -> String {
-        match disbelief {
-            Disbelief::TooMany => self.too_many(),
-            Disbelief::AnotherBucket => format!(
-                "the bucket {} is another one than the one that was followed, and holds less than half of its objects; nothing that it lacks is told \
-                until that one is back (to follow this one, and have the others told as removed, set replaced: tell)",
-                self.setup.scope.bucket
-            ),
-        }
-    }
-
-    fn too_many(&self) -> String {
-        let bucket = &self.setup.scope.bucket;
+    fn disbelieve(&self) -> String {
         format!(
-            "the bucket {bucket} holds more than {OBJECTS_MAX} objects under the prefix; set a longer prefix, or reconcile: 0s with notifications"
+            "the bucket {} is another one than the one that was followed, and holds less than half of its objects; nothing that it lacks is told \
+            until that one is back (to follow this one, and have the others told as removed, set replaced: tell)",
+            self.setup.scope.bucket
         )
     }
 
-    /// What is ready to be handed over.
+    /// What is ready to be handed over: of notifications and of listings in turn.
     fn batch(&mut self) -> Option<Batch> {
-        if !self.heard.is_empty() && (self.found.is_empty() || !self.heard_last) {
-            self.heard_last = true;
-            let count = self.heard.len().min(BATCH_MESSAGES_MAX);
-            return Some(Batch {
-                messages: self.heard.drain(..count).collect(),
-                cursor: None,
-            });
+        if (self.heard_last || self.heard.is_empty())
+            && let Some(batch) = self.found_batch()
+        {
+            self.heard_last = false;
+            return Some(batch);
         }
-        self.heard_last = false;
+        if self.heard.is_empty() {
+            return None;
+        }
+        self.heard_last = true;
+        let count = self.heard.len().min(BATCH_MESSAGES_MAX);
+        Some(Batch {
+            messages: self.heard.drain(..count).collect(),
+            cursor: None,
+        })
+    }
+
+    /// What listings found, and rows that are owed.
+    fn found_batch(&mut self) -> Option<Batch> {
         let reconciler = self.reconciler.as_ref()?;
         let mut messages = Vec::with_capacity(self.found.len());
-        for (message, suspect) in self.found.drain(..) {
+        for (mut message, suspect) in self.found.drain(..) {
             // Its notification may have come while it was looked at.
             if reconciler.is_news(&suspect) {
-                reconciler.tell(&suspect);
+                message.positions.push(reconciler.tell(&suspect));
                 messages.push(message);
             }
         }
-        let cursor = reconciler
-            .cursor(!messages.is_empty(), Instant::now())
-            .unwrap_or_else(|TooMany| {
-                self.cursor_out = true;
-                tracing::warn!(source = %self.setup.context.name, "{}", self.too_many());
-                None
-            });
-        self.cursor_out |= cursor.is_some();
-        (!messages.is_empty() || cursor.is_some()).then_some(Batch { messages, cursor })
+        let Rows { positions, cursor } = reconciler.rows(!messages.is_empty())?;
+        match messages.first_mut() {
+            Some(message) => message.positions.extend(positions),
+            None => messages.push(Message::position(positions)),
+        }
+        Some(Batch { messages, cursor })
     }
 }
 
@@ -434,10 +410,14 @@ async fn message(
     bucket: &Bucket,
     look: Look,
     mapped: bool,
-    happenings: Vec<Happening>,
-    mut rejects: Vec<Reject>,
-    acknowledgement: Acknowledgement,
+    draft: Draft,
 ) -> Result<Message, SourceError> {
+    let Draft {
+        happenings,
+        mut rejects,
+        acknowledgement,
+        positions,
+    } = draft;
     let mut arrivals = SmallVec::new();
     for happening in happenings {
         let seen = bucket.look(&happening, look).await?;
@@ -454,7 +434,7 @@ async fn message(
         arrivals,
         rejects,
         acknowledgement,
-        positions: Vec::new(),
+        positions,
     })
 }
 
@@ -476,7 +456,12 @@ impl Source for Followed {
             self.start()?;
         }
         loop {
-            self.vouch();
+            if let Some(Rows { positions, cursor }) =
+                self.reconciler.as_ref().and_then(Reconciler::unwritten)
+            {
+                let messages = vec![Message::position(positions)];
+                return Ok(Batch { messages, cursor });
+            }
             self.list();
             self.set_to_work();
             if let Some(batch) = self.batch() {
@@ -491,9 +476,8 @@ impl Source for Followed {
             let suspect_at = reconciler
                 .and_then(Reconciler::due_at)
                 .filter(|_| self.work.len() < WORK_MAX);
-            let cursor_at = reconciler.and_then(Reconciler::cursor_at);
             let far = Instant::now() + Duration::from_secs(3_600);
-            let wake = [list_at, suspect_at, cursor_at, self.settling.next_at()]
+            let wake = [list_at, suspect_at, self.settling.next_at()]
                 .into_iter()
                 .flatten()
                 .fold(far, Instant::min);

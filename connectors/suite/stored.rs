@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pointsman_schemas::{Cursor, PositionRow};
+use pointsman_schemas::{Cursor, PositionChange, PositionRow};
 
 use crate::{Batch, StoredPositions};
 
@@ -29,14 +29,20 @@ impl From<Option<Cursor>> for Stored {
 impl Stored {
     /// Stores what a batch says, as one that is stored whole.
     pub(crate) fn store(&mut self, batch: &Batch) {
-        let changes = batch.messages.iter().flat_map(|message| &message.positions);
+        for message in &batch.messages {
+            self.change(&message.positions);
+        }
+        self.cursor = batch.cursor.clone().or(self.cursor.take());
+    }
+
+    /// Changes rows.
+    pub(crate) fn change(&mut self, changes: &[PositionChange]) {
         for change in changes {
             match &change.value {
                 Some(value) => drop(self.rows.insert(change.key.clone(), value.clone())),
                 None => drop(self.rows.remove(&change.key)),
             }
         }
-        self.cursor = batch.cursor.clone().or(self.cursor.take());
     }
 
     /// The rows, for a source that opens.

@@ -126,6 +126,15 @@ async fn what_is_no_longer_looked_at_is_left_out_and_its_row_goes() {
         ..journal.clone()
     };
     assert_eq!(read_back(&without).await.unwrap(), read);
+    // Where the row of the folder was, no generation may come back.
+    let mut folderless = journal.clone();
+    folderless.rows.remove(FOLDER);
+    let read_without = read_back(&folderless).await.unwrap();
+    assert_eq!(read_without.form, Form::Rows);
+    assert_eq!(
+        read_without.position.generation,
+        i64::MIN.unsigned_abs() / 5 + 1
+    );
     // Rows without that of the folder are of a first start that was cut off.
     let mut started = without;
     started.rows.remove(FOLDER);

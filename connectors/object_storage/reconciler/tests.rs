@@ -1,5 +1,7 @@
 use super::super::happening::content_hash;
+use super::super::known::tests::{listing_of, read_back, rows};
 use super::*;
+use crate::suite::Stored as Journal;
 
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -12,7 +14,29 @@ const TERMS: Terms = Terms {
 };
 
 fn reconciler() -> Reconciler {
-    Reconciler::new(TERMS, None).unwrap()
+    Reconciler::new(TERMS, Stored::default())
+}
+
+/// Stores what notifications told, as their message's append does.
+fn store(reconciler: &Reconciler, marks: Vec<Mark>, journal: &mut Journal) {
+    let hand = reconciler.take(marks);
+    journal.change(&hand.rows());
+    hand.stored();
+}
+
+/// Stores the rows that are owed.
+fn store_owed(reconciler: &Reconciler, journal: &mut Journal) {
+    while let Some(Rows { positions, cursor }) =
+        reconciler.unwritten().or_else(|| reconciler.rows(false))
+    {
+        journal.change(&positions);
+        journal.cursor = cursor.or(journal.cursor.take());
+    }
+}
+
+/// What the next start knows.
+async fn again(journal: &Journal) -> Reconciler {
+    Reconciler::new(TERMS, read_back(journal).await.unwrap())
 }
 
 /// A listing that began at that second; each object was written at a second.
@@ -49,7 +73,7 @@ fn told(reconciler: &Reconciler, now: Instant) -> Vec<String> {
     let mut told = Vec::new();
     while let Some(suspect) = reconciler.due(now, Some(now)) {
         if reconciler.is_news(&suspect) {
-            reconciler.tell(&suspect);
+            drop(reconciler.tell(&suspect));
             told.push(suspect.key);
         }
     }
@@ -69,9 +93,7 @@ async fn a_suspect_is_told_after_the_grace_unless_its_notification_comes() {
         Ok(true)
     );
     assert!(told(&reconciler, now + GRACE / 2).is_empty());
-    reconciler
-        .take(vec![mark("a", "1", 100)])
-        .stored(Acknowledgement::None, false);
+    reconciler.take(vec![mark("a", "1", 100)]).stored();
     let hand = reconciler.take(vec![mark("b", "1", 100)]);
     assert_eq!(
         told(&reconciler, now + GRACE),
@@ -127,7 +149,7 @@ async fn what_a_notification_tells_while_the_bucket_is_listed_is_newer_than_the_
     let (reconciler, now) = (reconciler(), Instant::now());
     reconciler
         .take(vec![mark("a", "1", 10), mark("b", "1", 10)])
-        .stored(Acknowledgement::None, false);
+        .stored();
     reconciler.begin();
     let gone = Mark {
         kind: Kind::Removed,
@@ -135,7 +157,7 @@ async fn what_a_notification_tells_while_the_bucket_is_listed_is_newer_than_the_
     };
     reconciler
         .take(vec![mark("a", "2", 101), mark("new", "1", 101), gone])
-        .stored(Acknowledgement::None, false);
+        .stored();
     assert_eq!(
         reconciler.compare(
             listing(100, &[("a", "1", 9), ("b", "1", 9)]),
@@ -148,25 +170,23 @@ async fn what_a_notification_tells_while_the_bucket_is_listed_is_newer_than_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_known_goes_with_the_cursor() {
+async fn what_notifications_tell_is_known_after_a_restart_where_it_was_stored() {
     let (reconciler, now) = (reconciler(), Instant::now());
-    assert_eq!(reconciler.cursor(false, now), Ok(None));
-    reconciler
-        .take(vec![mark("a", "1", 10), mark("b", "1", 10)])
-        .stored(Acknowledgement::None, false);
-    let cursor = reconciler.cursor(false, now).unwrap().unwrap();
-    reconciler
-        .take(vec![mark("c", "1", 10)])
-        .stored(Acknowledgement::None, false);
-    assert_eq!(reconciler.cursor(false, now), Ok(None), "not at once again");
-    let again = Reconciler::new(
-        Terms {
-            skip_existing: true,
-            ..TERMS
-        },
-        Some(&cursor),
-    )
-    .unwrap();
+    let mut journal = Journal::default();
+    store_owed(&reconciler, &mut journal);
+    assert!(journal.cursor.is_some(), "from the start on there are rows");
+    let marks = vec![mark("a", "1", 10), mark("b", "1", 10)];
+    store(&reconciler, marks, &mut journal);
+    // This one is not stored.
+    drop(reconciler.take(vec![mark("c", "1", 10)]));
+    // What changes nothing has no row.
+    let other = Mark {
+        kind: Kind::Other,
+        ..mark("d", "1", 10)
+    };
+    assert_eq!(reconciler.take(vec![other, mark("a", "0", 9)]).rows(), []);
+    assert_eq!(reconciler.rows(false), None, "all is said");
+    let again = again(&journal).await;
     again.begin();
     assert_eq!(
         again.compare(
@@ -178,50 +198,147 @@ async fn what_is_known_goes_with_the_cursor() {
     );
     let mut found = told(&again, now + GRACE);
     found.sort();
-    assert_eq!(
-        found,
-        ["b", "c"],
-        "one is gone, the other was told after the cursor"
-    );
-    assert!(
-        Reconciler::new(
-            TERMS,
-            Some(&Cursor {
-                fingerprint: 1,
-                position: "\u{3}".into()
-            })
-        )
-        .is_none()
-    );
+    assert_eq!(found, ["b", "c"], "one is gone, the other was never stored");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_held_back_until_the_cursor_that_knows_of_it_is_stored() {
+async fn a_row_that_something_else_has_overtaken_is_mended() {
+    for order in [[0, 1], [1, 0]] {
+        let (reconciler, mut journal) = (reconciler(), Journal::default());
+        store_owed(&reconciler, &mut journal);
+        // Both are made ready before either is stored, and stored in any order.
+        let marks = [mark("a", "1", 10), mark("a", "2", 20)];
+        let mut hands = marks.map(|mark| Some(reconciler.take(vec![mark])));
+        for index in order {
+            let hand = hands[index].take().unwrap();
+            journal.change(&hand.rows());
+            assert_eq!(reconciler.rows(false), None, "one is still in hand");
+            hand.stored();
+        }
+        store_owed(&reconciler, &mut journal);
+        let stored = read_back(&journal).await.unwrap();
+        assert_eq!(stored.known.objects, reconciler.0.lock().known.objects);
+        assert_eq!(stored.known.objects["a"].etag, content_hash("2"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_listings_show_is_written_once_and_not_again_with_each() {
     let (reconciler, now) = (reconciler(), Instant::now());
-    let store = |mark: Mark| {
-        reconciler
-            .take(vec![mark])
-            .stored(Acknowledgement::None, true)
-            .is_some()
+    let mut journal = Journal::default();
+    store_owed(&reconciler, &mut journal);
+    let objects = [("a", "1", 9), ("b", "1", 9)];
+    let marks = vec![mark("a", "1", 10), mark("b", "1", 10)];
+    store(&reconciler, marks, &mut journal);
+    for began in [100, 200] {
+        reconciler.begin();
+        let compared = reconciler.compare(listing(began, &objects), Duration::ZERO, now);
+        assert_eq!(compared, Ok(true));
+        let owed = reconciler.rows(false);
+        // The first shows when they were written.
+        let count = owed.as_ref().map_or(0, |rows| rows.positions.len());
+        assert_eq!(count, if began == 100 { 2 } else { 0 }, "{owed:?}");
+        journal.change(&owed.unwrap_or_default().positions);
+    }
+    let at = |entry: &Entry| (entry.state, entry.at);
+    let stored = read_back(&journal).await.unwrap();
+    let stored: Vec<_> = stored.known.objects.values().map(at).collect();
+    assert_eq!(stored, [(State::Present, 9_000); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_stored_is_moved_into_rows_wherever_that_is_cut_off() {
+    let entry = |generation| Entry {
+        state: State::Present,
+        etag: content_hash("1"),
+        at: 99_000,
+        seen: 99_000,
+        generation,
     };
-    assert!(!store(mark("a", "1", 10)) && reconciler.vouch().is_empty());
-    assert!(
-        store(Mark {
-            kind: Kind::Other,
-            ..mark("a", "1", 10)
-        }),
-        "nothing to be remembered"
-    );
-    assert!(reconciler.cursor(false, now).unwrap().is_some());
-    assert!(!store(mark("b", "1", 10)), "while that cursor is stored");
-    assert_eq!((reconciler.vouch().len(), reconciler.vouch().len()), (1, 0));
-    assert!(
-        reconciler
-            .cursor(false, now + CURSOR_EVERY)
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(reconciler.vouch().len(), 1);
+    let count = 2 * BATCH_ROWS_MAX + 500;
+    let keys = || (0..count as u64).map(|n| format!("{n:04}"));
+    let known = Known {
+        generation: 7,
+        identity: Identity::default(),
+        objects: keys().zip((0..9).cycle().map(entry)).collect(),
+    };
+    let before = Journal::from(Some(Cursor {
+        fingerprint: TERMS.fingerprint,
+        position: listing_of(&known).into(),
+    }));
+    for stops_after in 0..3 {
+        let mut journal = before.clone();
+        let moving = again(&journal).await;
+        for _ in 0..stops_after {
+            let Rows { positions, cursor } = moving.unwritten().unwrap();
+            assert_eq!((positions.len(), cursor), (BATCH_ROWS_MAX, None));
+            journal.change(&positions);
+        }
+        let moving = again(&journal).await;
+        for is_last in [false, false, true] {
+            let Rows { positions, cursor } = moving.unwritten().unwrap();
+            assert_eq!(cursor.is_some(), is_last);
+            journal.change(&positions);
+            journal.cursor = cursor.or(journal.cursor.take());
+        }
+        assert_eq!((moving.unwritten(), moving.rows(false)), (None, None));
+        assert_eq!(journal.rows, rows(&known).rows);
+        // One went while the bus was off, one is another: they alone are told.
+        let now = Instant::now();
+        let moved = again(&journal).await;
+        moved.begin();
+        let keys: Vec<_> = keys().collect();
+        let mut objects: Vec<_> = keys.iter().map(|key| (&**key, "1", 98)).collect();
+        objects[4].1 = "2";
+        objects.remove(5);
+        let compared = moved.compare(listing(200, &objects), Duration::ZERO, now);
+        assert_eq!(compared, Ok(true));
+        let mut told = Vec::new();
+        while let Some(suspect) = moved.due(now + GRACE, Some(now + GRACE)) {
+            told.push((suspect.key, suspect.listed.is_some(), suspect.generation));
+        }
+        told.sort();
+        let expect = [("0004".to_owned(), true, 5), ("0005".to_owned(), false, 6)];
+        assert_eq!(told, expect);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_start_that_skips_what_is_there_and_is_cut_off_skips_it_the_next_time() {
+    let now = Instant::now();
+    let terms = Terms {
+        skip_existing: true,
+        ..TERMS
+    };
+    let keys: Vec<_> = (0..BATCH_ROWS_MAX + 500)
+        .map(|n| format!("{n:04}"))
+        .collect();
+    let objects: Vec<_> = keys.iter().map(|key| (&**key, "1", 99)).collect();
+    let skip = |reconciler: &Reconciler| {
+        reconciler.begin();
+        let compared = reconciler.compare(listing(100, &objects), Duration::ZERO, now);
+        assert_eq!((compared, reconciler.due_at()), (Ok(true), None));
+    };
+    let mut journal = Journal::default();
+    let first = Reconciler::new(terms, Stored::default());
+    // What comes before the listing does not end the first start.
+    store(&first, vec![mark("0000", "1", 9)], &mut journal);
+    store_owed(&first, &mut journal);
+    assert_eq!((journal.rows.len(), &journal.cursor), (1, &None));
+    skip(&first);
+    let Rows { positions, cursor } = first.unwritten().unwrap();
+    assert_eq!((positions.len(), cursor), (BATCH_ROWS_MAX, None));
+    journal.change(&positions);
+    let second = Reconciler::new(terms, read_back(&journal).await.unwrap());
+    skip(&second);
+    store_owed(&second, &mut journal);
+    assert!(journal.cursor.is_some());
+    assert_eq!(journal.rows.len(), keys.len() + 1);
+    let third = Reconciler::new(terms, read_back(&journal).await.unwrap());
+    third.begin();
+    let compared = third.compare(listing(200, &[]), Duration::ZERO, now);
+    assert_eq!(compared, Ok(true));
+    assert_eq!(told(&third, now + GRACE).len(), keys.len(), "they are gone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,48 +356,22 @@ async fn what_was_written_just_now_is_left_to_the_next_listing() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn too_much_is_said_and_changes_nothing() {
-    let (reconciler, now) = (reconciler(), Instant::now());
-    reconciler.begin();
-    let entry = Listed {
-        etag: String::new(),
-        hash: 1,
-        size: 0,
-        modified: 0,
-    };
-    let objects: BTreeMap<_, _> = (0..=OBJECTS_MAX)
-        .map(|n| (n.to_string(), entry.clone()))
-        .collect();
-    let listing = Listing {
-        objects,
-        ..Listing::default()
-    };
-    assert_eq!(
-        reconciler.compare(listing, Duration::ZERO, now),
-        Err(Disbelief::TooMany)
-    );
-    assert_eq!(
-        (reconciler.due_at(), reconciler.cursor(false, now)),
-        (None, Ok(None))
-    );
-}
-
-/// What listings tell from here on, each with its generation; every time that something is told its
-/// cursor goes along.
+/// What listings tell from here on, each with its generation, and store.
 fn told_with_generations(
     reconciler: &Reconciler,
     now: &mut Instant,
     listing: Listing,
+    journal: &mut Journal,
 ) -> Vec<(String, bool, u64)> {
     reconciler.begin();
     reconciler.compare(listing, Duration::ZERO, *now).unwrap();
     *now += 2 * GRACE;
     let mut told = Vec::new();
     while let Some(suspect) = reconciler.due(*now, Some(*now)) {
-        reconciler.tell(&suspect);
+        journal.change(&[reconciler.tell(&suspect)]);
         told.push((suspect.key, suspect.listed.is_some(), suspect.generation));
     }
+    store_owed(reconciler, journal);
     told
 }
 
@@ -288,7 +379,7 @@ fn told_with_generations(
 async fn an_object_that_comes_back_as_it_was_is_told_with_another_generation_however_long_it_was_gone()
  {
     let mut now = Instant::now();
-    let mut reconciler = reconciler();
+    let (mut reconciler, mut journal) = (reconciler(), Journal::default());
     let (hours, mut at) = (3_600, 100);
     let mut told = Vec::new();
     // Under the same key, with the same content and time: a version that was current before.
@@ -307,11 +398,10 @@ async fn an_object_that_comes_back_as_it_was_is_told_with_another_generation_how
             &reconciler,
             &mut now,
             listing(at, objects),
+            &mut journal,
         ));
-        if let Some(cursor) = reconciler.cursor(true, now).unwrap() {
-            let again = Reconciler::new(TERMS, Some(&cursor)).unwrap();
-            reconciler = again;
-        }
+        journal.cursor = reconciler.rows(true).unwrap().cursor;
+        reconciler = again(&journal).await;
         at += later;
     }
     let a = |is_there, generation| ("a".to_owned(), is_there, generation);
@@ -335,37 +425,23 @@ async fn an_object_that_comes_back_as_it_was_is_told_with_another_generation_how
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_change_waits_for_the_cursor_that_knows_of_the_first_and_after_a_crash_has_the_same_generation()
- {
+async fn a_change_that_is_told_again_after_a_crash_has_the_same_generation() {
     let (mut now, reconciler) = (Instant::now(), reconciler());
+    let mut journal = Journal::default();
     let a = |generation| vec![("a".to_owned(), true, generation)];
-    assert_eq!(
-        told_with_generations(&reconciler, &mut now, listing(100, &[("a", "1", 99)])),
-        a(0)
-    );
-    let cursor = reconciler.cursor(true, now).unwrap().unwrap();
-    assert_eq!(
-        told_with_generations(&reconciler, &mut now, listing(200, &[("a", "2", 199)])),
-        a(1)
-    );
-    assert_eq!(
-        told_with_generations(&reconciler, &mut now, listing(300, &[("a", "1", 299)])),
-        []
-    );
-    let crashed = Reconciler::new(TERMS, Some(&cursor)).unwrap();
+    let mut told = |reconciler: &Reconciler, began, etag, journal: &mut Journal| {
+        let listing = listing(began, &[("a", etag, began - 1)]);
+        told_with_generations(reconciler, &mut now, listing, journal)
+    };
+    assert_eq!(told(&reconciler, 100, "1", &mut journal), a(0));
+    journal.cursor = reconciler.rows(true).unwrap().cursor;
+    let mut lost = journal.clone();
+    assert_eq!(told(&reconciler, 200, "2", &mut lost), a(1));
+    assert_eq!(told(&reconciler, 300, "1", &mut lost), a(2));
+    let crashed = again(&journal).await;
     // A notification that comes again, or is told in another order, changes nothing of it.
-    crashed
-        .take(vec![mark("a", "3", 150)])
-        .stored(Acknowledgement::None, false);
-    assert_eq!(
-        told_with_generations(&crashed, &mut now, listing(200, &[("a", "2", 199)])),
-        a(1)
-    );
-    assert!(reconciler.cursor(true, now).unwrap().is_some());
-    assert_eq!(
-        told_with_generations(&reconciler, &mut now, listing(300, &[("a", "1", 299)])),
-        a(2)
-    );
+    store(&crashed, vec![mark("a", "3", 150)], &mut journal);
+    assert_eq!(told(&crashed, 200, "2", &mut journal), a(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,9 +454,8 @@ async fn what_a_crash_has_left_hidden_in_the_queue_is_waited_for() {
             hidden,
             ..TERMS
         },
-        None,
-    )
-    .unwrap();
+        Stored::default(),
+    );
     reconciler.begin();
     assert_eq!(
         reconciler.compare(
@@ -403,9 +478,7 @@ async fn what_a_crash_has_left_hidden_in_the_queue_is_waited_for() {
         reconciler.due(later, Some(now + Duration::from_secs(29))),
         None
     );
-    reconciler
-        .take(vec![mark("a", "1", 100)])
-        .stored(Acknowledgement::None, false);
+    reconciler.take(vec![mark("a", "1", 100)]).stored();
     let told: Vec<_> = std::iter::from_fn(|| reconciler.due(later + grace, Some(later)))
         .map(|suspect| suspect.key)
         .collect();
@@ -432,21 +505,20 @@ async fn another_bucket_in_its_place_is_not_believed_unless_it_holds_the_same() 
         Ok(true)
     );
     assert_eq!(told(&reconciler, now + GRACE).len(), 3);
-    let cursor = reconciler.cursor(true, now + GRACE).unwrap();
-    let opened = |holds| Reconciler::new(Terms { holds, ..TERMS }, cursor.as_ref()).unwrap();
+    let stored = Stored {
+        known: reconciler.0.lock().known.clone(),
+        form: Form::Rows,
+        stale: Vec::new(),
+    };
+    let opened = |holds| Reconciler::new(Terms { holds, ..TERMS }, stored.clone());
     for (holds, created, objects, expect) in [
-        (true, 2, &[][..], Err(Disbelief::AnotherBucket)),
-        (
-            true,
-            2,
-            &[("a", "1", 120)][..],
-            Err(Disbelief::AnotherBucket),
-        ),
+        (true, 2, &[][..], Err(AnotherBucket)),
+        (true, 2, &[("a", "1", 120)][..], Err(AnotherBucket)),
         (
             true,
             2,
             &[("a", "1", 120), ("b", "2", 120)][..],
-            Err(Disbelief::AnotherBucket),
+            Err(AnotherBucket),
         ),
         (true, 2, &[("a", "1", 120), ("b", "1", 120)][..], Ok(true)),
         (true, 1, &[][..], Ok(true)),
