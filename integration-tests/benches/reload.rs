@@ -136,6 +136,21 @@ fn quantile(samples: &[Sample], windows: &[(Instant, Instant)], quantile: f64) -
     median(windows.iter().map(of_window).collect())
 }
 
+/// Milliseconds of the slowest request of all windows.
+fn slowest(samples: &[Sample], windows: &[(Instant, Instant)]) -> f64 {
+    let is_inside = |sample: &&Sample| {
+        windows
+            .iter()
+            .any(|(begin, end)| (*begin..*end).contains(&sample.from))
+    };
+    let slowest = samples
+        .iter()
+        .filter(is_inside)
+        .map(|sample| sample.took)
+        .max();
+    slowest.unwrap_or_default().as_secs_f64() * 1_000.0
+}
+
 #[tokio::main]
 async fn main() {
     let sink = Sink::counting().await;
@@ -175,8 +190,10 @@ async fn main() {
         let within = |windows: &[(Instant, Instant)], at| quantile(&samples, windows, at);
         let (early, late) = quiet.split_at(ROUNDS / 2);
         println!(
-            "reload of the {what} of {RULES} rules at {EVENTS_PER_SECOND} events/s: in force after {:.0} ms; ingest without p50 {:.2} ms, p99 {:.1} ms; \
-             during p50 {:.2} ms, p99 {:.1} ms; ratio of p99 {:.2} (noise {:.2}); {} MiB resident after {ROUNDS}",
+            "reload of the {what} of {RULES} rules at {EVENTS_PER_SECOND} events/s: in force after \
+             {:.0} ms; ingest without p50 {:.2} ms, p99 {:.1} ms, slowest {:.1} ms; during p50 \
+             {:.2} ms, p99 {:.1} ms, slowest {:.1} ms; ratio of p99 {:.2} (noise {:.2}); {} MiB \
+             resident after {ROUNDS}",
             median(
                 reloads
                     .iter()
@@ -185,8 +202,10 @@ async fn main() {
             ),
             within(&quiet, 0.5),
             within(&quiet, 0.99),
+            slowest(&samples, &quiet),
             within(&reloads, 0.5),
             within(&reloads, 0.99),
+            slowest(&samples, &reloads),
             within(&reloads, 0.99) / within(&quiet, 0.99),
             within(late, 0.99) / within(early, 0.99),
             bus.resident_mib(),
