@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::{Bus, Sink, until_within};
 
@@ -131,7 +132,11 @@ impl Storm {
             }
         }
         arrive(self.messages).await;
-        let resent = publishers.join_all().await.into_iter().sum();
+        let resent = timeout(STILLNESS, publishers.join_all()).await;
+        let resent = resent
+            .expect("all messages have arrived, but some are not confirmed")
+            .into_iter()
+            .sum();
         let pending = async || {
             let page = bus.api("/api/v1/status").await;
             page.pointer("/deliveries/pending")

@@ -92,49 +92,9 @@ mod tests {
         ] {
             assert_eq!(scalar(bare), bare);
         }
-        for quoted in [
-            "",
-            "yes",
-            "NO",
-            "null",
-            "~",
-            "-",
-            "-1",
-            "--",
-            "---",
-            ".nan",
-            ".",
-            "..",
-            "...",
-            ".5",
-            ".inf",
-            "1e3",
-            "12",
-            "0x1f",
-            "a b",
-            "a: b",
-            "a #b",
-            "http://h/",
-            "{a",
-            "a]",
-            "*.png",
-            "&a",
-            "!a",
-            "%a",
-            "@a",
-            "`a",
-            "'a",
-            "\"a",
-            "a\nb",
-            "a\\b",
-            "ü",
-            "<$.data>",
-            "| a",
-            "> a",
-            "? a",
-            "2026-01-01",
-            "1_000",
-        ] {
+        // Only other readers take these for something else; what ours would misread is tested with
+        // it.
+        for quoted in ["yes", "NO", "2026-01-01"] {
             assert_eq!(scalar(quoted), Value::from(quoted).to_string());
         }
         assert_eq!(

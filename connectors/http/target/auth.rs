@@ -72,6 +72,18 @@ pub enum Auth {
     },
 }
 
+/// A token has no space in it (RFC 6750, section 2.1), so that one which begins with the scheme is
+/// the whole value of a header.
+fn check_bearer(token: &str) -> Result<(), Problem> {
+    match token.trim_start().split_once(char::is_whitespace) {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => Err(Problem::new(
+            "this begins with the word Bearer, which would be sent twice",
+        )
+        .help("write the token alone, such as bearer: { env: TOKEN }")),
+        _ => Ok(()),
+    }
+}
+
 /// Where a client's id and secret stand in a token request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -127,7 +139,13 @@ impl Auth {
                 .map(|mistake| under("signature", "secret", Problem::new(mistake)))
                 .into_iter()
                 .collect(),
-            Self::Bearer(_) | Self::Basic { .. } => Vec::new(),
+            Self::Bearer(token) => token
+                .literal()
+                .and_then(|token| check_bearer(token).err())
+                .map(|problem| problem.at("bearer"))
+                .into_iter()
+                .collect(),
+            Self::Basic { .. } => Vec::new(),
         }
     }
 
@@ -160,9 +178,11 @@ impl Auth {
         match self {
             Self::Bearer(token) => {
                 let at = path(&["bearer"]);
+                let token = resolve(token, &at)?;
+                check_bearer(&token).map_err(|problem| OpenError(located(problem, &at)))?;
                 Ok(Credentials::Fixed(
                     AUTHORIZATION,
-                    secret_header(&format!("Bearer {}", resolve(token, &at)?), &at)?,
+                    secret_header(&format!("Bearer {token}"), &at)?,
                 ))
             }
             Self::Basic { username, password } => {

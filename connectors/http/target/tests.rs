@@ -235,6 +235,14 @@ impl TargetFixture for Fixture {
                 "auth.signature.secret",
             ),
             (
+                json!({ "url": "http://h", "auth": { "bearer": "Bearer hunter2" } }),
+                "auth.bearer",
+            ),
+            (
+                json!({ "url": "http://h", "auth": { "bearer": " bearer\thunter2" } }),
+                "auth.bearer",
+            ),
+            (
                 json!({ "url": "http://h", "auth": { "oauth2": { "token_url": "x", "client_id": "a", "client_secret": "b" } } }),
                 "auth.oauth2.token_url",
             ),
@@ -856,6 +864,8 @@ async fn a_token_endpoint_that_hangs_is_unavailable() {
 async fn secrets_are_not_shown_and_missing_ones_told_when_it_opens() {
     let settings = json!({ "url": "http://h", "headers": { "X": "hunter2" }, "auth": { "bearer": "hunter2" } });
     assert!(!format!("{:?}", target(settings)).contains("hunter2"));
+    let whole = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(whole.path(), "Bearer hunter2").unwrap();
     for (auth, path) in [
         (
             json!({ "bearer": { "env": "POINTSMAN_NO_SUCH_VARIABLE" } }),
@@ -866,6 +876,10 @@ async fn secrets_are_not_shown_and_missing_ones_told_when_it_opens() {
             "auth.basic.password: ",
         ),
         (json!({ "bearer": "a\nb" }), "auth.bearer: "),
+        (
+            json!({ "bearer": { "file": whole.path() } }),
+            "auth.bearer: this begins with the word",
+        ),
     ] {
         let target = target(json!({ "url": "http://h", "auth": auth }));
         assert_eq!(target.check(), []);

@@ -93,18 +93,21 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
     for _ in 0..PUBLISHERS {
         work.spawn(publish_all(publisher.clone(), Arc::clone(&next)));
     }
-    let decoder = tokio::spawn(read_all(
+    let reader = tokio::spawn(read_all(
         queue.settings(json!({ "prefetch": PREFETCH })),
         Arc::clone(&read),
     ));
     for kill in 1..=KILLS {
-        while read.load(Ordering::Relaxed) < kill * MESSAGES / (KILLS + 2) {
-            sleep(Duration::from_millis(5)).await;
-        }
+        let are_read = async {
+            while read.load(Ordering::Relaxed) < kill * MESSAGES / (KILLS + 2) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, are_read).await.expect("messages are read");
         server.kill();
         server.restart().await;
     }
-    let (came, ends) = timeout(LONG, decoder)
+    let (came, ends) = timeout(LONG, reader)
         .await
         .expect("everything is read")
         .unwrap();

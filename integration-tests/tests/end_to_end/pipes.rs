@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
+use pointsman_integration_tests::{Answer, Bus, Caller, PATIENCE, Sink, until};
 use pointsman_test_brokers::free_port;
 
 /// A folder whose new files go straight to a function.
@@ -192,8 +192,9 @@ async fn a_webhooks_caller_is_answered_once_the_function_has_answered() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let (status, ()) = tokio::join!(caller, waiting);
-    assert_eq!(status, 503);
+    let answered = async { tokio::join!(caller, waiting).0 };
+    let status = tokio::time::timeout(PATIENCE, answered).await;
+    assert_eq!(status.expect("the caller is sent away"), 503);
 }
 
 #[tokio::test]

@@ -275,6 +275,8 @@ fn what_is_written_for_others_is_read_as_it_was_meant() {
         ".5",
         ".inf",
         "-.inf",
+        ".nan",
+        ".",
         ".png",
         "..",
         "...",
