@@ -1,6 +1,6 @@
 //! What a user types: one file per command.
 
-pub mod beside;
+pub mod bus_address;
 pub mod check;
 pub mod client;
 pub mod dead;

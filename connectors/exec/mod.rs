@@ -54,7 +54,7 @@ use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
 use crate::{
     Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
 };
-use process::Ended;
+use process::CommandOutput;
 
 pub use source::{ExecSource, LINE_TYPE};
 
@@ -113,7 +113,7 @@ impl ExecTarget {
         &self,
         mut each: impl FnMut(&Text, Vec<Segment>) -> T,
     ) -> (Vec<T>, Vec<(String, T)>) {
-        let words = self
+        let resolved_command = self
             .command
             .iter()
             .enumerate()
@@ -129,16 +129,16 @@ impl ExecTarget {
                 )
             })
             .collect();
-        (words, variables)
+        (resolved_command, variables)
     }
 }
 
 impl ExecTarget {
     /// The command with everything known that no event decides.
-    fn resolved(&self) -> Result<Words, OpenError> {
+    fn resolved(&self) -> Result<ResolvedCommand, OpenError> {
         let mut templates = Templates::default();
         let mut error = None;
-        let (mut words, variables) = self.parameters(|text, path| {
+        let (mut resolved_command, variables) = self.parameters(|text, path| {
             match templates.note(text, Placement::Argument, path.clone()) {
                 Some(index) => Parameter::Filled(index),
                 None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
@@ -155,13 +155,13 @@ impl ExecTarget {
         if let Some(error) = error {
             return Err(error);
         }
-        let arguments = words.split_off(1.min(words.len()));
-        let Some(Parameter::Constant(program)) = words.pop() else {
+        let arguments = resolved_command.split_off(1.min(resolved_command.len()));
+        let Some(Parameter::Constant(program)) = resolved_command.pop() else {
             return Err(OpenError(
                 Problem::new("a command needs a program that no event chooses").at("command"),
             ));
         };
-        Ok(Words {
+        Ok(ResolvedCommand {
             program,
             arguments,
             variables,
@@ -188,12 +188,12 @@ impl TargetSettings for ExecTarget {
                     .help("use templates in its arguments"),
             );
         }
-        let (words, variables) = self.parameters(|text, path| {
+        let (resolved_command, variables) = self.parameters(|text, path| {
             text.literal()
                 .is_some_and(|text| text.contains('\0'))
                 .then_some(path)
         });
-        let nul = words
+        let nul = resolved_command
             .into_iter()
             .chain(variables.into_iter().map(|(_, found)| found))
             .flatten();
@@ -211,9 +211,9 @@ impl TargetSettings for ExecTarget {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        let words = self.resolved()?;
-        let folder = words.cwd.as_deref().unwrap_or(".");
-        found(&words.program, folder.as_ref())
+        let resolved_command = self.resolved()?;
+        let folder = resolved_command.cwd.as_deref().unwrap_or(".");
+        found(&resolved_command.program, folder.as_ref())
     }
 
     fn files(&self) -> Files {
@@ -229,7 +229,7 @@ impl TargetSettings for ExecTarget {
         // Before they are read: what changes meanwhile is read again.
         let files = self.files();
         let function = Arc::new(Function {
-            words: Mutex::new((Arc::new(self.resolved()?), files)),
+            resolved_command: Mutex::new((Arc::new(self.resolved()?), files)),
             settings: self.clone(),
             processes: TaskTracker::new(),
             owner: group::owner(&format!("{}/{}", context.tenant, context.name)),
@@ -294,8 +294,8 @@ fn check_command(command: &[Text], env: &IndexMap<String, Text>) -> Vec<Problem>
     problems
 }
 
-/// What a command is made of, with everything known that no event decides.
-struct Words {
+/// A command with every text resolved that does not depend on an event.
+struct ResolvedCommand {
     program: String,
     arguments: Vec<Parameter>,
     variables: Vec<(String, Parameter)>,
@@ -309,7 +309,7 @@ struct Function {
     name: Name,
     settings: ExecTarget,
     /// By what the files said when they were looked at last.
-    words: Mutex<(Arc<Words>, Files)>,
+    resolved_command: Mutex<(Arc<ResolvedCommand>, Files)>,
     /// Owns what still watches over processes whose attempts were given up; each ends within the
     /// grace.
     processes: TaskTracker,
@@ -343,8 +343,8 @@ impl Function {
                 "a command that was started before Pointsman's last start still runs",
             );
         }
-        let words = self.words();
-        if let Err(outcome) = check_texts(delivery, words.texts) {
+        let resolved_command = self.resolved_command();
+        if let Err(outcome) = check_texts(delivery, resolved_command.texts) {
             return outcome;
         }
         let input = match self.settings.input {
@@ -360,7 +360,7 @@ impl Function {
                 .unwrap_or_default(),
         };
         match process::run(
-            self.command(&words, attempt, delivery),
+            self.command(&resolved_command, attempt, delivery),
             input,
             &attempt.end.see_to_it(),
             &self.processes,
@@ -376,18 +376,21 @@ impl Function {
                     }
                     _ => Class::Unavailable,
                 };
-                Outcome::new(class, format!("cannot start {}: {error}", words.program))
+                Outcome::new(
+                    class,
+                    format!("cannot start {}: {error}", resolved_command.program),
+                )
             }
         }
     }
 
     /// What the command is made of now: files are read again once they have changed.
-    fn words(&self) -> Arc<Words> {
-        let mut current = self.words.lock();
-        let (words, files) = &mut *current;
+    fn resolved_command(&self) -> Arc<ResolvedCommand> {
+        let mut current = self.resolved_command.lock();
+        let (resolved_command, files) = &mut *current;
         if files.have_changed(true) {
             match self.settings.resolved() {
-                Ok(changed) => *words = Arc::new(changed),
+                Ok(changed) => *resolved_command = Arc::new(changed),
                 Err(error) => {
                     tracing::warn!(
                         target = %self.name, %error,
@@ -396,23 +399,30 @@ impl Function {
                 }
             }
         }
-        Arc::clone(words)
+        Arc::clone(resolved_command)
     }
 
-    fn command(&self, words: &Words, attempt: &Attempt, delivery: &Delivery) -> Command {
+    fn command(
+        &self,
+        resolved_command: &ResolvedCommand,
+        attempt: &Attempt,
+        delivery: &Delivery,
+    ) -> Command {
         let text = |parameter: &Parameter| match parameter {
             Parameter::Constant(text) => text.clone(),
             Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
         };
-        let mut command = Command::new(&words.program);
-        command.args(words.arguments.iter().map(text)).env_clear();
+        let mut command = Command::new(&resolved_command.program);
+        command
+            .args(resolved_command.arguments.iter().map(text))
+            .env_clear();
         command.envs(
             INHERITED
                 .iter()
                 .filter_map(|name| Some((name, std::env::var_os(name)?))),
         );
         command.envs(
-            words
+            resolved_command
                 .variables
                 .iter()
                 .map(|(name, value)| (name, text(value))),
@@ -430,7 +440,7 @@ impl Function {
             .env("POINTSMAN_DEADLINE", attempt.deadline.to_string())
             .env(group::OWNER, &self.owner)
             .env(group::BUS, &self.bus);
-        if let Some(cwd) = &words.cwd {
+        if let Some(cwd) = &resolved_command.cwd {
             command.current_dir(cwd);
         }
         command
@@ -438,7 +448,7 @@ impl Function {
 }
 
 /// What an ended process means; the codes are those of `sysexits.h`.
-fn outcome(ended: Ended, output: Output) -> Outcome {
+fn outcome(ended: CommandOutput, output: Output) -> Outcome {
     const EX_USAGE: i32 = 64;
     const EX_DATAERR: i32 = 65;
     const EX_TEMPFAIL: i32 = 75;

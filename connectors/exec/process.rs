@@ -29,13 +29,13 @@ pub(super) const LINE_CHARS_MAX: usize = 500;
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct CommandOutput {
     pub(super) status: ExitStatus,
     pub(super) stdout: Tail,
     pub(super) stderr: Tail,
 }
 
-impl Ended {
+impl CommandOutput {
     /// The event on standard output.
     pub(super) fn reply(&self) -> Result<Event, InvalidEvent> {
         if self.stdout.cut {
@@ -57,7 +57,7 @@ pub(super) async fn run(
     input: Bytes,
     is_over: &CancellationToken,
     tracker: &TaskTracker,
-) -> io::Result<Ended> {
+) -> io::Result<CommandOutput> {
     let mut child = command
         .process_group(0)
         .kill_on_drop(true)
@@ -101,7 +101,7 @@ pub(super) async fn run(
                 tokio::select! { _ = transfer => {}, () = late => {} }
             }
         );
-        status.map(|status| Ended {
+        status.map(|status| CommandOutput {
             status,
             stdout,
             stderr,

@@ -271,7 +271,7 @@ impl SourceSettings for ExecSource {
         };
         let mapper = Mapper::new(&context, self.output, self.cursor.clone());
         let lines = Lines::new(usize::try_from(self.max_line.bytes).unwrap_or(usize::MAX));
-        let mut commands = Commands {
+        let mut commands = CommandSource {
             settings: self.clone(),
             context,
             owner,
@@ -324,7 +324,7 @@ impl Position {
 }
 
 /// An open source: its command, run again and again.
-struct Commands {
+struct CommandSource {
     settings: ExecSource,
     context: SourceContext,
     owner: String,
@@ -347,7 +347,7 @@ struct Commands {
     is_finishing: bool,
 }
 
-impl Commands {
+impl CommandSource {
     fn start(&mut self) -> Result<(), OpenError> {
         let (program, mut command) = self.settings.resolved()?;
         command
@@ -448,7 +448,7 @@ fn filled(batch: Batch) -> Option<Batch> {
 }
 
 #[async_trait]
-impl Source for Commands {
+impl Source for CommandSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         if let Some(refused) = self.refused.clone() {
             return Err(refused);

@@ -73,10 +73,10 @@ impl TargetFixture for Fixture {
     async fn received(&self) -> Vec<Received> {
         let received = std::fs::read_to_string(self.path("received")).unwrap_or_default();
         let line = |line: &str| {
-            let mut words = line.split(' ').map(str::to_owned);
+            let mut resolved_command = line.split(' ').map(str::to_owned);
             Received {
-                id: words.next().unwrap(),
-                texts: words.collect(),
+                id: resolved_command.next().unwrap(),
+                texts: resolved_command.collect(),
             }
         };
         received.lines().map(line).collect()
@@ -164,7 +164,7 @@ async fn the_exit_decides_the_class() {
             "{script}"
         );
     }
-    let stopped = Ended {
+    let stopped = CommandOutput {
         status: std::process::ExitStatus::from_raw(0x137f),
         stdout: Default::default(),
         stderr: Default::default(),

@@ -28,12 +28,12 @@ impl Ingress {
     /// A key cannot be read or is too short; the path is taken.
     pub fn open(settings: &ListenSettings, routes: &Routes) -> Result<Self, OpenError> {
         let (queue, waiting) = queue();
-        let door = Door {
+        let handler = IngressHandler {
             keys: Keys::resolve(&settings.auth)?,
             origins: settings.origins.clone(),
             queue,
         };
-        let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(door))?;
+        let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(handler))?;
         Ok(Self(waiting.attached(attachment)))
     }
 }
@@ -46,14 +46,14 @@ impl Source for Ingress {
 }
 
 #[derive(Debug)]
-struct Door {
+struct IngressHandler {
     keys: Keys,
     origins: Vec<String>,
     queue: Queue,
 }
 
 #[async_trait]
-impl Handler for Door {
+impl Handler for IngressHandler {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         self.keys.admit(&head.headers)
     }

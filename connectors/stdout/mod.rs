@@ -51,14 +51,14 @@ impl TargetSettings for StdoutTarget {
 /// How many bytes are written in one go, about: who waits for one of them waits for all.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// How many may wait before those are looked for that nobody waits for any more.
+/// How many attempts may wait before abandoned ones are looked for.
 const WAITING_LEAST: usize = 64;
 
 /// A target that writes lines to `out`.
 fn printer<W: Write + Send + 'static>(out: W) -> TargetService {
     let printer = Arc::new(Printer {
         out: Mutex::new(out),
-        desk: Mutex::default(),
+        queue: Mutex::default(),
     });
     BoxCloneSyncService::new(tower::service_fn(move |attempt: Attempt| {
         let printed = printer.print(lines(&attempt));
@@ -74,22 +74,22 @@ fn printer<W: Write + Send + 'static>(out: W) -> TargetService {
     }))
 }
 
-/// Writes for all attempts, on one thread at a time: a way there and back for each of them would
-/// cost more than the writing.
+/// Writes for all attempts, on one thread at a time: a thread for each of them would cost more than
+/// the writing.
 #[derive(Debug)]
 struct Printer<W> {
     /// Locked by whoever prints.
     out: Mutex<W>,
-    desk: Mutex<Desk>,
+    queue: Mutex<WriteQueue>,
 }
 
-/// What waits to be written.
+/// The lines that wait to be written.
 #[derive(Debug, Default)]
-struct Desk {
-    /// Whether a thread is at work, which will look here before it ends.
+struct WriteQueue {
+    /// Whether a thread is writing; it looks here before it ends.
     is_printing: bool,
     waiting: VecDeque<Lines>,
-    /// How many may wait until those that were given up are thrown away.
+    /// How many may wait before abandoned ones are removed.
     waiting_max: usize,
 }
 
@@ -97,15 +97,15 @@ struct Desk {
 #[derive(Debug)]
 struct Lines {
     bytes: Vec<u8>,
-    tell: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<Outcome>,
 }
 
-impl Desk {
-    /// Behind a reader that stalls attempts are given up and made again: what is left of them must
-    /// not pile up.
-    fn push(&mut self, lines: Lines) {
+impl WriteQueue {
+    /// Queues lines. Behind a reader that stalls attempts are abandoned and made again: their lines
+    /// must not pile up.
+    fn enqueue(&mut self, lines: Lines) {
         if self.waiting.len() >= self.waiting_max {
-            self.waiting.retain(|lines| !lines.tell.is_closed());
+            self.waiting.retain(|lines| !lines.reply.is_closed());
             self.waiting_max = (self.waiting.len() * 2).max(WAITING_LEAST);
         }
         self.waiting.push_back(lines);
@@ -113,25 +113,25 @@ impl Desk {
 }
 
 impl<W: Write + Send + 'static> Printer<W> {
-    /// Has lines written; what comes back is told once they are. Where nobody is printing they are
-    /// begun at once, and finished even where the answer is not waited for.
+    /// Has lines written, and returns what receives their outcome. Where no thread is writing, one
+    /// begins at once; the lines are written even where the outcome is not waited for.
     fn print(self: &Arc<Self>, bytes: Vec<u8>) -> oneshot::Receiver<Outcome> {
-        let (tell, told) = oneshot::channel();
-        let lines = Lines { bytes, tell };
-        let mut desk = self.desk.lock();
-        if desk.is_printing {
-            desk.push(lines);
+        let (reply, outcome) = oneshot::channel();
+        let lines = Lines { bytes, reply };
+        let mut queue = self.queue.lock();
+        if queue.is_printing {
+            queue.enqueue(lines);
         } else {
-            desk.is_printing = true;
+            queue.is_printing = true;
             let printer = Arc::clone(self);
-            // It ends when nothing waits any more, and tells each attempt by itself.
+            // It ends when nothing waits any more, and sends each attempt its outcome.
             drop(spawn_blocking(move || printer.work(lines)));
         }
-        told
+        outcome
     }
 
     fn work(&self, first: Lines) {
-        let _turn = Turn(&self.desk);
+        let _reset = ResetOnPanic(&self.queue);
         let mut out = self.out.lock();
         let mut batch = vec![first];
         while let Some((first, others)) = batch.split_first_mut() {
@@ -146,36 +146,37 @@ impl<W: Write + Send + 'static> Printer<W> {
                 ),
             };
             for lines in batch.drain(..) {
-                // Whoever has given up does not hear it; the line is there all the same.
-                let _gone = lines.tell.send(outcome.clone());
+                // An abandoned attempt does not receive it; the line is written all the same.
+                let _gone = lines.reply.send(outcome.clone());
             }
             self.take_waiting(&mut batch);
         }
     }
 
-    /// Takes what waits, and says that nobody prints any more where that is nothing.
+    /// Takes what waits; where that is nothing, the thread is no longer writing.
     fn take_waiting(&self, batch: &mut Vec<Lines>) {
-        let mut desk = self.desk.lock();
+        let mut queue = self.queue.lock();
         let mut bytes = 0;
         while bytes < WRITE_BYTES
-            && let Some(lines) = desk.waiting.pop_front()
+            && let Some(lines) = queue.waiting.pop_front()
         {
-            if !lines.tell.is_closed() {
+            if !lines.reply.is_closed() {
                 bytes += lines.bytes.len();
                 batch.push(lines);
             }
         }
-        desk.is_printing = !batch.is_empty();
+        queue.is_printing = !batch.is_empty();
     }
 }
 
-/// Where writing panics, whoever waits must not wait for ever, and the next attempt begins anew.
-struct Turn<'d>(&'d Mutex<Desk>);
+/// Empties the queue where writing panics, so that nobody waits for ever and the next attempt
+/// starts a new thread.
+struct ResetOnPanic<'d>(&'d Mutex<WriteQueue>);
 
-impl Drop for Turn<'_> {
+impl Drop for ResetOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            *self.0.lock() = Desk::default();
+            *self.0.lock() = WriteQueue::default();
         }
     }
 }
@@ -212,9 +213,9 @@ mod tests {
 
     /// Keeps what is written, in small pieces, so that lines would mix if they could.
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Paper {
+    impl Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let some = bytes.len().min(7);
             self.0.lock().extend_from_slice(&bytes[..some]);
@@ -226,7 +227,7 @@ mod tests {
         }
     }
 
-    impl TargetFixture for Paper {
+    impl TargetFixture for Written {
         const KIND: &'static str = "stdout";
 
         fn settings(&self) -> Value {
@@ -267,11 +268,11 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        targets(&Paper::default()).await;
+        targets(&Written::default()).await;
     }
 
     /// Blocks in every write until it is told what to answer.
-    struct Stalled(mpsc::Receiver<io::Result<()>>, Paper);
+    struct Stalled(mpsc::Receiver<io::Result<()>>, Written);
 
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -287,8 +288,8 @@ mod tests {
     #[tokio::test]
     async fn a_line_once_begun_is_finished_and_a_closed_pipe_is_unavailable() {
         let (go, stalled) = mpsc::channel();
-        let paper = Paper::default();
-        let service = printer(Stalled(stalled, paper.clone()));
+        let written = Written::default();
+        let service = printer(Stalled(stalled, written.clone()));
         for id in ["begun", "never begun"] {
             let mut call = Box::pin(service.clone().oneshot(attempt(&[id], 0)));
             assert!(futures::poll!(&mut call).is_pending());
@@ -308,7 +309,7 @@ mod tests {
             [Class::Unavailable; 2]
         );
         assert_eq!(
-            paper
+            written
                 .received()
                 .await
                 .iter()
@@ -362,22 +363,22 @@ mod tests {
 
     #[test]
     fn what_was_given_up_does_not_pile_up_behind_a_reader_that_stalls() {
-        let mut desk = Desk::default();
+        let mut queue = WriteQueue::default();
         let lines = || {
-            let (tell, told) = oneshot::channel();
+            let (reply, outcome) = oneshot::channel();
             (
                 Lines {
                     bytes: Vec::new(),
-                    tell,
+                    reply,
                 },
-                told,
+                outcome,
             )
         };
         let (one, _waits) = lines();
-        desk.push(one);
+        queue.enqueue(one);
         for _ in 0..10_000 {
-            desk.push(lines().0);
+            queue.enqueue(lines().0);
         }
-        assert!(desk.waiting.len() <= WAITING_LEAST && !desk.waiting[0].tell.is_closed());
+        assert!(queue.waiting.len() <= WAITING_LEAST && !queue.waiting[0].reply.is_closed());
     }
 }

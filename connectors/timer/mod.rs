@@ -38,8 +38,8 @@
 //! scheduled time that has fired before then fires once more, for the clock has shown it twice, and
 //! its id says so (`<name>/<scheduled time>/2`): no id comes twice.
 
+mod cron;
 mod foreign;
-mod line;
 mod schedule;
 
 use std::collections::VecDeque;
@@ -98,7 +98,7 @@ const STEPS_AT_ONCE: u32 = 256;
 #[schemars(extend("oneOf" = [{ "required": ["cron"] }, { "required": ["every"] }], "dependentRequired" = { "timezone": ["cron"] }))]
 pub struct TimerSource {
     /// A cron line such as `0 9 * * MON-FRI`, or a nickname such as `@daily`.
-    #[schemars(extend("pattern" = line::pattern(), "examples" = ["0 9 * * MON-FRI", "*/15 * * * *", "@daily"]))]
+    #[schemars(extend("pattern" = cron::pattern(), "examples" = ["0 9 * * MON-FRI", "*/15 * * * *", "@daily"]))]
     cron: Option<Text>,
     /// The time zone of the cron line, such as Europe/Berlin; UTC unless it is given.
     #[schemars(extend("pattern" = "^[A-Za-z][A-Za-z0-9_+/-]*$", "examples" = ["Europe/Berlin", "UTC"]))]
@@ -129,19 +129,19 @@ impl TimerSource {
     fn schedule<E>(
         &self,
         text: impl Fn(&Text, &'static str) -> Result<Option<String>, E>,
-        told: impl Fn(Problem) -> E,
+        error: impl Fn(Problem) -> E,
     ) -> Result<Option<Schedule>, E> {
         match (&self.cron, self.every) {
-            (Some(_), Some(_)) => Err(told(
+            (Some(_), Some(_)) => Err(error(
                 Problem::new("a timer has either a cron line or a period")
                     .at("every")
                     .key(),
             )),
-            (None, None) => Err(told(
+            (None, None) => Err(error(
                 Problem::new("a timer needs a cron line or a period")
                     .help("write { every: 30s } or { cron: \"0 9 * * *\" }"),
             )),
-            (None, Some(_)) if self.timezone.is_some() => Err(told(
+            (None, Some(_)) if self.timezone.is_some() => Err(error(
                 Problem::new("a period has no time zone")
                     .at("timezone")
                     .key()
@@ -150,7 +150,7 @@ impl TimerSource {
             (None, Some(Interval(period))) => {
                 let micros = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
                 let short = || {
-                    told(
+                    error(
                         Problem::new(format!(
                             "a period is at least {} ms",
                             PERIOD_MIN.as_millis()
@@ -170,28 +170,28 @@ impl TimerSource {
                     Some(name) => match text(name, "timezone")? {
                         None => return Ok(None),
                         Some(name) => Some(
-                            time::zone(&name).map_err(|problem| told(problem.at("timezone")))?,
+                            time::zone(&name).map_err(|problem| error(problem.at("timezone")))?,
                         ),
                     },
                 };
                 let Some(line) = text(line, "cron")? else {
                     return Ok(None);
                 };
-                let told = |problem: Problem| told(problem.at("cron"));
-                let line = line::read(&line).map_err(&told)?;
+                let error = |problem: Problem| error(problem.at("cron"));
+                let line = cron::read(&line).map_err(&error)?;
                 let zone = match (&line.zone, zone) {
                     (Some((_, place)), Some(_)) => {
                         let problem =
                             Problem::new("the time zone stands here and under `timezone`")
                                 .inside(place.clone());
-                        return Err(told(problem.help("keep one of them")));
+                        return Err(error(problem.help("keep one of them")));
                     }
                     (Some((name, place)), None) => {
-                        time::zone(name).map_err(|problem| told(problem.inside(place.clone())))?
+                        time::zone(name).map_err(|problem| error(problem.inside(place.clone())))?
                     }
                     (None, zone) => zone.unwrap_or(TimeZone::UTC),
                 };
-                Schedule::cron(&line, zone).map(Some).map_err(told)
+                Schedule::cron(&line, zone).map(Some).map_err(error)
             }
         }
     }

@@ -19,7 +19,7 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use pointsman_schemas::Problem;
 
-use super::line::Line;
+use super::cron::CronExpression;
 
 /// How far civil times of one instant lie apart at most, twice over: whoever jumps ahead stays this
 /// far behind.
@@ -46,7 +46,7 @@ impl Schedule {
     ///
     /// # Errors
     /// What is wrong with it, or that it names no day there ever is.
-    pub(super) fn cron(line: &Line, zone: TimeZone) -> Result<Self, Problem> {
+    pub(super) fn cron(line: &CronExpression, zone: TimeZone) -> Result<Self, Problem> {
         let cron = CronParser::builder()
             .build()
             .parse(&line.fields)

@@ -10,7 +10,7 @@ struct Fixture {
     settings: Value,
     clock: Arc<SetClock>,
     /// How many seconds have been told.
-    told: i64,
+    problem: i64,
 }
 
 impl Fixture {
@@ -18,7 +18,7 @@ impl Fixture {
         Self {
             settings,
             clock: Arc::new(SetClock::at(time)),
-            told: 0,
+            problem: 0,
         }
     }
 
@@ -64,14 +64,14 @@ impl SourceFixture for Fixture {
     async fn happen(&mut self, count: usize) -> Vec<String> {
         let count = i64::try_from(count).unwrap();
         let first: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
-        let last = first + jiff::SignedDuration::from_secs(self.told + count - 1);
+        let last = first + jiff::SignedDuration::from_secs(self.problem + count - 1);
         while self.clock.now().0 < last.as_microsecond() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let ids = (self.told..self.told + count)
+        let ids = (self.problem..self.problem + count)
             .map(|n| format!("suite/{}", first + jiff::SignedDuration::from_secs(n)))
             .collect();
-        self.told += count;
+        self.problem += count;
         ids
     }
 
@@ -365,10 +365,10 @@ async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
                         back
                     });
                 }
-                let told = ids.len();
+                let problem = ids.len();
                 ids.sort();
                 ids.dedup();
-                assert_eq!(ids.len(), told, "{settings} after {back}");
+                assert_eq!(ids.len(), problem, "{settings} after {back}");
             }
         }
     }
@@ -418,7 +418,7 @@ async fn restarts_at_any_moment_fire_exactly_the_declared_set() {
         tokio::time::sleep(Duration::from_secs(step * 53 % 700)).await;
     }
     let schedule = Schedule::cron(
-        &line::read("*/20 * * * *").unwrap(),
+        &cron::read("*/20 * * * *").unwrap(),
         TimeZone::get("Europe/Berlin").unwrap(),
     )
     .unwrap();

@@ -167,7 +167,7 @@ impl SourceSettings for Webhook {
         let verifier = Verifier::open(self.scheme())?;
         let signature = verifier.signature();
         let mapping = Mapping::new(signature.preset().event, context.name.clone());
-        let door = Door {
+        let handler = WebhookHandler {
             mapping: mapping.map_err(|message| OpenError(Problem::new(message).at("signature")))?,
             answer: signature.answer(),
             verifier,
@@ -181,7 +181,9 @@ impl SourceSettings for Webhook {
             replay: Mutex::default(),
             queue,
         };
-        let attachment = context.routes.attach(&self.path, &owner, Arc::new(door))?;
+        let attachment = context
+            .routes
+            .attach(&self.path, &owner, Arc::new(handler))?;
         Ok(Box::new(waiting.attached(attachment)))
     }
 }
@@ -189,8 +191,8 @@ impl SourceSettings for Webhook {
 /// How many keys are fetched for the sake of one call: its schemes may want one each.
 const FETCHES_MAX: usize = 3;
 
-/// What answers on the path.
-struct Door {
+/// Answers the requests to the path.
+struct WebhookHandler {
     verifier: Verifier,
     mapping: Mapping,
     answer: Option<Answer>,
@@ -206,7 +208,7 @@ struct Door {
     queue: Queue,
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for WebhookHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Door")
             .field("name", &self.name)
@@ -215,7 +217,7 @@ impl fmt::Debug for Door {
     }
 }
 
-impl Door {
+impl WebhookHandler {
     /// Whether a request is a CloudEvent in a mode whose attributes can be trusted as far as the
     /// body can.
     fn is_cloudevent(&self, head: &Parts) -> bool {
@@ -365,7 +367,7 @@ impl Door {
 }
 
 #[async_trait]
-impl Handler for Door {
+impl Handler for WebhookHandler {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         self.verifier.admit(head)
     }

@@ -65,15 +65,15 @@ async fn report(args: &CheckArgs) -> Result<(String, bool), miette::Report> {
         .collect::<Result<Vec<_>, _>>()
         .into_diagnostic()?;
     app::enter_folder_of(&paths).into_diagnostic()?;
-    let tried = connect::all(&config).await;
-    let sound = tried.iter().all(|one| one.ok);
+    let checks = connect::all(&config).await;
+    let sound = checks.iter().all(|one| one.ok);
     if args.output.json {
         let diagnostics: Vec<_> = diagnostics.iter().map(Diagnostic::to_json).collect();
         text =
-            output::json(&serde_json::json!({ "diagnostics": diagnostics, "connections": tried }))
+            output::json(&serde_json::json!({ "diagnostics": diagnostics, "connections": checks }))
                 .into_diagnostic()?;
     } else {
-        text.push_str(&connect::show(&tried));
+        text.push_str(&connect::show(&checks));
     }
     Ok((text, sound))
 }
@@ -209,11 +209,11 @@ mod tests {
         );
         std::fs::write(folder.path().join("rules.yaml"), yaml).unwrap();
         let (config, _) = Config::load(&[folder.path().join("rules.yaml")]).unwrap();
-        let tried = connect::all(&config).await;
-        let shown = connect::show(&tried)
+        let checks = connect::all(&config).await;
+        let shown = connect::show(&checks)
             .replace(&folder.path().display().to_string(), "FOLDER")
             .replace(&open.to_string(), "PORT");
         insta::assert_snapshot!(shown);
-        assert_eq!(tried.iter().filter(|one| one.ok).count(), 3);
+        assert_eq!(checks.iter().filter(|one| one.ok).count(), 3);
     }
 }

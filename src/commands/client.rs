@@ -12,7 +12,7 @@ use pointsman_connectors::net::{self, Trust, causes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::beside::Beside;
+use super::bus_address::BusAddress;
 use super::error::CommandError;
 use crate::output;
 
@@ -128,9 +128,9 @@ impl Client {
         if let Some(url) = &args.url {
             return Self::new(url.clone(), args.key.clone());
         }
-        let Beside {
+        let BusAddress {
             admin, admin_key, ..
-        } = Beside::look();
+        } = BusAddress::look();
         let key = match (&args.key, admin_key) {
             (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
             (given, _) => given.clone(),

@@ -14,7 +14,7 @@ use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structur
 use pointsman_schemas::{Data, Event, ExtensionValue, Timestamp, json};
 use serde_json::json;
 
-use super::beside::Beside;
+use super::bus_address::BusAddress;
 use super::client::{Answer, Client, bearer};
 use super::error::CommandError;
 use crate::output::{self, OutputArgs};
@@ -182,9 +182,9 @@ fn client(args: &SendArgs) -> Result<Client, CommandError> {
     if let Some(to) = &args.to {
         return Client::trusting(with_path(to), args.key.clone(), args.ca.as_deref());
     }
-    let Beside {
+    let BusAddress {
         events, events_key, ..
-    } = Beside::look();
+    } = BusAddress::look();
     let key = match (&args.key, events_key) {
         (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
         (given, _) => given.clone(),

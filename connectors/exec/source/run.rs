@@ -48,7 +48,7 @@ pub(super) struct Run {
 
 /// How a run ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct RunResult {
     /// True of an exit with 0.
     pub(super) is_success: bool,
     /// In words, with the last line of standard error.
@@ -174,7 +174,7 @@ impl Run {
 
     /// Waits until nothing of the group is left, and tells how it ended. To be called once
     /// [`Run::read`] has returned false; may be dropped at any time.
-    pub(super) async fn ended(&mut self) -> Ended {
+    pub(super) async fn ended(&mut self) -> RunResult {
         let tidies_for = self.kill_at.map_or(Duration::ZERO, |at| {
             at.saturating_duration_since(Instant::now())
         });
@@ -197,7 +197,7 @@ impl Run {
             .lock()
             .as_ref()
             .map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
-        Ended {
+        RunResult {
             is_success: status.success(),
             how,
         }

@@ -18,14 +18,17 @@ const FOLLOW: &str = r#"number=${POINTSMAN_CURSOR:-0}; tail -n +$((number + 1)) 
 
 struct Fixture {
     folder: tempfile::TempDir,
-    told: usize,
+    collected: usize,
 }
 
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("lines"), "").unwrap();
-        Self { folder, told: 0 }
+        Self {
+            folder,
+            collected: 0,
+        }
     }
 
     fn append(&self, text: &str) {
@@ -50,11 +53,11 @@ impl SourceFixture for Fixture {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let lines: Vec<String> = (self.told..self.told + count)
+        let lines: Vec<String> = (self.collected..self.collected + count)
             .map(|n| format!("{{\"line\": {n}}}"))
             .collect();
         self.append(&format!("{}\n", lines.join("\n")));
-        self.told += count;
+        self.collected += count;
         lines
     }
 
@@ -69,7 +72,7 @@ impl SourceFixture for Fixture {
 
     async fn unreadable(&mut self) -> Option<Bytes> {
         self.append(&format!("{}\n", "y".repeat(3_000)));
-        self.told += 1;
+        self.collected += 1;
         Some(Bytes::from("y".repeat(1_024)))
     }
 
@@ -154,7 +157,7 @@ impl Script {
 /// What a source has told: the data of each event or what was rejected, its id, and the last
 /// cursor.
 #[derive(Debug, Default)]
-struct Told {
+struct Collected {
     texts: Vec<String>,
     ids: Vec<String>,
     kinds: Vec<DataKind>,
@@ -162,7 +165,7 @@ struct Told {
     cursor: Option<Cursor>,
 }
 
-impl Told {
+impl Collected {
     fn take(&mut self, batch: Batch) {
         for Message {
             arrivals, rejects, ..
@@ -200,31 +203,31 @@ impl Told {
 }
 
 /// Reads until the source ends with an error.
-async fn to_the_end(source: &mut dyn Source) -> (Told, SourceError) {
-    let mut told = Told::default();
+async fn to_the_end(source: &mut dyn Source) -> (Collected, SourceError) {
+    let mut collected = Collected::default();
     loop {
         match next_within(source, Duration::from_secs(20))
             .await
             .expect("it says something")
         {
-            Ok(batch) => told.take(batch),
-            Err(error) => return (told, error),
+            Ok(batch) => collected.take(batch),
+            Err(error) => return (collected, error),
         }
     }
 }
 
 /// Reads until so many lines have been told.
-async fn read_lines(source: &mut dyn Source, count: usize) -> Told {
-    let mut told = Told::default();
-    while told.texts.len() < count {
-        told.take(
+async fn read_lines(source: &mut dyn Source, count: usize) -> Collected {
+    let mut collected = Collected::default();
+    while collected.texts.len() < count {
+        collected.take(
             next_within(source, Duration::from_secs(20))
                 .await
                 .expect("it says something")
                 .unwrap(),
         );
     }
-    told
+    collected
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -251,10 +254,10 @@ async fn lines_are_json_text_or_bytes_and_blank_ones_are_none() {
         r#"printf '{"a": 1}\n\n  \r\nplain text\r\n5\n\377\376\n"\303\244"\nlast'"#,
         json!({ "restart": "on-failure" }),
     );
-    let (told, error) = to_the_end(&mut *script.open(None).await).await;
+    let (collected, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(error, SourceError::Ended);
     assert_eq!(
-        told.texts,
+        collected.texts,
         [
             "{\"a\": 1}",
             "plain text",
@@ -265,13 +268,13 @@ async fn lines_are_json_text_or_bytes_and_blank_ones_are_none() {
         ]
     );
     use DataKind::{Binary, Json, Text};
-    assert_eq!(told.kinds, [Json, Text, Json, Binary, Json, Text]);
-    let mut ids = told.ids.clone();
+    assert_eq!(collected.kinds, [Json, Text, Json, Binary, Json, Text]);
+    let mut ids = collected.ids.clone();
     ids.dedup();
-    assert_eq!((ids.len(), told.cursor), (6, None));
+    assert_eq!((ids.len(), collected.cursor), (6, None));
     let (again, _) = to_the_end(&mut *script.open(None).await).await;
     assert!(
-        again.ids.iter().all(|id| !told.ids.contains(id)),
+        again.ids.iter().all(|id| !collected.ids.contains(id)),
         "without a cursor nobody knows whether a line is the same"
     );
 }
@@ -283,18 +286,18 @@ async fn cloudevents_are_taken_as_they_are() {
         &format!("echo '{event}'; echo '{{}}'"),
         json!({ "output": "cloudevents", "restart": "on-failure" }),
     );
-    let (told, _) = to_the_end(&mut *script.open(None).await).await;
+    let (collected, _) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(
-        (told.texts, told.ids),
+        (collected.texts, collected.ids),
         (
             vec![r#"{"a":1}"#.to_owned(), "!{}".to_owned()],
             vec!["7".to_owned()]
         )
     );
     assert!(
-        told.reasons[0].starts_with("the line is no event: "),
+        collected.reasons[0].starts_with("the line is no event: "),
         "{:?}",
-        told.reasons
+        collected.reasons
     );
 }
 
@@ -304,25 +307,25 @@ async fn a_failed_command_is_an_error_with_its_last_words_and_what_it_broke_off_
         "echo one; printf tw; echo 'no such feed' >&2; exit 3",
         json!({}),
     );
-    let (told, error) = to_the_end(&mut *script.open(None).await).await;
+    let (collected, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(
         error,
         SourceError::Unavailable("the command has failed: exited with 3: no such feed".into())
     );
-    assert_eq!(told.texts, ["one", "!tw"]);
+    assert_eq!(collected.texts, ["one", "!tw"]);
     assert!(
-        told.reasons[0].contains("in the middle of this line (exited with 3"),
+        collected.reasons[0].contains("in the middle of this line (exited with 3"),
         "{:?}",
-        told.reasons
+        collected.reasons
     );
     // With a cursor it comes again, whole.
     let script = Script::new(
         "echo one; printf tw; kill -9 $$",
         json!({ "cursor": "json" }),
     );
-    let (told, error) = to_the_end(&mut *script.open(None).await).await;
+    let (collected, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(
-        (told.texts, error),
+        (collected.texts, error),
         (
             vec!["one".to_owned()],
             SourceError::Unavailable("the command has failed: killed by signal 9".into())
@@ -433,20 +436,28 @@ async fn cursors_are_texts_or_json_and_odd_ones_are_dead_letters() {
     ] {
         let script = Script::new("cat text; exit 1", json!({ "cursor": "json" }));
         std::fs::write(script.path("text"), format!("{line}\n")).unwrap();
-        let (told, _) = to_the_end(&mut *script.open(None).await).await;
+        let (collected, _) = to_the_end(&mut *script.open(None).await).await;
         match cursor {
-            Ok(cursor) => assert_eq!(told.position().cursor.as_deref(), Some(cursor), "{line}"),
-            Err("") => assert_eq!((told.texts.len(), told.cursor), (1, None), "{line}"),
+            Ok(cursor) => assert_eq!(
+                collected.position().cursor.as_deref(),
+                Some(cursor),
+                "{line}"
+            ),
+            Err("") => assert_eq!(
+                (collected.texts.len(), collected.cursor),
+                (1, None),
+                "{line}"
+            ),
             Err(reason) => assert!(
-                told.reasons[0].starts_with(reason) && told.cursor.is_none(),
-                "{line}: {told:?}"
+                collected.reasons[0].starts_with(reason) && collected.cursor.is_none(),
+                "{line}: {collected:?}"
             ),
         }
     }
     // Nobody who can make a command print a line moves its position, unless cursors were asked for.
     let script = Script::new(r#"echo '{"pointsman_cursor": 1}'; exit 1"#, json!({}));
-    let (told, _) = to_the_end(&mut *script.open(None).await).await;
-    assert_eq!((told.texts.len(), told.cursor), (1, None));
+    let (collected, _) = to_the_end(&mut *script.open(None).await).await;
+    assert_eq!((collected.texts.len(), collected.cursor), (1, None));
 }
 
 #[tokio::test]
@@ -494,9 +505,10 @@ async fn what_is_not_taken_is_not_read() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert!((1_000..100_000).contains(&last), "{last}");
-    let told = read_lines(&mut *source, usize::try_from(last).unwrap() + 100).await;
+    let collected = read_lines(&mut *source, usize::try_from(last).unwrap() + 100).await;
     assert!(
-        told.texts
+        collected
+            .texts
             .windows(2)
             .all(|pair| pair[0].parse::<u64>().unwrap() + 1 == pair[1].parse::<u64>().unwrap()),
         "in order, all of them"
@@ -514,11 +526,11 @@ async fn a_stopped_source_ends_its_group_and_hands_over_its_last_words() {
     read_lines(&mut *source, 1).await;
     until(|| script.path("leader").exists() && script.path("child").exists()).await;
     let begin = Instant::now();
-    let mut told = Told::default();
+    let mut collected = Collected::default();
     while let Some(batch) = source.finish().await {
-        told.take(batch);
+        collected.take(batch);
     }
-    assert_eq!(told.texts, ["bye", "halflate"]);
+    assert_eq!(collected.texts, ["bye", "halflate"]);
     assert!(
         begin.elapsed() >= Duration::from_millis(1_900),
         "what cares for no SIGTERM has two seconds"
@@ -569,9 +581,9 @@ async fn output_that_outlives_its_command_is_read_and_not_waited_for() {
         json!({ "restart": "on-failure" }),
     );
     let begin = Instant::now();
-    let (told, error) = to_the_end(&mut *script.open(None).await).await;
+    let (collected, error) = to_the_end(&mut *script.open(None).await).await;
     assert_eq!(
-        (told.texts, error),
+        (collected.texts, error),
         (vec!["end".to_owned()], SourceError::Ended)
     );
     assert!(begin.elapsed() < Duration::from_secs(10));

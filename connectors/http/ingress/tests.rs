@@ -50,8 +50,8 @@ async fn events_come_in_in_each_mode_and_the_verdict_goes_back() {
     let (served, mut ingress) = open(ListenSettings::default()).await;
     let one = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":12345678901234567890123}}"#;
     let two = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0","id":"2","source":"/s","type":"t"}]"#;
-    type Told<'a> = (Verdict, u16, Option<&'a str>);
-    let table: [(Headers, &[u8], &[&str], Told); 6] = [
+    type Answered<'a> = (Verdict, u16, Option<&'a str>);
+    let table: [(Headers, &[u8], &[&str], Answered); 6] = [
         (BINARY, b"{\"a\": 1}", &["1"], (Verdict::Stored, 202, None)),
         (&[STRUCTURED], one, &["1"], (Verdict::Stored, 202, None)),
         (&[BATCH], two, &["1", "2"], (Verdict::Stored, 202, None)),

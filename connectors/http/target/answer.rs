@@ -21,9 +21,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
-    /// status has been told already.
-    pub(super) async fn read(mut body: Incoming, until: Option<Instant>) -> Self {
+    /// Reads a body until it ends, breaks, is long enough, or `deadlines` has come. Never fails:
+    /// the status has been told already.
+    pub(super) async fn read(mut body: Incoming, deadlines: Option<Instant>) -> Self {
         let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
             while let Some(frame) = body.frame().await {
@@ -47,8 +47,8 @@ impl Answer {
             }
         };
         let late = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
+            match deadlines {
+                Some(deadlines) => tokio::time::sleep_until(deadlines).await,
                 None => std::future::pending().await,
             }
         };
@@ -65,17 +65,17 @@ impl Answer {
     }
 }
 
-/// When to give up what, so that the attempt ends before its timeout: that makes a failure of
-/// whatever it meets.
+/// When to give up each part of a call, so that the attempt ends before its timeout: that makes a
+/// failure of whatever it meets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Until {
+pub(super) struct Deadlines {
     /// Where there is no connection by then, the target is unavailable.
     pub(super) connected: Instant,
     /// What has come of a body by then is the answer.
     pub(super) answered: Instant,
 }
 
-impl Until {
+impl Deadlines {
     pub(super) fn new(start: Instant, timeout: Duration) -> Self {
         let before =
             |longest: Duration| start + timeout.saturating_sub((timeout / 10).min(longest));

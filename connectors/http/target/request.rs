@@ -11,7 +11,7 @@ use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
 use tokio::time::Instant;
 
-use super::answer::{Answer, Until};
+use super::answer::{Answer, Deadlines};
 use super::auth::Credentials;
 use super::call::Call;
 use super::classify::{classify, retry_after};
@@ -54,11 +54,11 @@ pub(super) struct Caller {
 impl Caller {
     /// The deliveries one after the other, so that their order is kept.
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
-        let until = Until::new(Instant::now(), attempt.timeout);
+        let deadlines = Deadlines::new(Instant::now(), attempt.timeout);
         let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
         for delivery in &attempt.deliveries {
             outcomes.push(
-                self.deliver(attempt, delivery, until)
+                self.deliver(attempt, delivery, deadlines)
                     .await
                     .unwrap_or_else(|outcome| *outcome),
             );
@@ -70,18 +70,18 @@ impl Caller {
         &self,
         attempt: &Attempt,
         delivery: &Delivery,
-        until: Until,
+        deadlines: Deadlines,
     ) -> Result<Outcome, Box<Outcome>> {
         let mut request = self.request(attempt, delivery)?;
         let Credentials::OAuth2(tokens) = &self.credentials else {
-            return self.call(request, until).await;
+            return self.call(request, deadlines).await;
         };
         let (token, used_before) = tokens.token().await?;
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         if !used_before {
-            return self.call(request, until).await;
+            return self.call(request, deadlines).await;
         }
-        let outcome = self.call(request.clone(), until).await?;
+        let outcome = self.call(request.clone(), deadlines).await?;
         if outcome.code != Some(i32::from(StatusCode::UNAUTHORIZED.as_u16())) {
             return Ok(outcome);
         }
@@ -91,7 +91,7 @@ impl Caller {
         request
             .headers_mut()
             .insert(AUTHORIZATION, tokens.token().await?.0);
-        self.call(request, until).await
+        self.call(request, deadlines).await
     }
 
     fn request(
@@ -163,14 +163,14 @@ impl Caller {
     async fn call(
         &self,
         mut request: Request<Full<Bytes>>,
-        until: Until,
+        deadlines: Deadlines,
     ) -> Result<Outcome, Box<Outcome>> {
         let mut call = Call::begin(&mut request);
         let (parts, body) = call
-            .response(self.client.request(request), until.connected)
+            .response(self.client.request(request), deadlines.connected)
             .await?
             .into_parts();
-        let answer = Answer::read(body, Some(until.answered)).await;
+        let answer = Answer::read(body, Some(deadlines.answered)).await;
         call.ended(!answer.is_broken);
         Ok(outcome(&parts, answer))
     }

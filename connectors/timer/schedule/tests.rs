@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 use super::*;
 
 fn read(line: &str, zone: TimeZone) -> Result<Schedule, Problem> {
-    Schedule::cron(&super::super::line::read(line)?, zone)
+    Schedule::cron(&super::super::cron::read(line)?, zone)
 }
 
 fn cron(line: &str, zone: &str) -> Schedule {

@@ -325,8 +325,8 @@ fn other_senders_map_by_documented_defaults() {
 
 #[test]
 fn bodies_are_kept_as_what_they_are() {
-    type Kept<'a> = (Option<DataKind>, Option<&'a str>);
-    let table: [(Option<&str>, &str, Kept); 16] = [
+    type Mapped<'a> = (Option<DataKind>, Option<&'a str>);
+    let table: [(Option<&str>, &str, Mapped); 16] = [
         (
             Some("application/json"),
             r#"{"n":12345678901234567890123,"a":1,"a":2}"#,

@@ -16,9 +16,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How many are tried at once.
 const AT_ONCE: usize = 16;
 
-/// What trying one connection came to.
+/// The result of trying one connection.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Tried {
+pub(super) struct ConnectionCheck {
     /// `source` or `target`.
     side: &'static str,
     tenant: Name,
@@ -29,7 +29,7 @@ pub(super) struct Tried {
     message: String,
 }
 
-impl Tried {
+impl ConnectionCheck {
     fn new(
         side: &'static str,
         tenant: &Name,
@@ -53,10 +53,10 @@ impl Tried {
 }
 
 /// Tries them all, in the order of the rule files.
-pub(super) async fn all(config: &Config) -> Vec<Tried> {
+pub(super) async fn all(config: &Config) -> Vec<ConnectionCheck> {
     let sources = config.sources.iter().map(|one| {
         let probing = async move {
-            Tried::new(
+            ConnectionCheck::new(
                 "source",
                 &one.tenant,
                 &one.name,
@@ -68,7 +68,7 @@ pub(super) async fn all(config: &Config) -> Vec<Tried> {
     });
     let targets = config.targets.iter().map(|one| {
         let probing = async move {
-            Tried::new(
+            ConnectionCheck::new(
                 "target",
                 &one.tenant,
                 &one.name,
@@ -102,9 +102,9 @@ async fn bounded(
 }
 
 /// For a person.
-pub(super) fn show(tried: &[Tried]) -> String {
+pub(super) fn show(checks: &[ConnectionCheck]) -> String {
     let state = |ok| if ok { "ok" } else { "failed" }.to_owned();
-    let rows = tried.iter().map(|one| {
+    let rows = checks.iter().map(|one| {
         [
             one.side.to_owned(),
             one.name.to_string(),

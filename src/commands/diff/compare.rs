@@ -22,30 +22,31 @@ use pointsman_journal::StoredEvent;
 const DIFFERENCES_SHOWN: usize = 5;
 
 /// Where an event can go: tenant, rule, target.
-type Place = (Name, Name, Name);
+type Destination = (Name, Name, Name);
 
 /// One set of rules.
 struct Side {
     matcher: Matcher,
     /// By subscription number.
-    places: Vec<(Place, Option<Arc<Transform>>)>,
+    destinations: Vec<(Destination, Option<Arc<Transform>>)>,
     unmatched: u64,
 }
 
 impl Side {
     /// Rules under the names that `renamed` has for them.
     fn new(config: Config, renamed: &dyn Fn(&Rule) -> Name) -> Self {
-        let mut places = Vec::new();
+        let mut destinations = Vec::new();
         let rules = config.rules.into_iter().map(|rule| {
             let name = renamed(&rule);
             let mut subscriptions = Vec::new();
             for to in &rule.to {
-                let number = SubscriptionNumber(u32::try_from(places.len()).unwrap_or(u32::MAX));
+                let number =
+                    SubscriptionNumber(u32::try_from(destinations.len()).unwrap_or(u32::MAX));
                 subscriptions.push(SubscriptionInForce {
                     number,
                     order_by: None,
                 });
-                places.push((
+                destinations.push((
                     (rule.tenant.clone(), name.clone(), to.target.clone()),
                     to.transform.clone(),
                 ));
@@ -69,21 +70,25 @@ impl Side {
         let router = Router::new(rules.collect());
         Self {
             matcher: Matcher::new(Arc::new(ArcSwap::from_pointee(router)), Counter::default()),
-            places,
+            destinations,
             unmatched: 0,
         }
     }
 
     /// Where an event goes.
-    fn places_of(&mut self, stored: &StoredEvent) -> BTreeMap<&Place, Option<&Transform>> {
+    fn destinations_of(
+        &mut self,
+        stored: &StoredEvent,
+    ) -> BTreeMap<&Destination, Option<&Transform>> {
         let (tenant, origin, event) = (&stored.tenant, &stored.origin, Arc::clone(&stored.event));
         let deliveries = self.matcher.entry(tenant, origin, event, None).deliveries;
         self.unmatched += u64::from(deliveries.is_empty());
-        let place = |number: SubscriptionNumber| self.places.get(usize::try_from(number.0).ok()?);
-        let places = deliveries
+        let place =
+            |number: SubscriptionNumber| self.destinations.get(usize::try_from(number.0).ok()?);
+        let destinations = deliveries
             .iter()
             .filter_map(|delivery| place(delivery.subscription));
-        places
+        destinations
             .map(|(place, transform)| (place, transform.as_deref()))
             .collect()
     }
@@ -93,7 +98,7 @@ impl Side {
 pub(super) struct Comparison {
     old: Side,
     new: Side,
-    lines: BTreeMap<Place, Line>,
+    lines: BTreeMap<Destination, Line>,
     examples_max: usize,
     events: u64,
     moved: u64,
@@ -122,11 +127,11 @@ impl Comparison {
             Side::new(old, &name_now),
             Side::new(new, &|rule| rule.name.clone()),
         );
-        let mut lines = BTreeMap::<Place, Line>::new();
+        let mut lines = BTreeMap::<Destination, Line>::new();
         let sides = [(&old, true), (&new, false)];
         for (place, is_old) in sides
             .iter()
-            .flat_map(|(side, is_old)| side.places.iter().map(|(place, _)| (place, *is_old)))
+            .flat_map(|(side, is_old)| side.destinations.iter().map(|(place, _)| (place, *is_old)))
         {
             let line = lines
                 .entry(place.clone())
@@ -156,10 +161,14 @@ impl Comparison {
             return;
         }
         self.events += 1;
-        let (before, after) = (self.old.places_of(stored), self.new.places_of(stored));
+        let (before, after) = (
+            self.old.destinations_of(stored),
+            self.new.destinations_of(stored),
+        );
         let mut moved = false;
-        let places: BTreeSet<&Place> = before.keys().chain(after.keys()).copied().collect();
-        for place in places {
+        let destinations: BTreeSet<&Destination> =
+            before.keys().chain(after.keys()).copied().collect();
+        for place in destinations {
             let Some(line) = self.lines.get_mut(place) else {
                 continue;
             };
@@ -323,7 +332,7 @@ impl Example {
 }
 
 impl Line {
-    fn new((tenant, rule, target): &Place) -> Self {
+    fn new((tenant, rule, target): &Destination) -> Self {
         Self {
             tenant: tenant.clone(),
             rule: rule.clone(),

@@ -7,9 +7,10 @@ use pointsman_schemas::Text;
 use crate::config::{Config, PathArgs};
 use crate::output;
 
-/// A bus's addresses and keys, as far as the rule files that it would be run with tell them.
+/// The addresses and keys of a bus, as far as they stand in the rule files that it would be run
+/// with.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct BusAddress {
     /// The admin API.
     pub admin: Option<Uri>,
     /// A key of it.
@@ -20,7 +21,7 @@ pub struct Beside {
     pub events_key: Option<String>,
 }
 
-impl Beside {
+impl BusAddress {
     /// Looks at the rule files that would be read where none is named. Files that are not there
     /// tell nothing, and nor do those with mistakes, which is said on standard error: the address
     /// that is called may be another one than the bus's.
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn addresses_and_keys_are_those_of_the_rule_file() {
         let of = |yaml: &str| {
-            Beside::of(
+            BusAddress::of(
                 &Config::of_text("rules.yaml", std::path::Path::new("/"), yaml)
                     .unwrap()
                     .0,

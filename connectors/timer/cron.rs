@@ -1,5 +1,5 @@
-//! Reads a cron line as a person writes it, and finds what is wrong with it in that person's own
-//! words.
+//! Reads a cron line as a person writes it, and says what is wrong with it in that person's own
+//! terms.
 //!
 //! What comes out has only numbers in it and each range at its full length: names, nicknames and
 //! the short forms of Quartz are understood here, so that nothing is left to be read in two ways.
@@ -10,9 +10,9 @@ use pointsman_schemas::{Problem, suggest};
 
 use super::foreign;
 
-/// A cron line as it was understood.
+/// A cron line in its full form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct CronExpression {
     /// Five to seven fields.
     pub(super) fields: String,
     /// The zone that stood in front of it, with its place.
@@ -156,7 +156,7 @@ pub(super) fn pattern() -> String {
 ///
 /// # Errors
 /// The first thing that is wrong, with its place in the line.
-pub(super) fn read(text: &str) -> Result<Line, Problem> {
+pub(super) fn read(text: &str) -> Result<CronExpression, Problem> {
     let mut rest = text.trim();
     let mut zone = None;
     if let Some((first, behind)) = rest.split_once(char::is_whitespace)
@@ -173,7 +173,7 @@ pub(super) fn read(text: &str) -> Result<Line, Problem> {
         ));
     }
     if let Some(nickname) = rest.strip_prefix('@').map(|_| rest) {
-        return Ok(Line {
+        return Ok(CronExpression {
             fields: self::nickname(nickname, text)?.to_owned(),
             zone,
         });
@@ -200,13 +200,13 @@ pub(super) fn read(text: &str) -> Result<Line, Problem> {
     };
     foreign_fields(&fields)?;
     let read = fields.iter().enumerate().map(|(index, field)| {
-        Reader {
+        FieldReader {
             index: index + offset,
             text,
         }
         .field(field)
     });
-    Ok(Line {
+    Ok(CronExpression {
         fields: read.collect::<Result<Vec<_>, _>>()?.join(" "),
         zone,
     })
@@ -261,12 +261,12 @@ fn eventbridge(name: &str, expression: &str) -> Problem {
 /// Refuses lines whose numbers mean other days, or whose fields other things, where they come from.
 fn foreign_fields(fields: &[&str]) -> Result<(), Problem> {
     let asks = |index: usize| fields.get(index).is_some_and(|field| *field == "?");
-    let told = |whose: &str, line: Result<String, String>| {
+    let problem = |whose: &str, line: Result<String, String>| {
         let problem = Problem::new(format!("this looks like a line of {whose}"));
         Err(problem.help(line.map_or_else(|why| why, |line| format!("write `cron: \"{line}\"`"))))
     };
     if fields.len() == 6 && (asks(2) || asks(4)) {
-        return told(
+        return problem(
             "EventBridge, whose last field is the year",
             foreign::of_eventbridge_fields(fields),
         );
@@ -281,7 +281,7 @@ fn foreign_fields(fields: &[&str]) -> Result<(), Problem> {
         } else {
             fields.to_vec()
         };
-        return told(
+        return problem(
             "Quartz, where day 1 of the week is Sunday",
             foreign::of_quartz_fields(&seconds),
         );
@@ -301,14 +301,14 @@ fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// Reads one field.
 #[derive(Clone, Copy)]
-struct Reader<'l> {
+struct FieldReader<'l> {
     /// Of [`FIELDS`].
     index: usize,
     /// The whole line, for places in it.
     text: &'l str,
 }
 
-impl Reader<'_> {
+impl FieldReader<'_> {
     fn of(self) -> &'static Field {
         FIELDS.get(self.index).unwrap_or(&FIELDS[0])
     }
