@@ -3,28 +3,29 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Acker, Channel, Connection, Consumer, Event, Queue};
-use pointsman_schemas::{Clock, Name, Reject};
+use lapin::{Channel, Connection, Consumer, Event};
+use pointsman_schemas::Reject;
 use smallvec::SmallVec;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::connection::{BrokerError, answer};
-use super::mapping::Incoming;
+use super::connection::answer;
+use super::error::BrokerError;
+use super::lag::LagProbe;
+use super::message::{Decoder, Retry, UnackedMessage};
 use super::queue_info::{QueueInfo, consumer_timeout};
 use super::stream::{GapReport, MessageStatus, StreamPosition, StreamProgress, first_offset};
 use crate::files::Files;
-use crate::{Acknowledgement, Arrival, Batch, Link, Message, Plain, Source, SourceError, Verdict};
+use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
 
 /// How many messages a batch holds at most.
 pub const BATCH_MESSAGES_MAX: usize = 1_000;
@@ -32,38 +33,8 @@ pub const BATCH_MESSAGES_MAX: usize = 1_000;
 /// Past this no further message is put into a batch.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// How long a message rests that could not be stored.
-const FAILED_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the client library may take to write an acknowledgement.
-const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why a source ends whose settings would now be read otherwise.
 const FILES_CHANGED: &str = "the files of its settings have changed; it is opened anew with them";
-
-/// How often the server is asked how many messages wait.
-const LAG_EVERY: Duration = Duration::from_secs(5);
-
-/// A message that the server keeps until it is acknowledged.
-pub(super) struct UnackedMessage {
-    pub(super) incoming: Incoming,
-    tag: u64,
-    acker: Acker,
-}
-
-/// A message that is to be tried again, with the time and its delivery tag.
-type Retry = ((Instant, u64), Arc<UnackedMessage>);
-
-/// Decodes messages into events.
-pub(super) struct Decoder {
-    pub(super) name: Name,
-    pub(super) mapped: bool,
-    pub(super) clock: Arc<dyn Clock>,
-    /// The fingerprint of the cursor, where the queue is a stream.
-    pub(super) stream: Option<u64>,
-    /// Differs from one connection to the next; with a tag it makes an id.
-    pub(super) nonce: u128,
-}
 
 /// A queue on a channel, and how it is read.
 #[derive(Clone)]
@@ -492,176 +463,9 @@ impl Source for MismatchedSource {
     }
 }
 
-impl Decoder {
-    fn arrival(&self, held: &UnackedMessage) -> Result<Arrival, String> {
-        let incoming = &held.incoming;
-        if let Some(why) = &incoming.unreadable {
-            return Err(why.clone());
-        }
-        if let Some(event) = incoming.event() {
-            return event
-                .map(|event| Arrival::Event(Arc::new(event)))
-                .map_err(|error| error.to_string());
-        }
-        let id = || format!("{:032x}-{:x}", self.nonce, held.tag);
-        let defaults = incoming
-            .plain(&self.name, id, self.clock.now())
-            .map_err(|error| error.to_string())?;
-        if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain {
-                fields: incoming.fields(),
-                defaults,
-            })));
-        }
-        defaults
-            .build()
-            .map(|event| Arrival::Event(Arc::new(event)))
-            .map_err(|error| format!("no event can be made of this: {error}"))
-    }
-}
-
-impl From<Delivery> for UnackedMessage {
-    fn from(delivery: Delivery) -> Self {
-        let Delivery {
-            delivery_tag,
-            exchange,
-            routing_key,
-            redelivered,
-            properties,
-            data,
-            acker,
-        } = delivery;
-        let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        let incoming = Incoming {
-            body: data.into(),
-            properties,
-            exchange,
-            routing_key,
-            redelivered,
-            unreadable: None,
-        };
-        Self {
-            incoming: incoming.unwrapped(),
-            tag: delivery_tag,
-            acker,
-        }
-    }
-}
-
-impl UnackedMessage {
-    /// Acknowledges the message as the verdict says, or keeps it to try it again.
-    ///
-    /// An acknowledgement goes by the channel that brought the message and by no other: where that
-    /// has gone, the message comes again.
-    async fn settle(self: Arc<Self>, verdict: Verdict, give_back: &UnboundedSender<Retry>) {
-        let answer = match verdict {
-            Verdict::Stored => {
-                timeout(
-                    ACKNOWLEDGE_TIMEOUT,
-                    self.acker.ack(BasicAckOptions::default()),
-                )
-                .await
-            }
-            // Not again: the queue's own dead letter exchange may have it.
-            Verdict::Rejected(_) => {
-                timeout(
-                    ACKNOWLEDGE_TIMEOUT,
-                    self.acker.nack(BasicNackOptions::default()),
-                )
-                .await
-            }
-            Verdict::Later(after) => return self.again(after, give_back),
-            Verdict::Failed => return self.again(FAILED_AGAIN, give_back),
-        };
-        match answer {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => tracing::debug!(
-                tag = self.tag,
-                "the channel has gone before the acknowledgement; the message comes again"
-            ),
-            Ok(Err(error)) => {
-                tracing::debug!(
-                    tag = self.tag, %error,
-                    "cannot acknowledge; the message comes again"
-                )
-            }
-            Err(_) => tracing::debug!(
-                tag = self.tag,
-                "the acknowledgement is not written; the message may come again"
-            ),
-        }
-    }
-
-    fn again(self: Arc<Self>, after: Duration, give_back: &UnboundedSender<Retry>) {
-        // Where the source has gone, its connection has, too, and the server hands the message over
-        // again.
-        let _ = give_back.send(((Instant::now() + after, self.tag), self));
-    }
-}
-
 async fn first_due(waiting: &BTreeMap<(Instant, u64), Arc<UnackedMessage>>) {
     match waiting.first_key_value() {
         Some(((due, _), _)) => sleep_until(*due).await,
         None => pending().await,
-    }
-}
-
-/// Asks now and then how many messages wait. It has a channel of its own, since a queue that is
-/// deleted closes it.
-pub(super) struct LagProbe {
-    /// None where the number would say nothing, or the channel has gone.
-    channel: Option<Channel>,
-    queue: ShortString,
-    due: Instant,
-    asking: Option<BoxFuture<'static, lapin::Result<Queue>>>,
-}
-
-impl LagProbe {
-    pub(super) fn new(channel: Option<Channel>, queue: ShortString) -> Self {
-        Self {
-            channel,
-            queue,
-            due: Instant::now(),
-            asking: None,
-        }
-    }
-
-    /// Ends where the queue is gone, which the server may have failed to say. What it has begun
-    /// goes on at the next call.
-    async fn measure(&mut self, link: &Link) {
-        loop {
-            let Some(channel) = &self.channel else {
-                return pending().await;
-            };
-            if self.asking.is_none() {
-                sleep_until(self.due).await;
-                let (channel, queue) = (channel.clone(), self.queue.clone());
-                let ask = async move {
-                    channel
-                        .queue_declare(
-                            queue,
-                            QueueDeclareOptions::default().passive(),
-                            FieldTable::default(),
-                        )
-                        .await
-                };
-                self.asking = Some(ask.boxed());
-            }
-            let Some(asking) = &mut self.asking else {
-                continue;
-            };
-            let answer = asking.await;
-            self.asking = None;
-            self.due = Instant::now() + LAG_EVERY;
-            if answer.is_err() {
-                self.channel = None;
-            }
-            let is_gone =
-                matches!(&answer, Err(error) if BrokerError::of("", error).code == Some(404));
-            link.lag(answer.ok().map(|queue| u64::from(queue.message_count())));
-            if is_gone {
-                return;
-            }
-        }
     }
 }

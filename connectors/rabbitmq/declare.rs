@@ -10,7 +10,8 @@ use pointsman_schemas::{Class, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::connection::{BrokerError, answer, short};
+use super::connection::{answer, short};
+use super::error::BrokerError;
 use super::greeting::Version;
 use super::queue::{DEFAULT_SINCE, DELIVERY_LIMIT, Difference, QueueFacts};
 

@@ -46,21 +46,25 @@ mod amqp10;
 mod connection;
 mod consume;
 mod declare;
+mod error;
 mod fault;
 mod greeting;
+mod lag;
 mod mapping;
+mod message;
 mod publish;
 mod queue;
 mod queue_info;
+mod settings;
 mod source;
 mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use connection::TlsSettings;
 pub use consume::BATCH_MESSAGES_MAX;
 pub use declare::{DeclareQueue, ExchangeType, QueueType};
 pub use mapping::MessageMode;
+pub use settings::TlsSettings;
 pub use source::{Offset, RabbitmqSource};
 pub use target::{DeclareExchange, RabbitmqTarget};

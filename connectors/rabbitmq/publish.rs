@@ -29,8 +29,9 @@ use pointsman_schemas::{Class, Outcome};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Address, BrokerError, answer, short};
+use super::connection::{Address, answer, short};
 use super::declare::{ExchangeType, declare_exchange};
+use super::error::BrokerError;
 use super::mapping::{MessageMode, encode};
 use crate::files::Files;
 use crate::parameter::{Parameter, check_texts};

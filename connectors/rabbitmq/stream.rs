@@ -17,8 +17,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::amqp10;
-use super::consume::{Subscription, UnackedMessage};
+use super::consume::Subscription;
 use super::mapping::Incoming;
+use super::message::UnackedMessage;
 
 /// How soon a stream sends the message at which it was left, and its first one.
 const LEFT_WITHIN: Duration = Duration::from_secs(5);

@@ -11,10 +11,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Address, BrokerError, ConnectionSettings, TlsSettings, answer, short};
+use super::connection::{Address, answer, short};
 use super::declare::ExchangeType;
+use super::error::BrokerError;
 use super::mapping::MessageMode;
 use super::publish::{Publisher, SharedConnection};
+use super::settings::{ConnectionSettings, TlsSettings};
 use crate::net::guard::Guard;
 use crate::parameter::{Parameter, Templates, is_template, resolve};
 use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};

@@ -12,7 +12,8 @@ use super::target::{came_to, publish, service};
 use super::*;
 use crate::Verdict;
 use crate::rabbitmq::RabbitmqSource;
-use crate::rabbitmq::consume::{Decoder, QueueSource};
+use crate::rabbitmq::consume::QueueSource;
+use crate::rabbitmq::message::Decoder;
 
 impl RabbitmqSource {
     /// A source whose channel a test may spoil.
