@@ -1,16 +1,18 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::Segment;
+use pointsman_schemas::{Clock, Cursor, Event, Segment};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Arrival;
 use crate::suite::{SetClock, SourceFixture, next_within, open, sources};
 
 struct Fixture {
     settings: Value,
     clock: Arc<SetClock>,
-    /// How many seconds have been told.
-    problem: i64,
+    /// How many seconds have fired.
+    seconds: i64,
 }
 
 impl Fixture {
@@ -18,7 +20,7 @@ impl Fixture {
         Self {
             settings,
             clock: Arc::new(SetClock::at(time)),
-            problem: 0,
+            seconds: 0,
         }
     }
 
@@ -64,14 +66,14 @@ impl SourceFixture for Fixture {
     async fn happen(&mut self, count: usize) -> Vec<String> {
         let count = i64::try_from(count).unwrap();
         let first: Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
-        let last = first + jiff::SignedDuration::from_secs(self.problem + count - 1);
+        let last = first + jiff::SignedDuration::from_secs(self.seconds + count - 1);
         while self.clock.now().0 < last.as_microsecond() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let ids = (self.problem..self.problem + count)
+        let ids = (self.seconds..self.seconds + count)
             .map(|n| format!("suite/{}", first + jiff::SignedDuration::from_secs(n)))
             .collect();
-        self.problem += count;
+        self.seconds += count;
         ids
     }
 
@@ -365,10 +367,10 @@ async fn a_clock_that_is_put_back_silences_no_timer_and_no_id_comes_twice() {
                         back
                     });
                 }
-                let problem = ids.len();
+                let firings = ids.len();
                 ids.sort();
                 ids.dedup();
-                assert_eq!(ids.len(), problem, "{settings} after {back}");
+                assert_eq!(ids.len(), firings, "{settings} after {back}");
             }
         }
     }
