@@ -233,52 +233,52 @@ impl<'a> Evaluator<'a> {
 
     fn call(self, function: Function, arguments: &'a [Expression]) -> Result<'a> {
         let gives = function.gives();
-        let (first, second, third) = match arguments {
-            // The number of arguments was checked when the function was looked up: only CONCAT goes
-            // without.
-            [] => return Ok(gives.zero()),
-            [first, rest @ ..] => (first, rest.first(), rest.get(1)),
+        // The number of arguments was checked when the function was looked up: only CONCAT goes
+        // without.
+        let Some(first) = arguments.first() else {
+            return Ok(gives.zero());
         };
-        let number = |argument: Option<&'a Expression>| {
-            argument
-                .map(|argument| self.integer(argument, gives))
-                .transpose()
-        };
-        let outcome = match function {
-            Function::Length => {
-                return Ok(Value::Integer(
-                    i32::try_from(self.text(first, gives)?.chars().count()).unwrap_or(i32::MAX),
-                ));
-            }
+        match function {
+            Function::Length => Ok(Value::Integer(
+                i32::try_from(self.text(first, gives)?.chars().count()).unwrap_or(i32::MAX),
+            )),
             Function::Abs => {
                 let number = self.integer(first, gives)?;
                 let overflow = || Failure {
                     value: Value::Integer(i32::MAX),
                     error: EvaluationError::Overflow,
                 };
-                return number
+                number
                     .checked_abs()
                     .map(Value::Integer)
-                    .ok_or_else(overflow);
+                    .ok_or_else(overflow)
             }
-            Function::Int | Function::Bool => {
-                return cast(self.operand(first, gives)?, gives, gives);
-            }
-            Function::String => Ok(self.text(first, gives)?),
-            Function::IsInt => {
-                return Ok(Value::Boolean(
-                    self.operand(first, gives)?.to_integer().is_some(),
-                ));
-            }
-            Function::IsBool => {
-                return Ok(Value::Boolean(
-                    self.operand(first, gives)?.to_boolean().is_some(),
-                ));
-            }
-            Function::Lower => Ok(Cow::Owned(self.text(first, gives)?.to_lowercase())),
-            Function::Upper => Ok(Cow::Owned(self.text(first, gives)?.to_uppercase())),
+            Function::Int | Function::Bool => cast(self.operand(first, gives)?, gives, gives),
+            Function::IsInt => Ok(Value::Boolean(
+                self.operand(first, gives)?.to_integer().is_some(),
+            )),
+            Function::IsBool => Ok(Value::Boolean(
+                self.operand(first, gives)?.to_boolean().is_some(),
+            )),
+            _ => self.call_for_text(function, arguments),
+        }
+    }
+
+    /// Calls one of the functions that give a text.
+    fn call_for_text(self, function: Function, arguments: &'a [Expression]) -> Result<'a> {
+        let gives = function.gives();
+        let (first, second, third) = (arguments.first(), arguments.get(1), arguments.get(2));
+        let text = || first.map_or(Ok(Cow::Borrowed("")), |first| self.text(first, gives));
+        let number = |argument: Option<&'a Expression>| {
+            argument
+                .map(|argument| self.integer(argument, gives))
+                .transpose()
+        };
+        let outcome = match function {
+            Function::Lower => Ok(Cow::Owned(text()?.to_lowercase())),
+            Function::Upper => Ok(Cow::Owned(text()?.to_uppercase())),
             Function::Trim => {
-                let text = self.text(first, gives)?;
+                let text = text()?;
                 let start = text.len() - text.trim_start().len();
                 let end = start + text.trim().len();
                 Ok(function::part(text, start, end))
@@ -295,21 +295,13 @@ impl<'a> Evaluator<'a> {
                     _ => function::concat("", &texts),
                 }
             }
-            Function::Left => function::left(
-                self.text(first, gives)?,
-                number(second)?.unwrap_or_default(),
-            ),
-            Function::Right => function::right(
-                self.text(first, gives)?,
-                number(second)?.unwrap_or_default(),
-            ),
+            Function::Left => function::left(text()?, number(second)?.unwrap_or_default()),
+            Function::Right => function::right(text()?, number(second)?.unwrap_or_default()),
             Function::Substring => {
-                let (text, position) = (
-                    self.text(first, gives)?,
-                    number(second)?.unwrap_or_default(),
-                );
+                let (text, position) = (text()?, number(second)?.unwrap_or_default());
                 function::substring(text, position, number(third)?)
             }
+            _ => Ok(text()?),
         };
         outcome.map(Value::String).map_err(|(text, error)| Failure {
             value: Value::String(text),

@@ -361,6 +361,11 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         if self.prelude.contains(&signature) {
             return Term::Call(name, arguments);
         }
+        self.refuse_unknown(name, signature.1)
+    }
+
+    /// Refuses a filter that is not offered with so many arguments.
+    fn refuse_unknown(&mut self, name: &'s str, given: usize) -> Term<&'s str> {
         let counts: Vec<String> = self.counts(name).iter().map(ToString::to_string).collect();
         let unknown = self.meant(name);
         let mut refuse = |message: String, help: &str| {
@@ -375,7 +380,7 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             _ if !counts.is_empty() => refuse(
                 format!(
                     "`{name}` is given {} arguments here, and takes {}",
-                    signature.1,
+                    given,
                     counts.join(" or ")
                 ),
                 "arguments are separated by ;",

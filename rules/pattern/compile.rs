@@ -120,45 +120,7 @@ pub(super) fn compile(
             Group::default()
         }
     };
-    if combinations(&root) > COMBINATIONS_MAX {
-        compiler.problem(Problem::new(format!(
-            "the pattern's $or lists make more than {COMBINATIONS_MAX} combinations"
-        )));
-    }
-    if compiler.values > VALUES_MAX {
-        let problem = Problem::new(format!(
-            "the pattern lists {} values; at most {VALUES_MAX} are taken",
-            compiler.values
-        ));
-        compiler.problem(problem.help("split the rule, or compare by a prefix or a range"));
-    }
-    if compiler.tried > TRIED_MAX {
-        let message = format!(
-            "the pattern has {} operators that are tried one by one for each value of an event; at most {TRIED_MAX} are taken",
-            compiler.tried
-        );
-        let help = "these are compare-to, anything-but, what is in all, and wildcards with texts in several places; split the rule";
-        compiler.problem(Problem::new(message).help(help));
-    }
-    if compiler.sought_bytes > SOUGHT_BYTES_MAX {
-        let message = format!(
-            "the texts of contains and wildcard take {} KiB in this pattern; at most {} are taken",
-            compiler.sought_bytes.div_ceil(1024),
-            SOUGHT_BYTES_MAX / 1024
-        );
-        compiler.problem(
-            Problem::new(message).help("split the rule, or compare by a prefix or a suffix"),
-        );
-    }
-    if compiler.wildcard_steps_left == 0 {
-        let problem = Problem::new(
-            "the wildcards of this pattern take too long to be checked for what they cost",
-        );
-        compiler.problem(
-            problem
-                .help("use fewer of those with several stars, or with repetitions behind a star"),
-        );
-    }
+    compiler.check_bounds(&root);
     if compiler.problems.iter().all(|problem| problem.warning) {
         Ok((root, compiler.problems))
     } else {
@@ -201,6 +163,50 @@ impl Compiler {
             .rev()
             .fold(problem, |problem, segment| problem.at(segment.clone()));
         self.problems.push(problem);
+    }
+
+    /// Notes what a pattern has more of than is taken.
+    fn check_bounds(&mut self, root: &Group) {
+        if combinations(root) > COMBINATIONS_MAX {
+            self.problem(Problem::new(format!(
+                "the pattern's $or lists make more than {COMBINATIONS_MAX} combinations"
+            )));
+        }
+        if self.values > VALUES_MAX {
+            let problem = Problem::new(format!(
+                "the pattern lists {} values; at most {VALUES_MAX} are taken",
+                self.values
+            ));
+            self.problem(problem.help("split the rule, or compare by a prefix or a range"));
+        }
+        if self.tried > TRIED_MAX {
+            let message = format!(
+                "the pattern has {} operators that are tried one by one for each value of an event; at most {TRIED_MAX} are taken",
+                self.tried
+            );
+            let help = "these are compare-to, anything-but, what is in all, and wildcards with texts in several places; split the rule";
+            self.problem(Problem::new(message).help(help));
+        }
+        if self.sought_bytes > SOUGHT_BYTES_MAX {
+            let message = format!(
+                "the texts of contains and wildcard take {} KiB in this pattern; at most {} are taken",
+                self.sought_bytes.div_ceil(1024),
+                SOUGHT_BYTES_MAX / 1024
+            );
+            self.problem(
+                Problem::new(message).help("split the rule, or compare by a prefix or a suffix"),
+            );
+        }
+        if self.wildcard_steps_left == 0 {
+            let problem = Problem::new(
+                "the wildcards of this pattern take too long to be checked for what they cost",
+            );
+            self.problem(
+                problem.help(
+                    "use fewer of those with several stars, or with repetitions behind a star",
+                ),
+            );
+        }
     }
 
     /// Reads something under a step of the path.
