@@ -114,6 +114,7 @@ pub(super) const META: Preset = Preset {
             "<$.fields.entry.0.time>",
             "<$.fields.entry.0.changes.0.value.messages.0.timestamp>",
             "<$.fields.entry.0.changes.0.value.statuses.0.timestamp>",
+            "<$.fields.entry.0.changes.0.value.message_echoes.0.timestamp>",
         ],
         id_of_body: true,
         ..Rows::NONE
