@@ -20,6 +20,7 @@ mod epochs;
 mod full;
 mod loader;
 mod look;
+mod open;
 mod position;
 mod queues;
 mod raw;
@@ -29,18 +30,20 @@ mod row;
 mod salvage;
 mod schema;
 mod settling;
+mod shared;
 mod store;
 mod transaction;
 mod upkeep;
 mod writer;
 
+pub use open::OpenError;
 pub use reader::DiskReader;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,21 +52,17 @@ use parking_lot::Mutex;
 use pointsman_schemas::{
     Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
 };
-use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::ballast::{Ballast, Share};
-use self::check::{Checked, Occasion};
-use self::loader::{LeaseCall, Loader, LoaderDesk};
-use self::look::LookDesk;
+use self::loader::{LeaseCall, LoaderHandle};
+use self::look::LookHandle;
 use self::queues::{Found, Leasing, Moment, Need, Queues};
 use self::raw::DatabaseFile;
-use self::reader::Live;
-use self::schema::Purpose;
-use self::store::{Lock, Mark};
-use self::transaction::{Books, Failure, Page, ROWS_PER_PAGE, Transaction};
-use self::upkeep::{Upkeep, UpkeepDesk};
-use self::writer::{Ask, JOBS_WAITING_MAX, Job, Writer};
+use self::store::Lock;
+use self::transaction::{Failure, Page, ROWS_PER_PAGE, Transaction};
+use self::upkeep::UpkeepHandle;
+use self::writer::{Ask, Job};
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
@@ -85,116 +84,6 @@ impl Default for DiskOptions {
         Self {
             retention: Duration::from_secs(24 * 60 * 60),
             max_size_bytes: 20 * 1024 * 1024 * 1024,
-        }
-    }
-}
-
-/// Why a store could not be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error(
-        "the store in {path:?} is in use by process {process}; stop that one, or give this one a store.path of its own"
-    )]
-    Locked {
-        /// The store's directory.
-        path: PathBuf,
-        /// The other process's id.
-        process: String,
-    },
-    /// A later version of this software has written it.
-    #[error(
-        "the store in {path:?} has format {found}, and this version understands formats up to {understood}; run a newer pointsman"
-    )]
-    Newer {
-        /// The store's directory.
-        path: PathBuf,
-        /// The format found.
-        found: i32,
-        /// The newest format understood.
-        understood: i32,
-    },
-    /// There is no store to look into.
-    #[error("there is no store in {0:?}; check store.path, or start the bus once")]
-    Missing(PathBuf),
-    /// What a store is made of makes no sense, and could not be saved.
-    #[error(
-        "the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one from before"
-    )]
-    Damaged {
-        /// The store's directory.
-        path: PathBuf,
-        /// What the database said.
-        what: String,
-    },
-    /// Reading or writing failed, which says nothing of what the files hold.
-    #[error(
-        "the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the disk (see dmesg), then start again"
-    )]
-    Unreadable {
-        /// The store's directory.
-        path: PathBuf,
-        /// What went wrong.
-        what: String,
-    },
-    /// There is no room on the disk.
-    #[error(
-        "the disk that holds the store in {path:?} is full, and the store cannot be opened without some room on it; make some, then start again: nothing of the store is lost"
-    )]
-    DiskFull {
-        /// The store's directory.
-        path: PathBuf,
-    },
-    /// A file could not be opened or written.
-    #[error("{doing} {path:?}: {what}; check that the directory exists, is writable and has room")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// What went wrong.
-        what: String,
-    },
-}
-
-impl OpenError {
-    fn damaged(path: &Path, what: &dyn fmt::Display) -> Self {
-        Self::Damaged {
-            path: path.to_owned(),
-            what: what.to_string(),
-        }
-    }
-
-    fn database(path: &Path, error: &rusqlite::Error) -> Self {
-        if check::is_corrupt(error) {
-            Self::damaged(path, error)
-        } else {
-            Self::unreadable(path, error)
-        }
-    }
-
-    fn unreadable(path: &Path, what: &dyn fmt::Display) -> Self {
-        Self::Unreadable {
-            path: path.to_owned(),
-            what: what.to_string(),
-        }
-    }
-
-    fn files(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
-        if ballast::is_no_room(error) {
-            Self::DiskFull {
-                path: path.to_owned(),
-            }
-        } else {
-            Self::io(doing, path, error)
-        }
-    }
-
-    fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_owned(),
-            what: error.to_string(),
         }
     }
 }
@@ -222,9 +111,9 @@ struct Shared {
     /// Counts the openings: a connection from an earlier one may be to files that have been
     /// replaced.
     epoch: Arc<AtomicU64>,
-    loader: LoaderDesk,
-    upkeep: UpkeepDesk,
-    look: LookDesk,
+    loader: LoaderHandle,
+    upkeep: UpkeepHandle,
+    look: LookHandle,
     /// Ends with the journal; the journal's own threads hold nothing that would keep it.
     jobs: mpsc::WeakSender<Box<dyn Job>>,
     #[cfg(test)]
@@ -252,122 +141,6 @@ impl fmt::Debug for DiskJournal {
 }
 
 impl DiskJournal {
-    /// Opens the store in a directory, or makes one there.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn open(
-        directory: &Path,
-        options: DiskOptions,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, OpenError> {
-        let lock = prepare(directory)?;
-        let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
-        let database = Arc::new(DatabaseFile::default());
-        let mut mark = Mark::open(directory)
-            .map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
-        let Checked {
-            connection,
-            mut books,
-            findings: mut warnings,
-            is_whole,
-        } = open_patiently(directory, &database, &*clock, &mut ballast)?;
-        if let Some(warning) = hold_against_mark(&mut mark, &mut books) {
-            warnings.push(warning);
-            if let Err(error) = schema::write_ledger(&connection, &books.ledger) {
-                tracing::warn!(%error, "counting lost commits");
-            }
-        }
-        let id = schema::journal_id(&connection)
-            .map_err(|error| OpenError::database(directory, &error))?;
-        let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
-        let file = schema::file(directory);
-        let skip = !warnings.is_empty() || !books.epochs.is_of(file);
-        books.begin_epoch(clock.now(), skip, file);
-        let clock = Arc::new(JournalClock::resume(
-            clock,
-            books.ledger.clock_offset,
-            books.ledger.time,
-        ));
-        for warning in &warnings {
-            tracing::error!("{warning}");
-        }
-        ballast.refill();
-
-        let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
-        let shared = Arc::new(Shared {
-            directory: directory.to_owned(),
-            database: Arc::clone(&database),
-            options,
-            clock,
-            queues: Arc::clone(&queues),
-            wake: Notify::new(),
-            turn: Mutex::new(()),
-            gate: Mutex::new(()),
-            trouble: Mutex::new(None),
-            ballast: Mutex::new(ballast),
-            disk_full: Mutex::new(None),
-            sweep: Mutex::new(None),
-            epoch: Arc::new(AtomicU64::new(0)),
-            loader: LoaderDesk::default(),
-            upkeep: UpkeepDesk::default(),
-            look: LookDesk::default(),
-            jobs: sender.downgrade(),
-            #[cfg(test)]
-            fault: tests::Fault::default(),
-        });
-        shared.rebuild(&books);
-        let reading = schema::connect(directory, Purpose::Load)
-            .map_err(|error| OpenError::database(directory, &error))?;
-        shared
-            .fill(&reading)
-            .map_err(|error| OpenError::database(directory, &error))?;
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            connection: Some(connection),
-            books,
-            mark: Some(mark),
-            jobs,
-            log_bytes: 0,
-            capacity: None,
-        };
-        let loader = Loader {
-            shared: Arc::clone(&shared),
-            connection: Some((shared.epoch(), reading)),
-        };
-        let upkeep = Upkeep::new(Arc::clone(&shared));
-        let mut threads = vec![
-            spawn(WRITER, directory, move || writer.work())?,
-            spawn("journal-loader", directory, move || loader.work())?,
-            spawn("journal-upkeep", directory, move || upkeep.work())?,
-        ];
-        shared.look.set_done(is_whole);
-        if !is_whole {
-            let shared = Arc::clone(&shared);
-            threads.push(spawn("journal-look", directory, move || {
-                look::work(&shared)
-            })?);
-        }
-        let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
-        let live = Live {
-            queues: Arc::downgrade(&queues),
-            clock,
-            epoch,
-            _database: database,
-        };
-        let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));
-        Ok(Arc::new(Self {
-            id,
-            shared,
-            reader,
-            warnings,
-            jobs: Mutex::new(Some(sender)),
-            threads: Mutex::new(threads),
-            lock: Mutex::new(Some(lock)),
-        }))
-    }
-
     /// What was found wrong with the store when it was opened: for a person, once.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
@@ -485,7 +258,7 @@ impl DiskJournal {
             let join = |thread: JoinHandle<()>| drop(thread.join());
             let (writer, others): (Vec<_>, Vec<_>) = threads
                 .into_iter()
-                .partition(|thread| thread.thread().name() == Some(WRITER));
+                .partition(|thread| thread.thread().name() == Some(writer::THREAD));
             // The writer's connection is the last to be closed, so that it moves the write-ahead
             // log into the database.
             others.into_iter().for_each(join);
@@ -499,212 +272,6 @@ impl DiskJournal {
 impl Drop for DiskJournal {
     fn drop(&mut self) {
         self.stop()();
-    }
-}
-
-/// Makes the directory where it is not there, takes it for this process, and keeps others from
-/// reading in it.
-fn prepare(directory: &Path) -> Result<Lock, OpenError> {
-    store::create_directory(directory)
-        .map_err(|error| OpenError::files("creating", directory, &error))?;
-    let lock = Lock::take(directory)?;
-    let keep_private = || {
-        store::keep_private(directory)?;
-        let database = schema::database(directory);
-        // One that is there is not opened: closing it would drop the locks of whoever in this
-        // process looks into it.
-        if database.exists() {
-            Ok(())
-        } else {
-            store::create_file(&database).map(drop)
-        }
-    };
-    keep_private().map_err(|error| OpenError::files("opening", directory, &error))?;
-    Ok(lock)
-}
-
-/// Opens a store whose disk may fail for a moment, or be full: then the ballast gives up some of
-/// its room.
-fn open_patiently(
-    directory: &Path,
-    database: &DatabaseFile,
-    clock: &dyn Clock,
-    ballast: &mut Ballast,
-) -> Result<Checked, OpenError> {
-    let (mut pauses, mut draws) = (OPEN_PAUSES.into_iter(), 0..DRAWS_TO_OPEN);
-    loop {
-        match check::open(directory, database, clock, Occasion::Start) {
-            Err(OpenError::Unreadable { path, what }) => {
-                if draws.next().is_some() && ballast.is_disk_full() {
-                    if !ballast.draw_for_opening() {
-                        return Err(OpenError::DiskFull { path });
-                    }
-                    tracing::warn!(
-                        what,
-                        "the disk is full; the store is opened with room of its ballast"
-                    );
-                    continue;
-                }
-                let Some(pause) = pauses.next() else {
-                    return Err(OpenError::Unreadable { path, what });
-                };
-                tracing::error!(what, "the store cannot be opened now; it is tried again");
-                std::thread::sleep(pause);
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Finds out by the mark whether commits have been lost, and counts them.
-fn hold_against_mark(mark: &mut Mark, books: &mut Books) -> Option<String> {
-    let commit = books.ledger.commit;
-    match mark.read() {
-        Ok(Some(Ok(marked))) if marked > commit => {
-            // Commit numbers go on behind the mark, so that the store is behind it once and not for
-            // ever.
-            (books.ledger.commit, books.ledger.lost_commits) =
-                (marked, books.ledger.lost_commits + (marked - commit));
-            Some(format!(
-                "the store is behind its mark: commits {} to {marked} are lost; its write-ahead log was damaged, cut or replaced",
-                commit + 1
-            ))
-        }
-        Ok(Some(Ok(_))) => None,
-        // Nothing has been committed yet: an earlier start has come no further than this.
-        Ok(None) if commit == 0 => None,
-        Ok(None | Some(Err(()))) => Some(
-            "the mark of the last commit cannot be read: lost commits would not be noticed"
-                .to_owned(),
-        ),
-        Err(error) => Some(format!("reading the mark of the last commit: {error}")),
-    }
-}
-
-/// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store.
-/// Half of it is the ballast's.
-fn reserve_bytes(bytes_max: u64) -> u64 {
-    (bytes_max / 16).clamp(512 * 1024, 256 * 1024 * 1024)
-}
-
-/// How long to wait before a store is tried again that could not be opened.
-const OPEN_PAUSES: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_millis(400),
-    Duration::from_millis(1_600),
-];
-
-/// How often the ballast is drawn on for that; more than once where others take what becomes free.
-const DRAWS_TO_OPEN: usize = 16;
-
-/// The name of the writer's thread.
-const WRITER: &str = "journal-writer";
-
-fn spawn(
-    name: &str,
-    directory: &Path,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, OpenError> {
-    let thread = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work);
-    thread.map_err(|error| OpenError::io("starting the threads of", directory, &error))
-}
-
-impl Shared {
-    /// How large the write-ahead log may become before it is moved into the database.
-    fn log_bytes_max(&self) -> u64 {
-        let max = upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8);
-        let ballast = self.ballast.lock();
-        if ballast.leaves_room_for(max) {
-            max
-        } else {
-            max.min(ballast.log_bytes_max())
-        }
-    }
-
-    fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::SeqCst)
-    }
-
-    /// Has the writer look through the store: a page of it could not be read.
-    fn suspect(&self, error: rusqlite::Error) {
-        if check::is_corrupt(&error) {
-            let mut error = Some(error);
-            self.hand_over(Share::Known, move |_| {
-                error
-                    .take()
-                    .map_or(Ok(()), |error| Err(Failure::Database(error)))
-            });
-        }
-    }
-
-    /// Makes the queues anew from what is on disk; leases are dropped.
-    fn rebuild(&self, books: &Books) {
-        let mut queues = self.queues.lock();
-        let mut anew = Queues::new(queues.last_token(), Arc::clone(&books.epochs));
-        for (number, subscribed) in &books.subscriptions {
-            let open = subscribed.attached && subscribed.activity == Activity::Active;
-            anew.know(*number, open, subscribed.counts.pending > 0);
-        }
-        *queues = anew;
-        drop(queues);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.loader.wake();
-    }
-
-    /// Loads the front of every queue that runs low.
-    fn fill(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.queues.lock().turn(Moment::now(&*self.clock));
-        loop {
-            let Some(subscription) = self.queues.lock().take_low() else {
-                return Ok(());
-            };
-            loader::load(self, connection, subscription)?;
-        }
-    }
-
-    /// Hands a job to the writer without waiting for it; false where the writer cannot take it.
-    fn hand_over(
-        &self,
-        share: Share,
-        work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static,
-    ) -> bool {
-        let (tell, _) = oneshot::channel();
-        let job = Box::new(Ask {
-            work,
-            share,
-            size_bytes: 0,
-            value: None,
-            tell,
-        });
-        self.jobs
-            .upgrade()
-            .is_some_and(|jobs| jobs.try_send(job).is_ok())
-    }
-
-    /// Has the writer do a job, from a thread of the journal's own; false where it was not done.
-    fn ask_blocking<T: Send + 'static>(
-        &self,
-        share: Share,
-        work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> bool {
-        let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask {
-            work,
-            share,
-            size_bytes: 0,
-            value: None,
-            tell,
-        });
-        let Some(jobs) = self.jobs.upgrade() else {
-            return false;
-        };
-        if jobs.blocking_send(job).is_err() {
-            return false;
-        }
-        drop(jobs);
-        matches!(told.blocking_recv(), Ok(Ok(_)))
     }
 }
 

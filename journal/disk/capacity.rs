@@ -80,6 +80,12 @@ impl Shared {
     }
 
     fn reserve_bytes(&self) -> u64 {
-        super::reserve_bytes(self.options.max_size_bytes)
+        reserve_bytes(self.options.max_size_bytes)
     }
+}
+
+/// Room kept for settling: a sixteenth, but enough for the largest transactions of a small store.
+/// Half of it is the ballast's.
+pub(super) fn reserve_bytes(bytes_max: u64) -> u64 {
+    (bytes_max / 16).clamp(512 * 1024, 256 * 1024 * 1024)
 }

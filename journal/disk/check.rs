@@ -25,11 +25,11 @@ use super::OpenError;
 use super::epochs::Epochs;
 use super::queues::Queues;
 use super::raw::{DatabaseFile, Image};
-use super::record::{self, Buried, Damage, Decoder, Kept, Seen, Subscribed};
+use super::record::{self, Damage, DeadRow, Decoder, EventRow, Seen, Subscribed};
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger, Purpose};
 use super::transaction::{
-    Books, Failure, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED, Transaction, read_row,
+    CommittedState, Failure, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED, Transaction, read_row,
 };
 use super::{reader, salvage};
 use crate::{Activity, Counts, JournalError, Role, SubscriptionIdentity};
@@ -68,7 +68,7 @@ const FINDINGS_MAX: u32 = 8;
 /// A store that is fit to be used.
 pub(super) struct Checked {
     pub(super) connection: Connection,
-    pub(super) books: Books,
+    pub(super) committed: CommittedState,
     /// What was wrong, for a person.
     pub(super) findings: Vec<String>,
     /// Whether all of it was looked at.
@@ -244,10 +244,10 @@ fn attempt(
     if is_whole {
         check_pages(directory, database, &connection, &mut findings)?;
     }
-    let books = read_books(&connection, now, &mut findings)?;
+    let committed = read_committed(&connection, now, &mut findings)?;
     let mut checked = Checked {
         connection,
-        books,
+        committed,
         findings,
         is_whole: is_new || is_whole,
     };
@@ -300,11 +300,11 @@ pub(super) fn look_at_pages(connection: &Connection) -> rusqlite::Result<Option<
 }
 
 /// Reads the small tables; what of them is damaged is put back together from the large ones.
-fn read_books(
+fn read_committed(
     connection: &Connection,
     now: Timestamp,
     findings: &mut Vec<String>,
-) -> rusqlite::Result<Books> {
+) -> rusqlite::Result<CommittedState> {
     let mut damaged = 0;
     if let Err(damage) = schema::journal_id(connection)? {
         damaged += 1;
@@ -312,18 +312,18 @@ fn read_books(
             .push(format!("the journal's identity is damaged ({damage}); it gets a new one, and ids of deliveries told before are void"));
         schema::write_identity(connection, now)?;
     }
-    let mut books = Books::default();
+    let mut committed = CommittedState::default();
     match schema::read_ledger(connection)? {
-        Ok(ledger) => books.ledger = ledger,
+        Ok(ledger) => committed.ledger = ledger,
         Err(damage) => {
             findings.push(format!(
                 "the ledger is damaged ({damage}); it is counted anew"
             ));
-            books.ledger = count_ledger(connection)?;
+            committed.ledger = count_ledger(connection)?;
         }
     }
-    if books.ledger.old_identities_until == schema::NOT_KNOWN {
-        books.ledger.old_identities_until = last_identity(connection)?;
+    if committed.ledger.old_identities_until == schema::NOT_KNOWN {
+        committed.ledger.old_identities_until = last_identity(connection)?;
     }
     for (number, subscribed) in reader::subscriptions(connection)? {
         let subscribed = match subscribed {
@@ -334,15 +334,15 @@ fn read_books(
                 findings.push(format!(
                     "subscription {number} is damaged ({damage}); its deliveries wait for a rule with `renamed_from: {rule}`"
                 ));
-                books.ledger.quarantined += 1;
+                committed.ledger.quarantined += 1;
                 placeholder
             }
         };
-        books.ledger.last_run = books
+        committed.ledger.last_run = committed
             .ledger
             .last_run
             .max(subscribed.runs_of_format_1.into());
-        books.subscriptions.insert(number, subscribed);
+        committed.subscriptions.insert(number, subscribed);
     }
     let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
         damaged += 1;
@@ -351,9 +351,9 @@ fn read_books(
         ));
         Epochs::of_format_1(JournalId(rand::random()))
     });
-    books.epochs = Arc::new(epochs);
-    books.ledger.quarantined += damaged;
-    Ok(books)
+    committed.epochs = Arc::new(epochs);
+    committed.ledger.quarantined += damaged;
+    Ok(committed)
 }
 
 /// Stands for a subscription whose row is damaged, so that its deliveries can be carried over.
@@ -428,9 +428,9 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
 fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     let damaged = find_damaged(&checked.connection)?;
     let actual = Actual::count(&checked.connection)?;
-    let ledger = checked.books.ledger;
+    let ledger = checked.committed.ledger;
     let is_sound =
-        damaged.is_empty() && checked.findings.is_empty() && actual.agrees(&checked.books);
+        damaged.is_empty() && checked.findings.is_empty() && actual.agrees(&checked.committed);
     if is_sound {
         return Ok(());
     }
@@ -441,8 +441,13 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     }
     let queues = Mutex::new(Queues::new(0, Arc::default()));
     checked.connection.execute_batch("BEGIN IMMEDIATE")?;
-    let mut transaction =
-        Transaction::new(&checked.connection, &checked.books, &queues, now, u64::MAX);
+    let mut transaction = Transaction::new(
+        &checked.connection,
+        &checked.committed,
+        &queues,
+        now,
+        u64::MAX,
+    );
     let mended = damaged
         .iter()
         .try_for_each(|(place, key, why)| transaction.quarantine(place, key, why))
@@ -463,7 +468,9 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
             "{missing} records that were counted are not there any more"
         ));
     }
-    checked.books.apply(changes.ledger, changes.subscriptions);
+    checked
+        .committed
+        .apply(changes.ledger, changes.subscriptions);
     Ok(())
 }
 
@@ -589,7 +596,7 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
     };
     match table {
         "meta" => Decoder::open(record::Table::Meta, &[record::key_of(text(0)?)], value).map(drop),
-        "events" => Kept::decode(unsigned(0)?, &Bytes::copy_from_slice(value)).map(drop),
+        "events" => EventRow::decode(unsigned(0)?, &Bytes::copy_from_slice(value)).map(drop),
         "subscriptions" => Subscribed::decode(narrow(0)?, value).map(drop),
         "pending" => {
             let run = unsigned(2)?;
@@ -603,7 +610,7 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             };
             PendingRow::decode(key, option(3)?, option(4)?, value).map(drop)
         }
-        "dead" => Buried::decode(&[unsigned(0)?, unsigned(1)?, unsigned(2)?], value).map(drop),
+        "dead" => DeadRow::decode(&[unsigned(0)?, unsigned(1)?, unsigned(2)?], value).map(drop),
         "cursors" => {
             record::decode_cursor(record::key_of(&format!("{}/{}", text(0)?, text(1)?)), value)
                 .map(drop)
@@ -673,14 +680,14 @@ impl Actual {
         Ok(actual)
     }
 
-    pub(super) fn agrees(&self, books: &Books) -> bool {
+    pub(super) fn agrees(&self, committed: &CommittedState) -> bool {
         let Ledger {
             events,
             dead,
             rejects,
             positions,
             ..
-        } = books.ledger;
+        } = committed.ledger;
         let counts = |subscribed: &Subscribed| {
             (
                 subscribed.counts.pending,
@@ -692,8 +699,8 @@ impl Actual {
             && self
                 .subscriptions
                 .keys()
-                .all(|number| books.subscriptions.contains_key(number))
-            && books.subscriptions.iter().all(|(number, subscribed)| {
+                .all(|number| committed.subscriptions.contains_key(number))
+            && committed.subscriptions.iter().all(|(number, subscribed)| {
                 self.subscriptions.get(number).copied().unwrap_or_default() == counts(subscribed)
             })
     }

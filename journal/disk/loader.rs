@@ -31,54 +31,54 @@ pub(super) struct LeaseCall {
 
 /// Where the loader finds its work.
 #[derive(Default)]
-pub(super) struct LoaderDesk {
-    state: Mutex<Desk>,
+pub(super) struct LoaderHandle {
+    state: Mutex<LoaderRequests>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Desk {
+struct LoaderRequests {
     /// One per caller that waits.
     calls: VecDeque<LeaseCall>,
     is_awake: bool,
     is_closed: bool,
 }
 
-impl LoaderDesk {
+impl LoaderHandle {
     pub(super) fn wake(&self) {
         self.state.lock().is_awake = true;
         self.changed.notify_one();
     }
 
     pub(super) fn call(&self, call: LeaseCall) {
-        let mut desk = self.state.lock();
-        if !desk.is_closed {
-            desk.calls.push_back(call);
+        let mut requests = self.state.lock();
+        if !requests.is_closed {
+            requests.calls.push_back(call);
             self.changed.notify_one();
         }
     }
 
     pub(super) fn close(&self) {
-        let mut desk = self.state.lock();
-        desk.is_closed = true;
-        desk.calls.clear();
+        let mut requests = self.state.lock();
+        requests.is_closed = true;
+        requests.calls.clear();
         self.changed.notify_one();
     }
 
-    /// Waits for work; none once the desk is closed.
+    /// Waits for work; none once it is closed.
     fn take(&self) -> Option<Option<LeaseCall>> {
-        let mut desk = self.state.lock();
+        let mut requests = self.state.lock();
         loop {
-            if desk.is_closed {
+            if requests.is_closed {
                 return None;
             }
-            if let Some(call) = desk.calls.pop_front() {
+            if let Some(call) = requests.calls.pop_front() {
                 return Some(Some(call));
             }
-            if std::mem::take(&mut desk.is_awake) {
+            if std::mem::take(&mut requests.is_awake) {
                 return Some(None);
             }
-            self.changed.wait(&mut desk);
+            self.changed.wait(&mut requests);
         }
     }
 }
@@ -189,23 +189,23 @@ impl Loader {
             if bytes >= LOAD_BYTES {
                 break;
             }
-            let kept = match reader::event(connection, *sequence)? {
-                Some(kept) => kept.map(Arc::new),
+            let stored = match reader::event(connection, *sequence)? {
+                Some(stored) => stored.map(Arc::new),
                 // It may be there all the same, behind a page that leads elsewhere.
                 None if !shared.look.is_done() => {
                     return Err(check::corrupt(format!("event {sequence} is missing")));
                 }
                 None => Err(Damage("it is missing")),
             };
-            if let Ok(kept) = &kept {
-                bytes += kept.event.size_bytes();
+            if let Ok(stored) = &stored {
+                bytes += stored.event.size_bytes();
                 shared
                     .queues
                     .lock()
                     .cache
-                    .insert(*sequence, Arc::clone(kept));
+                    .insert(*sequence, Arc::clone(stored));
             }
-            found.insert(*sequence, kept);
+            found.insert(*sequence, stored);
         }
         Ok(())
     }

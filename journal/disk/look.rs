@@ -9,19 +9,19 @@ use rusqlite::{Connection, InterruptHandle};
 
 use super::check::{self, Actual};
 use super::schema::{self, Purpose};
-use super::transaction::Books;
+use super::transaction::CommittedState;
 use super::{Shared, reader};
 
 /// Where a look through the store is ended from.
 #[derive(Default)]
-pub(super) struct LookDesk {
+pub(super) struct LookHandle {
     handle: Mutex<Option<InterruptHandle>>,
     is_stopped: AtomicBool,
     /// Whether all of the store was looked at since it was opened.
     is_done: AtomicBool,
 }
 
-impl LookDesk {
+impl LookHandle {
     /// Ends a look under way, and lets none begin.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
@@ -71,14 +71,14 @@ fn look(shared: &Shared) -> rusqlite::Result<Option<String>> {
     if let Some((place, key, why)) = check::find_damaged(&snapshot)?.into_iter().next() {
         return Ok(Some(format!("a record in {place} ({key}): {why}")));
     }
-    let agrees = match books(&snapshot)? {
-        Some(books) => Actual::count(&snapshot)?.agrees(&books),
+    let agrees = match committed(&snapshot)? {
+        Some(committed) => Actual::count(&snapshot)?.agrees(&committed),
         None => false,
     };
     Ok((!agrees).then(|| "rows that were counted are not there".to_owned()))
 }
 
-fn books(connection: &Connection) -> rusqlite::Result<Option<Books>> {
+fn committed(connection: &Connection) -> rusqlite::Result<Option<CommittedState>> {
     let Ok(ledger) = schema::read_ledger(connection)? else {
         return Ok(None);
     };
@@ -87,9 +87,9 @@ fn books(connection: &Connection) -> rusqlite::Result<Option<Books>> {
         .into_iter()
         .map(|(number, subscribed)| Some((number, subscribed.ok()?)))
         .collect::<Option<_>>();
-    Ok(sound.map(|subscriptions| Books {
+    Ok(sound.map(|subscriptions| CommittedState {
         ledger,
         subscriptions,
-        ..Books::default()
+        ..CommittedState::default()
     }))
 }

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use self::load::Loading;
 use super::epochs::Epochs;
-use super::record::Kept;
+use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
 pub(super) use crate::queue::{Moment, Place};
@@ -76,7 +76,7 @@ pub(super) enum Effect {
     /// A lease has ended and its delivery is as it was.
     Release(LeaseToken),
     /// An event was stored that somebody waits for.
-    Keep(u64, Arc<Kept>),
+    Cache(u64, Arc<EventRow>),
     /// A subscription is leased from, or is not.
     Open(u32, bool),
     /// What a transaction took out of a subscription is out: it is leased from again.
@@ -220,7 +220,7 @@ impl Queues {
                     self.remove(key, due);
                     self.fill_where_empty(key.subscription);
                 }
-                Effect::Keep(sequence, kept) => self.cache.insert(sequence, kept),
+                Effect::Cache(sequence, stored) => self.cache.insert(sequence, stored),
                 Effect::End(token) => drop(self.machine.end(token)),
                 Effect::Release(token) => self.machine.release(token),
                 Effect::Open(subscription, open) => {

@@ -16,7 +16,7 @@ use super::OpenError;
 use super::epochs::Epochs;
 use super::queues::{Moment, Queues};
 use super::raw::DatabaseFile;
-use super::record::{Buried, Damage, Kept, Subscribed};
+use super::record::{Damage, DeadRow, EventRow, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Purpose};
 use super::transaction::read_row;
@@ -253,7 +253,7 @@ impl Reader for DiskReader {
                 None => Ok(None),
                 Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
                 Some(Ok(kept)) => {
-                    let Kept {
+                    let EventRow {
                         tenant,
                         origin,
                         at,
@@ -332,14 +332,15 @@ impl Reader for DiskReader {
 pub(super) fn event(
     connection: &Connection,
     sequence: u64,
-) -> rusqlite::Result<Option<Result<Kept, Damage>>> {
+) -> rusqlite::Result<Option<Result<EventRow, Damage>>> {
     let mut select = connection.prepare_cached("SELECT record FROM events WHERE sequence = ?1")?;
     let record = select
         .query_row([sequence.cast_signed()], |row| {
             Ok(row.get_ref(0)?.as_blob().map(Bytes::copy_from_slice))
         })
         .optional()?;
-    Ok(record.map(|record| Kept::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
+    Ok(record
+        .map(|record| EventRow::decode(sequence, &record.map_err(|_| Damage("it is no blob"))?)))
 }
 
 fn last_event(connection: &Connection) -> rusqlite::Result<Option<StoredEvent>> {
@@ -351,12 +352,12 @@ fn last_event(connection: &Connection) -> rusqlite::Result<Option<StoredEvent>> 
             Sequence(row.get::<_, i64>(0)?.cast_unsigned()),
             row.get_ref(1)?.as_blob().unwrap_or_default(),
         );
-        if let Ok(Kept {
+        if let Ok(EventRow {
             tenant,
             origin,
             at,
             event,
-        }) = Kept::decode(sequence.0, &Bytes::copy_from_slice(record))
+        }) = EventRow::decode(sequence.0, &Bytes::copy_from_slice(record))
         {
             return Ok(Some(StoredEvent {
                 sequence,
@@ -396,8 +397,8 @@ fn event_page(
             page.next = last;
             break;
         }
-        match Kept::decode(sequence.0, &Bytes::copy_from_slice(record)) {
-            Ok(Kept {
+        match EventRow::decode(sequence.0, &Bytes::copy_from_slice(record)) {
+            Ok(EventRow {
                 tenant,
                 origin,
                 at,
@@ -441,7 +442,7 @@ fn first_since(connection: &Connection, time: Timestamp) -> rusqlite::Result<u64
             Some((sequence, record)) => {
                 let kept = record
                     .ok()
-                    .and_then(|record| Kept::decode(sequence.cast_unsigned(), &record).ok());
+                    .and_then(|record| EventRow::decode(sequence.cast_unsigned(), &record).ok());
                 // Of a damaged one nobody knows: what lies before it is taken along.
                 if kept.is_some_and(|kept| kept.at < time) {
                     low = sequence + 1
@@ -589,7 +590,7 @@ fn pending(
 /// Rows of dead letters that a selection finds.
 #[derive(Debug, Default)]
 pub(super) struct DeadPage {
-    pub(super) rows: Vec<(DeadKey, Buried)>,
+    pub(super) rows: Vec<(DeadKey, DeadRow)>,
     pub(super) damaged: Vec<(DeadKey, Damage)>,
     /// Where to go on; none at the end.
     pub(super) next: Option<DeadKey>,
@@ -606,13 +607,13 @@ pub(super) fn dead_page(
 ) -> rusqlite::Result<DeadPage> {
     let order = |key: &DeadKey| (key.sequence, key.subscription, key.run);
     let mut page = DeadPage::default();
-    let mut look = |key: DeadKey, value: &[u8]| match Buried::decode(
+    let mut look = |key: DeadKey, value: &[u8]| match DeadRow::decode(
         &[key.sequence, key.subscription.into(), key.run],
         value,
     ) {
-        Ok(buried) => {
-            if selection.selects(&letter(epochs, key, &buried, identity)) {
-                page.rows.push((key, buried));
+        Ok(dead) => {
+            if selection.selects(&letter(epochs, key, &dead, identity)) {
+                page.rows.push((key, dead));
             }
         }
         Err(damage) => page.damaged.push((key, damage)),
@@ -675,10 +676,10 @@ pub(super) fn dead_page(
 fn letter(
     epochs: &Epochs,
     key: DeadKey,
-    buried: &Buried,
+    dead: &DeadRow,
     identity: &dyn Fn(u32) -> Option<SubscriptionIdentity>,
 ) -> DeadLetter {
-    let Buried {
+    let DeadRow {
         tenant,
         origin,
         reason,
@@ -687,7 +688,7 @@ fn letter(
         order_key: _,
         last,
         reject,
-    } = buried.clone();
+    } = dead.clone();
     let (message, raw) = match reject {
         Some(reject) => (reject.reason, reject.raw),
         None => (
@@ -745,7 +746,7 @@ fn dead_letters(
         letters.extend(
             page.rows
                 .iter()
-                .map(|(key, buried)| letter(&epochs, *key, buried, &identity)),
+                .map(|(key, dead)| letter(&epochs, *key, dead, &identity)),
         );
         after = page.next;
         if after.is_none() {

@@ -168,7 +168,7 @@ impl<'v> Decoder<'v> {
 
 /// An event with what is kept of its arrival.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct EventRow {
     pub(super) tenant: Name,
     pub(super) origin: Name,
     pub(super) at: Timestamp,
@@ -180,7 +180,7 @@ const HAS_TIME: u8 = 2;
 const HAS_CONTENT_TYPE: u8 = 4;
 const HAS_SCHEMA: u8 = 8;
 
-impl Kept {
+impl EventRow {
     pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         let event = &*self.event;
         let mut out = Encoder::new(event.size_bytes());
@@ -472,7 +472,7 @@ impl Subscribed {
 
 /// What is kept of a dead letter beside its key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Buried {
+pub(super) struct DeadRow {
     pub(super) tenant: Name,
     pub(super) origin: Name,
     pub(super) reason: DeadReason,
@@ -484,7 +484,7 @@ pub(super) struct Buried {
     pub(super) reject: Option<Reject>,
 }
 
-impl Buried {
+impl DeadRow {
     pub(super) fn encode(&self, key: &[u64; 3]) -> Vec<u8> {
         let mut out = Encoder::new(96);
         out.bytes(self.tenant.as_str().as_bytes())

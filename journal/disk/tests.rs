@@ -9,11 +9,13 @@ mod ids;
 mod look;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pointsman_schemas::{Data, Event};
 use tempfile::TempDir;
 
+use super::schema::Purpose;
 use super::*;
 use crate::Entry;
 use crate::memory::RuntimeClock;

@@ -24,7 +24,7 @@ pub(super) use self::operate::{Page, ROWS_PER_PAGE};
 use super::check::placeholder;
 use super::epochs::Epochs;
 use super::queues::{Effect, Queues};
-use super::record::{Buried, Damage, Subscribed};
+use super::record::{Damage, DeadRow, Subscribed};
 use super::row::{BLOCK_DELIVERIES_MAX, BLOCK_RUN, PendingRow, RowKey};
 use super::schema::{self, Ledger};
 use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, SubscriptionIdentity};
@@ -52,7 +52,7 @@ impl From<JournalError> for Failure {
 
 /// What the last commit left: the writer's own copy of the small tables.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct CommittedState {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: BTreeMap<u32, Subscribed>,
     pub(super) epochs: Arc<Epochs>,
@@ -67,7 +67,7 @@ pub(super) struct Books {
 /// rules of before.
 const DROPPED_MAX: usize = 10_000;
 
-impl Books {
+impl CommittedState {
     /// Takes over what a transaction has committed.
     pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: HashMap<u32, Subscribed>) {
         (self.ledger, self.is_epoch_new) = (ledger, false);
@@ -125,7 +125,7 @@ struct EndedIn {
 
 pub(super) struct Transaction<'c> {
     connection: &'c Connection,
-    books: &'c Books,
+    committed: &'c CommittedState,
     queues: &'c Mutex<Queues>,
     now: Timestamp,
     /// Bytes that may still be appended.
@@ -145,19 +145,19 @@ pub(super) struct Transaction<'c> {
 impl<'c> Transaction<'c> {
     pub(super) fn new(
         connection: &'c Connection,
-        books: &'c Books,
+        committed: &'c CommittedState,
         queues: &'c Mutex<Queues>,
         now: Timestamp,
         room: u64,
     ) -> Self {
         Self {
             connection,
-            books,
+            committed,
             queues,
             now,
             room,
             changes: Changes {
-                ledger: books.ledger,
+                ledger: committed.ledger,
                 ..Changes::default()
             },
             fresh: BTreeMap::new(),
@@ -201,9 +201,9 @@ impl<'c> Transaction<'c> {
                 update.execute(params![number, subscribed.encode(*number)])?;
             }
         }
-        if self.books.is_epoch_new {
+        if self.committed.is_epoch_new {
             schema::write_format(self.connection)?;
-            schema::write_epochs(self.connection, &self.books.epochs)?;
+            schema::write_epochs(self.connection, &self.committed.epochs)?;
         }
         self.changes.ledger.commit += 1;
         Ok(schema::write_ledger(self.connection, &self.changes.ledger)?)
@@ -221,14 +221,14 @@ impl<'c> Transaction<'c> {
         self.changes
             .subscriptions
             .get(&number)
-            .or_else(|| self.books.subscriptions.get(&number))
+            .or_else(|| self.committed.subscriptions.get(&number))
     }
 
     fn subscription_mut(&mut self, number: u32) -> Option<&mut Subscribed> {
         match self.changes.subscriptions.entry(number) {
             std::collections::hash_map::Entry::Occupied(there) => Some(there.into_mut()),
             std::collections::hash_map::Entry::Vacant(vacant) => self
-                .books
+                .committed
                 .subscriptions
                 .get(&number)
                 .map(|subscribed| vacant.insert(subscribed.clone())),
@@ -244,13 +244,13 @@ impl<'c> Transaction<'c> {
         }
         let placeholder = placeholder(number);
         let identity = self
-            .books
+            .committed
             .dropped
             .get(&number)
             .cloned()
             .unwrap_or_else(|| placeholder.identity.clone());
         let others = self
-            .books
+            .committed
             .subscriptions
             .iter()
             .chain(&self.changes.subscriptions);
@@ -272,7 +272,10 @@ impl<'c> Transaction<'c> {
 
     fn next_sequence(&mut self) -> u64 {
         let ledger = &mut self.changes.ledger;
-        ledger.last_sequence = ledger.last_sequence.max(self.books.epochs.given_out().0) + 1;
+        ledger.last_sequence = ledger
+            .last_sequence
+            .max(self.committed.epochs.given_out().0)
+            + 1;
         ledger.last_sequence
     }
 
@@ -312,9 +315,9 @@ impl<'c> Transaction<'c> {
                 DeadReason::Backlog,
             );
             let (order_key, last, reject) = (new.order_key, None, None);
-            return self.bury(
+            return self.dead_letter(
                 key,
-                &Buried {
+                &DeadRow {
                     tenant,
                     origin,
                     reason,
@@ -342,13 +345,13 @@ impl<'c> Transaction<'c> {
         self.place(row)
     }
 
-    fn bury(&mut self, key: RowKey, buried: &Buried) -> Result<(), Failure> {
+    fn dead_letter(&mut self, key: RowKey, dead: &DeadRow) -> Result<(), Failure> {
         let RowKey {
             subscription,
             sequence,
             run,
         } = key;
-        let value = buried.encode(&[sequence, u64::from(subscription), run]);
+        let value = dead.encode(&[sequence, u64::from(subscription), run]);
         let mut insert = self
             .connection
             .prepare_cached("INSERT INTO dead VALUES (?1, ?2, ?3, ?4)")?;
@@ -359,7 +362,7 @@ impl<'c> Transaction<'c> {
             value
         ])?;
         self.changes.ledger.dead += 1;
-        self.changes.ledger.rejects += u64::from(buried.reject.is_some());
+        self.changes.ledger.rejects += u64::from(dead.reject.is_some());
         self.count(subscription, |counts| counts.dead += 1);
         Ok(())
     }

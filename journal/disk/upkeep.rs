@@ -59,13 +59,13 @@ const IDENTITIES_PER_STEP: usize = 2_000;
 
 /// Where the upkeep finds out that there is work.
 #[derive(Default)]
-pub(super) struct UpkeepDesk {
-    state: Mutex<Desk>,
+pub(super) struct UpkeepHandle {
+    state: Mutex<UpkeepRequests>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Desk {
+struct UpkeepRequests {
     needs_room: bool,
     writes: u64,
     is_closed: bool,
@@ -79,7 +79,7 @@ struct Round {
     told: Vec<tokio::sync::oneshot::Sender<()>>,
 }
 
-impl UpkeepDesk {
+impl UpkeepHandle {
     /// Something was committed.
     pub(super) fn written(&self) {
         self.state.lock().writes += 1;
@@ -98,18 +98,18 @@ impl UpkeepDesk {
     /// Asks for a whole round; told when it has ended, dropped where there will be none.
     pub(super) fn round(&self) -> tokio::sync::oneshot::Receiver<()> {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let mut desk = self.state.lock();
-        if !desk.is_closed {
-            desk.rounds.push(tell);
+        let mut requests = self.state.lock();
+        if !requests.is_closed {
+            requests.rounds.push(tell);
         }
         self.changed.notify_one();
         told
     }
 
     pub(super) fn close(&self) {
-        let mut desk = self.state.lock();
-        desk.is_closed = true;
-        desk.rounds.clear();
+        let mut requests = self.state.lock();
+        requests.is_closed = true;
+        requests.rounds.clear();
         self.changed.notify_one();
     }
 
@@ -118,13 +118,13 @@ impl UpkeepDesk {
     }
 
     fn wait(&self) -> Option<Round> {
-        let mut desk = self.state.lock();
-        if desk.rounds.is_empty() && !desk.needs_room && !desk.is_closed {
-            self.changed.wait_for(&mut desk, PAUSE);
+        let mut requests = self.state.lock();
+        if requests.rounds.is_empty() && !requests.needs_room && !requests.is_closed {
+            self.changed.wait_for(&mut requests, PAUSE);
         }
-        (!desk.is_closed).then(|| Round {
-            needs_room: std::mem::take(&mut desk.needs_room),
-            told: std::mem::take(&mut desk.rounds),
+        (!requests.is_closed).then(|| Round {
+            needs_room: std::mem::take(&mut requests.needs_room),
+            told: std::mem::take(&mut requests.rounds),
         })
     }
 }
@@ -393,7 +393,7 @@ fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::R
                     bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
                 Ok((
                     sequence,
-                    super::record::Kept::decode(sequence, &record).ok(),
+                    super::record::EventRow::decode(sequence, &record).ok(),
                 ))
             })
             .optional()?;

@@ -17,9 +17,12 @@ use super::full::share_of;
 use super::reader::io;
 use super::schema;
 use super::store::Mark;
-use super::transaction::{Books, Failure, Transaction};
+use super::transaction::{CommittedState, Failure, Transaction};
 use super::{OpenError, Shared};
 use crate::JournalError;
+
+/// The name of the thread.
+pub(super) const THREAD: &str = "journal-writer";
 
 /// Jobs that may wait; whoever brings one more waits with it in hand.
 pub(super) const JOBS_WAITING_MAX: usize = 1024;
@@ -118,7 +121,7 @@ impl From<Failure> for Failed {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Option<Connection>,
-    pub(super) books: Books,
+    pub(super) committed: CommittedState,
     pub(super) mark: Option<Mark>,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
     /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has
@@ -201,7 +204,8 @@ impl Writer {
             None => shared.capacity(connection)?,
         };
         let room = capacity.left();
-        let mut transaction = Transaction::new(connection, &self.books, &shared.queues, now, room);
+        let mut transaction =
+            Transaction::new(connection, &self.committed, &shared.queues, now, room);
         transaction.note_time(shared.clock.offset());
         let done = group
             .iter_mut()
@@ -231,7 +235,7 @@ impl Writer {
         }
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
-        self.books.apply(changes.ledger, changes.subscriptions);
+        self.committed.apply(changes.ledger, changes.subscriptions);
         if let Some(sweep) = shared.sweep.lock().as_mut() {
             sweep.extend(changes.pinned);
         }
@@ -317,7 +321,7 @@ impl Writer {
         }
         let Checked {
             connection,
-            mut books,
+            mut committed,
             findings,
             is_whole,
         } = opened?;
@@ -325,8 +329,8 @@ impl Writer {
         for finding in findings {
             tracing::error!("{finding}");
         }
-        let (ledger, known) = (&mut books.ledger, self.books.ledger);
-        books.dropped = std::mem::take(&mut self.books.dropped);
+        let (ledger, known) = (&mut committed.ledger, self.committed.ledger);
+        committed.dropped = std::mem::take(&mut self.committed.dropped);
         // Where commits are lost, the numbers that they gave out are not given out again.
         ledger.commit = ledger.commit.max(known.commit);
         (ledger.last_sequence, ledger.last_run) = (
@@ -334,13 +338,13 @@ impl Writer {
             ledger.last_run.max(known.last_run),
         );
         ledger.last_subscription = ledger.last_subscription.max(known.last_subscription);
-        books.begin_epoch(
+        committed.begin_epoch(
             self.shared.clock.now(),
             false,
             schema::file(&self.shared.directory),
         );
-        self.shared.rebuild(&books);
-        (self.connection, self.books) = (Some(connection), books);
+        self.shared.rebuild(&committed);
+        (self.connection, self.committed) = (Some(connection), committed);
         Ok(())
     }
 }

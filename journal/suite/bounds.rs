@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Backlog, DeadReason, DeadSelection, JournalError, SettleAnswer};
 
-pub async fn a_full_backlog_stops_or_buries(implementation: &dyn Implementation) {
+pub async fn a_full_backlog_refuses_or_dead_letters(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let bounded = |rule, dead_when_full| Subscription {
         backlog: Some(Backlog {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
 use super::{Moment, Place, Queues};
-use crate::disk::record::{Damage, Kept};
+use crate::disk::record::{Damage, EventRow};
 use crate::disk::row::RowKey;
 use crate::{Cut, Grant, Leased, Leases};
 
@@ -17,7 +17,7 @@ use crate::{Cut, Grant, Leased, Leases};
 const EVENTS_PER_LOAD: usize = 128;
 
 /// Events read from the disk, or why they cannot be.
-pub(in crate::disk) type Found = HashMap<u64, Result<Arc<Kept>, Damage>>;
+pub(in crate::disk) type Found = HashMap<u64, Result<Arc<EventRow>, Damage>>;
 
 /// A call of `lease` under way.
 #[derive(Debug)]
@@ -94,15 +94,15 @@ impl Leasing {
                 Next::Delivery(place, sequence) => (place, sequence),
             };
             let cached = queues.cache.get(sequence).cloned().map(Ok);
-            let kept = match cached.or_else(|| found.get(&sequence).cloned()) {
+            let stored = match cached.or_else(|| found.get(&sequence).cloned()) {
                 None => return Some(Need::Events(queues.upcoming(number))),
                 Some(Err(why)) => {
                     self.damaged.extend(queues.withdraw(number, place, why));
                     continue;
                 }
-                Some(Ok(kept)) => kept,
+                Some(Ok(stored)) => stored,
             };
-            let event_bytes = kept.event.size_bytes();
+            let event_bytes = stored.event.size_bytes();
             if self.bytes + event_bytes > self.bytes_max
                 || self.grant_bytes + event_bytes > grant.bytes_max
             {
@@ -115,7 +115,7 @@ impl Leasing {
             self.bytes += event_bytes;
             self.grant_bytes += event_bytes;
             self.taken += 1;
-            let leased = queues.take(number, place, &kept, until);
+            let leased = queues.take(number, place, &stored, until);
             self.leases.leased.extend(leased);
         }
         None
@@ -187,19 +187,19 @@ impl Queues {
         &mut self,
         number: u32,
         place: Place,
-        kept: &Kept,
+        stored: &EventRow,
         until: tokio::time::Instant,
     ) -> Option<Leased> {
-        let (subscription, origin) = (SubscriptionNumber(number), kept.origin.clone());
+        let (subscription, origin) = (SubscriptionNumber(number), stored.origin.clone());
         let (token, lease) = self
             .machine
             .take(subscription, place, Some(until), origin)?;
         Some(Leased {
             token,
             id: self.epochs.id(number, lease.key.sequence, lease.key.run),
-            event: Arc::clone(&kept.event),
-            tenant: kept.tenant.clone(),
-            origin: kept.origin.clone(),
+            event: Arc::clone(&stored.event),
+            tenant: stored.tenant.clone(),
+            origin: stored.origin.clone(),
             attempts: lease.carried.attempts,
             failures: lease.carried.failures,
             since: lease.carried.since,

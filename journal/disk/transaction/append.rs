@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Failure, Transaction};
 use crate::disk::queues::Effect;
 use crate::disk::reader;
-use crate::disk::record::{Buried, Kept, Seen, encode_cursor, encode_position, key_of};
+use crate::disk::record::{DeadRow, EventRow, Seen, encode_cursor, encode_position, key_of};
 use crate::disk::row::RowKey;
 use crate::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead};
 
@@ -140,7 +140,7 @@ impl Transaction<'_> {
         // is taken for one, as it would have been.
         let is_own = reader::event(self.connection, sequence)?
             .and_then(Result::ok)
-            .is_none_or(|kept| kept.origin == *origin);
+            .is_none_or(|stored| stored.origin == *origin);
         Ok(is_own.then_some(sequence))
     }
 
@@ -183,13 +183,13 @@ impl Transaction<'_> {
                 .prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
             insert.execute(params![high, low, seen.encode(identity)])?;
         }
-        let kept = Kept {
+        let stored = EventRow {
             tenant: tenant.clone(),
             origin: origin.clone(),
             at: self.now,
             event: Arc::clone(&entry.event),
         };
-        let record = Bytes::from(kept.encode(sequence));
+        let record = Bytes::from(stored.encode(sequence));
         let mut insert = self
             .connection
             .prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
@@ -228,9 +228,9 @@ impl Transaction<'_> {
             };
             let (tenant, origin, last) = (tenant.clone(), origin.clone(), last.clone());
             let (at, attempts, reject) = (self.now, *attempts, None);
-            self.bury(
+            self.dead_letter(
                 key,
-                &Buried {
+                &DeadRow {
                     tenant,
                     origin,
                     reason: *reason,
@@ -244,11 +244,11 @@ impl Transaction<'_> {
         }
         // As it came, the event may hold on to a much larger buffer that it was read into.
         if !entry.deliveries.is_empty()
-            && let Ok(kept) = Kept::decode(sequence, &record)
+            && let Ok(stored) = EventRow::decode(sequence, &record)
         {
             self.changes
                 .effects
-                .push(Effect::Keep(sequence, Arc::new(kept)));
+                .push(Effect::Cache(sequence, Arc::new(stored)));
         }
         Ok(Appended::Stored(Sequence(sequence)))
     }
@@ -271,9 +271,9 @@ impl Transaction<'_> {
             Some(reject.clone()),
         );
         let reason = DeadReason::Unreadable;
-        self.bury(
+        self.dead_letter(
             key,
-            &Buried {
+            &DeadRow {
                 tenant,
                 origin,
                 reason,

@@ -131,7 +131,7 @@ impl Transaction<'_> {
             None => None,
             // What cannot be read stays, and is set aside by whoever leases it.
             Some(_) => match reader::event(self.connection, key.sequence)? {
-                Some(Ok(kept)) => Some(kept.origin),
+                Some(Ok(stored)) => Some(stored.origin),
                 _ => return Ok(false),
             },
         };

@@ -11,7 +11,7 @@ use super::{Failure, Transaction, leave_dead, leave_pending, read_row};
 use crate::disk::attachment::{Attachment, Change};
 use crate::disk::queues::Effect;
 use crate::disk::reader::{self, DeadKey};
-use crate::disk::record::{Kept, Subscribed};
+use crate::disk::record::{EventRow, Subscribed};
 use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey};
 use crate::disk::schema;
 use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
@@ -33,7 +33,7 @@ impl Transaction<'_> {
     /// The first so many subscriptions from this number on.
     pub(in crate::disk) fn attachments(&self, from: u32, limit: usize) -> Vec<(u32, Attachment)> {
         let committed = self
-            .books
+            .committed
             .subscriptions
             .range(from..)
             .map(|(number, _)| *number)
@@ -115,7 +115,7 @@ impl Transaction<'_> {
     pub(in crate::disk) fn drop_detached(&mut self, limit: usize) -> usize {
         let is_nothing_left = |(_, subscribed): &(&u32, &Subscribed)| subscribed.is_nothing_left();
         let gone: Vec<u32> = self
-            .books
+            .committed
             .subscriptions
             .iter()
             .filter(is_nothing_left)
@@ -146,7 +146,7 @@ impl Transaction<'_> {
     pub(in crate::disk) fn cancel(&mut self, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
         self.flush()?;
         let mut count = 0;
-        let epochs = Arc::clone(&self.books.epochs);
+        let epochs = Arc::clone(&self.committed.epochs);
         for key in deliveries.iter().filter_map(|id| epochs.key(id)) {
             let Some(row) = self.find(key)? else { continue };
             if !self.queues.lock().withhold(key, row.due) {
@@ -214,11 +214,11 @@ impl Transaction<'_> {
     ) -> Result<Page<DeadKey>, Failure> {
         let page = self.dead_page(selection, after, rows)?;
         let mut count = 0;
-        for (key, buried) in page.rows {
-            if key.subscription == 0 || buried.at > began {
+        for (key, dead) in page.rows {
+            if key.subscription == 0 || dead.at > began {
                 continue;
             }
-            self.unbury(key)?;
+            self.delete_dead(key)?;
             if self.subscription(key.subscription).is_none() {
                 continue;
             }
@@ -233,7 +233,7 @@ impl Transaction<'_> {
             });
             self.pinned.insert(key.sequence);
             let row = PendingRow {
-                order_key: buried.order_key,
+                order_key: dead.order_key,
                 ..PendingRow::immediate(RowKey { run, ..key }, self.now)
             };
             self.place(row)?;
@@ -255,7 +255,7 @@ impl Transaction<'_> {
         let page = self.dead_page(selection, after, rows)?;
         let count = page.rows.len() as u64;
         for (key, _) in page.rows {
-            self.unbury(key)?;
+            self.delete_dead(key)?;
             self.count(key.subscription, |counts| counts.purged += 1);
         }
         Ok(Page {
@@ -276,7 +276,7 @@ impl Transaction<'_> {
         };
         let mut page = reader::dead_page(
             self.connection,
-            &self.books.epochs,
+            &self.committed.epochs,
             selection,
             after,
             rows,
@@ -288,7 +288,7 @@ impl Transaction<'_> {
         Ok(page)
     }
 
-    fn unbury(&mut self, key: RowKey) -> Result<(), Failure> {
+    fn delete_dead(&mut self, key: RowKey) -> Result<(), Failure> {
         let RowKey {
             subscription,
             sequence,
@@ -339,7 +339,7 @@ impl Transaction<'_> {
                 bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
             // A damaged one is found again, and set aside, by whoever needs it.
             events.extend(
-                Kept::decode(sequence, &record)
+                EventRow::decode(sequence, &record)
                     .ok()
                     .filter(|kept| kept.tenant == tenant)
                     .map(|kept| (sequence, kept.origin)),

@@ -101,7 +101,7 @@ impl Transaction<'_> {
     pub(in crate::disk) fn reconcile(&mut self) -> Result<(), Failure> {
         let actual = Actual::count(self.connection)?;
         let numbers: BTreeSet<u32> = self
-            .books
+            .committed
             .subscriptions
             .keys()
             .chain(actual.subscriptions.keys())
@@ -137,7 +137,7 @@ impl Transaction<'_> {
             });
         }
         // What was set aside just now is counted, and is among the missing.
-        let set_aside = self.changes.ledger.quarantined - self.books.ledger.quarantined;
+        let set_aside = self.changes.ledger.quarantined - self.committed.ledger.quarantined;
         self.changes.ledger.quarantined += missing.saturating_sub(set_aside);
         self.promote_all(None)
     }

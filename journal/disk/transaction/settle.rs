@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::append::identity;
 use super::{Failure, Transaction, leave_pending};
 use crate::disk::queues::{Effect, Lease};
-use crate::disk::record::Buried;
+use crate::disk::record::DeadRow;
 use crate::disk::row::PendingRow;
 use crate::{Ending, FollowUp, LastOutcome, LeaseToken, Settlement};
 
@@ -91,9 +91,9 @@ impl Transaction<'_> {
                         *reason,
                     );
                     let (at, order_key, reject) = (self.now(), lease.order_key, None);
-                    self.bury(
+                    self.dead_letter(
                         lease.key,
-                        &Buried {
+                        &DeadRow {
                             tenant,
                             origin,
                             reason,
