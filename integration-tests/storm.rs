@@ -137,26 +137,14 @@ impl Storm {
             .expect("all messages have arrived, but some are not confirmed")
             .into_iter()
             .sum();
-        let pending = async || {
-            let page = bus.api("/api/v1/status").await;
-            page.pointer("/deliveries/pending")
-                .and_then(Value::as_u64)
-                .unwrap_or(u64::MAX)
-        };
-        let mut before = pending().await;
-        while before > 0 {
-            let mut left = before;
-            until_within(
-                STILLNESS,
-                &format!("fewer than {before} deliveries wait"),
-                async || {
-                    left = pending().await;
-                    left < before
-                },
-            )
-            .await;
-            before = left;
-        }
+        until_idle(bus).await;
+        let tally = self.count(bus, sink, resent).await;
+        println!("{self:?}: {tally:?}");
+        tally
+    }
+
+    /// Counts what is known at the end; `resent` is what the publishers have counted.
+    async fn count(self, bus: &Bus, sink: &Sink, resent: usize) -> Tally {
         let ids = sink.ids();
         let missing = (0..self.messages)
             .filter(|number| !ids.contains_key(&id(*number)))
@@ -167,15 +155,39 @@ impl Storm {
             .get("created")
             .and_then(Value::as_u64)
             .unwrap_or_default();
-        let created = usize::try_from(created).unwrap_or(usize::MAX);
-        let tally = Tally {
+        Tally {
             missing,
             again: ids.values().map(|times| times - 1).sum(),
             resent,
-            created,
-        };
-        println!("{self:?}: {tally:?}");
-        tally
+            created: usize::try_from(created).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Waits until no delivery waits any longer.
+///
+/// # Panics
+/// Where their number stays the same for 90 seconds.
+async fn until_idle(bus: &Bus) {
+    let pending = async || {
+        let page = bus.api("/api/v1/status").await;
+        page.pointer("/deliveries/pending")
+            .and_then(Value::as_u64)
+            .unwrap_or(u64::MAX)
+    };
+    let mut before = pending().await;
+    while before > 0 {
+        let mut left = before;
+        until_within(
+            STILLNESS,
+            &format!("fewer than {before} deliveries wait"),
+            async || {
+                left = pending().await;
+                left < before
+            },
+        )
+        .await;
+        before = left;
     }
 }
 

@@ -102,8 +102,41 @@ pub fn may_pass(error: &std::io::Error) -> bool {
 
 /// Reads a rule file, or standard input.
 fn read(path: &Path) -> Result<Found, Diagnostic> {
-    use std::io::{ErrorKind as Kind, Read};
-    let cannot = |error: std::io::Error| match error.kind() {
+    let cannot = |error| unreadable(path, &error);
+    let bytes = read_bytes(path).map_err(cannot)?;
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    let folder = std::path::absolute(path)
+        .map_err(cannot)?
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let text = text
+        .strip_prefix('\u{feff}')
+        .map_or_else(|| text.clone(), str::to_owned);
+    Ok(Found {
+        name: path.display().to_string(),
+        folder: folder.into(),
+        text,
+    })
+}
+
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    if path != Path::new(STANDARD_INPUT) {
+        return read_regular(path, FILE_BYTES_MAX);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
         Kind::NotFound => of_path(
             path,
             "there is no such file".to_owned(),
@@ -122,7 +155,7 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
             "this is not a regular file".to_owned(),
             "a pipe, a socket or a device holds no rules; give it another name",
         ),
-        _ if may_pass(&error) => may_pass_of_path(
+        _ if may_pass(error) => may_pass_of_path(
             path,
             format!("cannot read this file now: {error}"),
             "try again",
@@ -132,48 +165,23 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
             format!("cannot read this file: {error}"),
             "is it yours to read?",
         ),
-    };
-    let bytes = if path == Path::new(STANDARD_INPUT) {
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .take(FILE_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(cannot)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            Err(cannot(Kind::FileTooLarge.into()))
-        } else {
-            Ok(bytes)
-        }
-    } else {
-        read_regular(path, FILE_BYTES_MAX).map_err(cannot)
-    }?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error
-            .as_bytes()
-            .iter()
-            .take(at)
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        of_path(
-            path,
-            format!("line {line} is not UTF-8"),
-            "save the file as UTF-8",
-        )
-    })?;
-    let folder = std::path::absolute(path)
-        .map_err(cannot)?
-        .parent()
-        .map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    let text = text
-        .strip_prefix('\u{feff}')
-        .map_or_else(|| text.clone(), str::to_owned);
-    Ok(Found {
-        name: path.display().to_string(),
-        folder: folder.into(),
-        text,
-    })
+    }
+}
+
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let at = error.utf8_error().valid_up_to();
+    let line = error
+        .as_bytes()
+        .iter()
+        .take(at)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1;
+    of_path(
+        path,
+        format!("line {line} is not UTF-8"),
+        "save the file as UTF-8",
+    )
 }
 
 fn of_path(path: &Path, message: String, help: &str) -> Diagnostic {

@@ -172,9 +172,6 @@ impl Auth {
         names: &Names,
         files: ClientTls<'_>,
     ) -> Result<Credentials, OpenError> {
-        let path = |fields: &[&str]| -> Vec<Segment> {
-            fields.iter().map(|field| Segment::from(*field)).collect()
-        };
         match self {
             Self::Bearer(token) => {
                 let at = path(&["bearer"]);
@@ -223,21 +220,7 @@ impl Auth {
                     audience: audience.clone(),
                     credentials: *credentials,
                 };
-                let problem = |mistake: String| {
-                    OpenError(located(
-                        Problem::new(mistake),
-                        &path(&["oauth2", "token_url"]),
-                    ))
-                };
-                let endpoint = address::parse(&url, guard).map_err(problem)?;
-                let way = Way {
-                    guard,
-                    names: names.clone(),
-                    tls: super::tls(&url, files)?,
-                };
-                Ok(Credentials::OAuth2(Box::new(OAuth2::new(
-                    endpoint, &request, way,
-                ))))
+                oauth2(&url, &request, guard, names, files)
             }
             Self::Signature { secret } => {
                 let at = path(&["signature", "secret"]);
@@ -248,6 +231,35 @@ impl Auth {
             }
         }
     }
+}
+
+/// The path of a field of the auth settings.
+fn path(fields: &[&str]) -> Vec<Segment> {
+    fields.iter().map(|field| Segment::from(*field)).collect()
+}
+
+/// Credentials whose tokens an endpoint issues.
+fn oauth2(
+    url: &str,
+    request: &TokenRequest,
+    guard: Guard,
+    names: &Names,
+    files: ClientTls<'_>,
+) -> Result<Credentials, OpenError> {
+    let endpoint = address::parse(url, guard).map_err(|mistake| {
+        OpenError(located(
+            Problem::new(mistake),
+            &path(&["oauth2", "token_url"]),
+        ))
+    })?;
+    let way = Way {
+        guard,
+        names: names.clone(),
+        tls: super::tls(url, files)?,
+    };
+    Ok(Credentials::OAuth2(Box::new(OAuth2::new(
+        endpoint, request, way,
+    ))))
 }
 
 /// A header's value that is not shown.

@@ -328,6 +328,24 @@ fn ok() -> u16 {
     200
 }
 
+impl Answer {
+    fn check(&self) -> Option<Problem> {
+        if !(200..300).contains(&self.status) {
+            let help = "write one from 200 to 299: the sender hears it where the event is stored";
+            return Some(
+                Problem::new("is no status of success")
+                    .at("status")
+                    .help(help),
+            );
+        }
+        (StatusCode::NO_CONTENT == self.status && !self.body.is_empty()).then(|| {
+            Problem::new("an answer 204 has no body")
+                .at("body")
+                .help("take status: 200")
+        })
+    }
+}
+
 impl Scheme {
     /// How the signature is written.
     pub(super) fn encoding(&self) -> Encoding {
@@ -342,8 +360,31 @@ impl Scheme {
 
     /// Every mistake of one that a user wrote.
     pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = self.check_keys();
+        problems.extend(self.check_place());
+        problems.extend(self.check_items());
+        let answer = self.answer.as_ref().and_then(Answer::check);
+        problems.extend(answer.map(|problem| problem.at("answer")));
+        problems.extend(self.check_signed());
+        let hashes = self.secret.is_some()
+            && matches!(
+                self.algorithm,
+                Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512
+            );
+        for (index, handshake) in self.handshake.iter().enumerate() {
+            problems.extend(
+                handshake
+                    .check(hashes)
+                    .into_iter()
+                    .map(|problem| problem.at(index).at("handshake")),
+            );
+        }
+        problems
+    }
+
+    /// Where the signature is.
+    fn check_place(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        problems.extend(self.check_keys());
         let places = [&self.header, &self.query, &self.field];
         if places.iter().filter(|place| place.is_some()).count() != 1 {
             let help = "write header: X-Signature, query: signature, or field: a.b";
@@ -363,6 +404,12 @@ impl Scheme {
                     .help("write one such as X-Signature"),
             );
         }
+        problems
+    }
+
+    /// What is signed on its own: the items of a body, and the parts of a signature's header.
+    fn check_items(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
         if self.each.is_some()
             && self.signed.refs().any(|part| *part == Ref::Body)
             && self.algorithm != Algorithm::Token
@@ -379,40 +426,6 @@ impl Scheme {
                 Problem::new("is empty")
                     .at("separator")
                     .help("write one such as \",\", or leave it out"),
-            );
-        }
-        if let Some(answer) = &self.answer
-            && !(200..300).contains(&answer.status)
-        {
-            let help = "write one from 200 to 299: the sender hears it where the event is stored";
-            problems.push(
-                Problem::new("is no status of success")
-                    .at("status")
-                    .at("answer")
-                    .help(help),
-            );
-        } else if self.answer.as_ref().is_some_and(|answer| {
-            StatusCode::NO_CONTENT == answer.status && !answer.body.is_empty()
-        }) {
-            problems.push(
-                Problem::new("an answer 204 has no body")
-                    .at("body")
-                    .at("answer")
-                    .help("take status: 200"),
-            );
-        }
-        problems.extend(self.check_signed());
-        let hashes = self.secret.is_some()
-            && matches!(
-                self.algorithm,
-                Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512
-            );
-        for (index, handshake) in self.handshake.iter().enumerate() {
-            problems.extend(
-                handshake
-                    .check(hashes)
-                    .into_iter()
-                    .map(|problem| problem.at(index).at("handshake")),
             );
         }
         problems
@@ -485,23 +498,24 @@ impl Scheme {
         problems
     }
 
-    /// What is signed, and what is not though it looks so.
-    fn check_signed(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    /// How the key is written.
+    fn check_key_encoding(&self) -> Option<Problem> {
         let asymmetric = matches!(self.algorithm, Algorithm::RsaSha1 | Algorithm::RsaSha256)
             && self.certificate.is_none();
-        if asymmetric != (self.key == KeyEncoding::Pem) {
-            let message = if asymmetric {
-                "an RSA key is written in PEM"
-            } else {
-                "only an RSA key is written in PEM"
-            };
-            problems.push(Problem::new(message).at("key").help(if asymmetric {
-                "add key: pem"
-            } else {
-                "take text, hex or base64"
-            }));
-        }
+        let (message, help) = match (asymmetric, self.key == KeyEncoding::Pem) {
+            (true, false) => ("an RSA key is written in PEM", "add key: pem"),
+            (false, true) => (
+                "only an RSA key is written in PEM",
+                "take text, hex or base64",
+            ),
+            _ => return None,
+        };
+        Some(Problem::new(message).at("key").help(help))
+    }
+
+    /// What is signed, and what is not though it looks so.
+    fn check_signed(&self) -> Vec<Problem> {
+        let mut problems = Vec::from_iter(self.check_key_encoding());
         if matches!(self.algorithm, Algorithm::Token | Algorithm::Jwt) {
             return problems;
         }
@@ -540,27 +554,36 @@ impl Scheme {
                     .help(help),
             );
         }
-        if let Some(timestamp) = &self.timestamp
-            && !over(|part| matches!(part, Ref::Timestamp))
+        problems.extend(self.check_timestamp());
+        problems
+    }
+
+    /// Whether the time is signed, and is where it says.
+    fn check_timestamp(&self) -> Option<Problem> {
+        let timestamp = self.timestamp.as_ref()?;
+        let signs = |part: &Ref| {
             // A time that is a field of a signed body is signed with it.
-            && !over(|part| matches!(part, Ref::AlibabaMns | Ref::AwsSns))
-            && !timestamp.refs().all(|part| self.signed.refs().any(|signed| signed == part || matches!((signed, part), (Ref::Body, Ref::Field(_)))))
-        {
+            self.signed.refs().any(|signed| {
+                signed == part || matches!((signed, part), (Ref::Body, Ref::Field(_)))
+            })
+        };
+        let signs_time = self
+            .signed
+            .refs()
+            .any(|part| matches!(part, Ref::Timestamp | Ref::AlibabaMns | Ref::AwsSns));
+        if !signs_time && !timestamp.refs().all(signs) {
             let help = "put <$.timestamp> into signed, as the sender does";
-            problems.push(
+            return Some(
                 Problem::new("the time is not signed: whoever saw one call can send it again")
                     .at("signed")
                     .warn()
                     .help(help),
             );
-        } else if let Some(timestamp) = &self.timestamp
-            && timestamp.refs().any(|part| matches!(part, Ref::Timestamp))
-        {
-            problems.push(
-                Problem::new("says where the time is, and not again <$.timestamp>").at("timestamp"),
-            );
         }
-        problems
+        let is_itself = timestamp.refs().any(|part| matches!(part, Ref::Timestamp));
+        is_itself.then(|| {
+            Problem::new("says where the time is, and not again <$.timestamp>").at("timestamp")
+        })
     }
 }
 

@@ -329,6 +329,35 @@ impl Example {
             differences,
         }
     }
+
+    /// A line of it, behind the word for its kind, and below it the first of its differences.
+    fn write(&self, word: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self
+            .subject
+            .as_ref()
+            .map_or_else(String::new, |subject| format!(" {subject}"));
+        let what = format!("{} {}{subject}, id {}", self.ty, self.source, self.id);
+        writeln!(
+            f,
+            "  {word:<7}  {}  {}  {}",
+            self.sequence,
+            self.at,
+            plain(&shortened(&what, 120))
+        )?;
+        let shown = self
+            .differences
+            .get(..DIFFERENCES_SHOWN)
+            .unwrap_or(&self.differences);
+        if shown.is_empty() {
+            return Ok(());
+        }
+        f.write_str(&difference::table(
+            shown,
+            ["before", "after"],
+            "    ",
+            false,
+        ))
+    }
 }
 
 impl Line {
@@ -369,7 +398,45 @@ impl Line {
             _ => "",
         }
     }
+
+    /// The cells of its row.
+    fn row(&self) -> [String; HEADINGS.len()] {
+        [
+            self.name(),
+            self.target.to_string(),
+            self.before.to_string(),
+            self.after.to_string(),
+            self.gained.count.to_string(),
+            self.lost.count.to_string(),
+            self.changed.count.to_string(),
+            self.note().to_owned(),
+        ]
+    }
+
+    /// Its examples, under its name; nothing where it has none.
+    fn write_examples(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            ("gained", &self.gained),
+            ("lost", &self.lost),
+            ("changed", &self.changed),
+        ];
+        if kinds.iter().all(|(_, kind)| kind.examples.is_empty()) {
+            return Ok(());
+        }
+        writeln!(f, "\n{} → {}", self.name(), self.target)?;
+        for (word, kind) in kinds {
+            for example in &kind.examples {
+                example.write(word, f)?;
+            }
+        }
+        Ok(())
+    }
 }
+
+/// What stands over the columns of the table.
+const HEADINGS: [&str; 8] = [
+    "RULE", "TARGET", "BEFORE", "AFTER", "GAINED", "LOST", "CHANGED", "",
+];
 
 impl Report {
     /// Whether anything would go elsewhere.
@@ -412,74 +479,11 @@ impl fmt::Display for Report {
         if targets.is_empty() {
             return Ok(());
         }
-        let row = |line: &Line| {
-            let numbers = [
-                line.before,
-                line.after,
-                line.gained.count,
-                line.lost.count,
-                line.changed.count,
-            ]
-            .map(|number| number.to_string());
-            let [before, after, gained, lost, changed] = numbers;
-            [
-                line.name(),
-                line.target.to_string(),
-                before,
-                after,
-                gained,
-                lost,
-                changed,
-                line.note().to_owned(),
-            ]
-        };
-        let headings = [
-            "RULE", "TARGET", "BEFORE", "AFTER", "GAINED", "LOST", "CHANGED", "",
-        ];
-        write!(f, "\n{}", output::table(headings, targets.iter().map(row)))?;
-        for line in targets {
-            let kinds = [
-                ("gained", &line.gained),
-                ("lost", &line.lost),
-                ("changed", &line.changed),
-            ];
-            if kinds.iter().all(|(_, kind)| kind.examples.is_empty()) {
-                continue;
-            }
-            writeln!(f, "\n{} → {}", line.name(), line.target)?;
-            for (word, example) in kinds
-                .iter()
-                .flat_map(|(word, kind)| kind.examples.iter().map(move |example| (word, example)))
-            {
-                let subject = example
-                    .subject
-                    .as_ref()
-                    .map_or_else(String::new, |subject| format!(" {subject}"));
-                let what = format!(
-                    "{} {}{subject}, id {}",
-                    example.ty, example.source, example.id
-                );
-                writeln!(
-                    f,
-                    "  {word:<7}  {}  {}  {}",
-                    example.sequence,
-                    example.at,
-                    plain(&shortened(&what, 120))
-                )?;
-                let shown = example
-                    .differences
-                    .get(..DIFFERENCES_SHOWN)
-                    .unwrap_or(&example.differences);
-                if !shown.is_empty() {
-                    f.write_str(&difference::table(
-                        shown,
-                        ["before", "after"],
-                        "    ",
-                        false,
-                    ))?;
-                }
-            }
-        }
-        Ok(())
+        write!(
+            f,
+            "\n{}",
+            output::table(HEADINGS, targets.iter().map(Line::row))
+        )?;
+        targets.iter().try_for_each(|line| line.write_examples(f))
     }
 }
