@@ -120,35 +120,14 @@ impl<'t> Reader<'t> {
                 ),
             },
             Error::UnknownVariant { variant, known } => {
-                let key = node.entry(&variant).map_or(span, |entry| entry.key_span);
-                let secret =
-                    short::of_a_secret(entry.map_or("", |entry| &entry.key), &variant, known, node);
-                mistakes.report(match secret {
-                    // It is not repeated.
-                    Some(help) => Mistake::new(
-                        key,
-                        format!("one of {} is wanted here", alternatives(known)),
-                    )
-                    .help(help),
-                    None => Mistake::new(key, format!("`{variant}` is not known here"))
-                        .help(suggest::help(&variant, known).1),
-                });
+                mistakes.report(self.unknown_variant(&variant, known));
             }
             Error::Type { found, expected } => {
                 let mistake = Mistake::new(
                     span,
                     format!("{expected} is wanted here, and this is {found}"),
                 );
-                let key = entry.map_or("", |entry| &entry.key);
-                let help = meant::glued(&expected, self.fields, node)
-                    .or_else(|| {
-                        short::in_full(key, &expected, self.fields, node, self.piece.source())
-                    })
-                    .or_else(|| meant::of_kind(&expected, node, self.piece.source()));
-                mistakes.report(match help {
-                    Some(help) => mistake.help(help),
-                    None => mistake,
-                });
+                mistakes.report(with_help(mistake, self.help_for(&expected)));
             }
             // What a type finds wrong with a value of which a part was hidden is most likely that
             // the part is not there.
@@ -159,28 +138,12 @@ impl<'t> Reader<'t> {
                     .any(|entry| mistakes.is_hidden(&entry.value)) => {}
             Error::Other(message) => {
                 let help = meant::of_text(&message, node);
-                let mistake = Mistake::new(span, message);
-                mistakes.report(match help {
-                    Some(help) => mistake.help(help),
-                    None => mistake,
-                });
+                mistakes.report(with_help(Mistake::new(span, message), help));
             }
             Error::Bare(variant) => {
-                let written = match entry.map(|entry| entry.key.as_str()) {
-                    Some("signature") if variant == "none" => {
-                        "write `signature: { none: {} }`".to_owned()
-                    }
-                    Some("signature") => {
-                        format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`")
-                    }
-                    Some("auth") => format!(
-                        "write `auth: {{ {variant}: {{ env: NAME }} }}`, or what else it takes"
-                    ),
-                    Some(key) => format!("write `{key}: {{ {variant}: … }}`"),
-                    None => format!("write `{{ {variant}: … }}`"),
-                };
-                mistakes
-                    .report(Mistake::new(span, format!("`{variant}` needs more")).help(written));
+                let key = entry.map(|entry| entry.key.as_str());
+                let mistake = Mistake::new(span, format!("`{variant}` needs more"));
+                mistakes.report(mistake.help(in_braces(key, &variant)));
             }
             Error::Odd(OddNumber::Spelling) => {
                 let quoted = format!("quote it to make a text of it: \"{}\"", self.piece.source());
@@ -206,6 +169,34 @@ impl<'t> Reader<'t> {
             }
         }
         true
+    }
+
+    /// The mistake of a word that is none of those that are known.
+    fn unknown_variant(self, variant: &str, known: &'static [&'static str]) -> Mistake {
+        let Piece { node, entry, .. } = self.piece;
+        let span = node
+            .entry(variant)
+            .map_or(self.piece.span(), |entry| entry.key_span);
+        let key = entry.map_or("", |entry| &entry.key);
+        match short::of_a_secret(key, variant, known, node) {
+            // It is not repeated.
+            Some(help) => Mistake::new(
+                span,
+                format!("one of {} is wanted here", alternatives(known)),
+            )
+            .help(help),
+            None => Mistake::new(span, format!("`{variant}` is not known here"))
+                .help(suggest::help(variant, known).1),
+        }
+    }
+
+    /// What may have been meant where something else is wanted.
+    fn help_for(self, expected: &str) -> Option<String> {
+        let Piece { node, entry, .. } = self.piece;
+        let (key, source) = (entry.map_or("", |entry| &entry.key), self.piece.source());
+        meant::glued(expected, self.fields, node)
+            .or_else(|| short::in_full(key, expected, self.fields, node, source))
+            .or_else(|| meant::of_kind(expected, node, source))
     }
 
     fn map(self, fields: Option<&'static [&'static str]>) -> MapReader<'t> {
@@ -324,6 +315,28 @@ impl<'t> Deserializer<'t> for Reader<'t> {
     forward_to_deserialize_any! {
         <V: Visitor<'t>>
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
+    }
+}
+
+fn with_help(mistake: Mistake, help: Option<String>) -> Mistake {
+    match help {
+        Some(help) => mistake.help(help),
+        None => mistake,
+    }
+}
+
+/// How a word that stands alone is written with what it needs, below its key.
+fn in_braces(key: Option<&str>, variant: &str) -> String {
+    match key {
+        Some("signature") if variant == "none" => "write `signature: { none: {} }`".to_owned(),
+        Some("signature") => {
+            format!("write `signature: {{ {variant}: {{ secret: {{ env: NAME }} }} }}`")
+        }
+        Some("auth") => {
+            format!("write `auth: {{ {variant}: {{ env: NAME }} }}`, or what else it takes")
+        }
+        Some(key) => format!("write `{key}: {{ {variant}: … }}`"),
+        None => format!("write `{{ {variant}: … }}`"),
     }
 }
 

@@ -67,7 +67,7 @@ pub fn rule_file() -> Value {
             .built()
             .map(|kind| (kind.schema)(generator))
     });
-    let mut rules: Value = generator.subschema_for::<RawRule>().into();
+    let mut rule: Value = generator.subschema_for::<RawRule>().into();
     let mut pipes: Value = generator.subschema_for::<RawPipe>().into();
     let mut tests: Value = generator.subschema_for::<RawTest>().into();
     let mut outer = json!({
@@ -81,7 +81,7 @@ pub fn rule_file() -> Value {
     for schema in [
         &mut source,
         &mut target,
-        &mut rules,
+        &mut rule,
         &mut pipes,
         &mut tests,
         &mut outer,
@@ -90,31 +90,10 @@ pub fn rule_file() -> Value {
         refuse_null(schema);
         unwrap_lines(schema);
     }
-    let sources = named(
-        "Where events come from; the HTTP ingress is always there.",
-        source,
-    );
-    // Those that are always there cannot be defined.
-    let names = json!({ "pattern": NAME, "not": { "enum": super::load::names::BUILT_IN_SOURCES } });
-    let sources = with(
-        with(sources, "propertyNames", names),
-        "examples",
-        json!([{ "heartbeat": { "timer": { "every": "30s" } } }, { "inbox": { "directory": { "path": "./uploads" } } }]),
-    );
-    let targets = with(
-        named("Where events go.", target),
-        "examples",
-        json!([{ "function": { "http": { "url": "http://127.0.0.1:9000/" } } }, { "console": { "stdout": {} } }]),
-    );
-    let rules = with(
-        named("Which events go where.", rules),
-        "examples",
-        json!([{ "large-orders": { "match": { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } }, "to": "function" } }]),
-    );
     let mut properties = json!({
-        "sources": sources,
-        "targets": targets,
-        "rules": rules,
+        "sources": sources(source),
+        "targets": targets(target),
+        "rules": rules(rule),
         "pipes": named("Straight from one source to one target: the source is told once the target has answered.", pipes),
         "tests": {
             "description": "What the rules are expected to do; run by `pointsman test`.",
@@ -136,6 +115,36 @@ pub fn rule_file() -> Value {
         "additionalProperties": false,
         "$defs": definitions,
     })
+}
+
+fn sources(source: Value) -> Value {
+    let sources = named(
+        "Where events come from; the HTTP ingress is always there.",
+        source,
+    );
+    // Those that are always there cannot be defined.
+    let names = json!({ "pattern": NAME, "not": { "enum": super::load::names::BUILT_IN_SOURCES } });
+    with(
+        with(sources, "propertyNames", names),
+        "examples",
+        json!([{ "heartbeat": { "timer": { "every": "30s" } } }, { "inbox": { "directory": { "path": "./uploads" } } }]),
+    )
+}
+
+fn targets(target: Value) -> Value {
+    with(
+        named("Where events go.", target),
+        "examples",
+        json!([{ "function": { "http": { "url": "http://127.0.0.1:9000/" } } }, { "console": { "stdout": {} } }]),
+    )
+}
+
+fn rules(rule: Value) -> Value {
+    with(
+        named("Which events go where.", rule),
+        "examples",
+        json!([{ "large-orders": { "match": { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } }, "to": "function" } }]),
+    )
 }
 
 /// Takes null out of what may be left out: a key without a value is a mistake.

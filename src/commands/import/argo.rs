@@ -12,7 +12,7 @@ mod source;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::source::take as take_source;
-use super::draft::{Draft, literal};
+use super::draft::{Draft, literal, variable};
 
 /// Takes in a Sensor: a rule for each trigger and each dependency that sets it off.
 pub(super) fn take(sensor: &Value, draft: &mut Draft) {
@@ -236,57 +236,7 @@ fn target(
         );
         return Ok((name, transform));
     }
-    let mut body = Map::from_iter([("url".to_owned(), Value::from(literal(text(http, "/url"))))]);
-    if !["", "POST"].contains(&text(http, "/method")) {
-        body.insert("method".to_owned(), text(http, "/method").into());
-    }
-    body.insert("mode".to_owned(), "data".into());
-    let mut headers = Map::new();
-    for (name, value) in http
-        .get("headers")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        headers.insert(
-            name.clone(),
-            literal(value.as_str().unwrap_or_default()).into(),
-        );
-    }
-    for header in http
-        .get("secureHeaders")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let variable = super::draft::slug(text(header, "/name"))
-            .to_ascii_uppercase()
-            .replace('-', "_");
-        draft.note(
-            of,
-            &format!(
-                "put the value of the header {} into {variable}",
-                text(header, "/name")
-            ),
-        );
-        headers.insert(text(header, "/name").to_owned(), json!({ "env": variable }));
-    }
-    if !headers.is_empty() {
-        body.insert("headers".to_owned(), headers.into());
-    }
-    if http.get("basicAuth").is_some() {
-        draft.note(
-            of,
-            "put its user and password into HTTP_USER and HTTP_PASSWORD",
-        );
-        body.insert("auth".to_owned(), json!({ "basic": { "username": { "env": "HTTP_USER" }, "password": { "env": "HTTP_PASSWORD" } } }));
-    }
-    if http.get("tls").is_some() {
-        draft.note(
-            of,
-            "its `tls` has no counterpart: certificates are those that the system trusts",
-        );
-    }
+    let body = request(http, of, draft);
     let payload = http
         .get("payload")
         .and_then(Value::as_array)
@@ -307,6 +257,66 @@ fn target(
         Named::New(host, json!({ "http": body })),
         data.map(|data| json!({ "data": data })),
     ))
+}
+
+/// The settings of an `http` target, as far as they are not made of the event.
+fn request(http: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
+    let mut body = Map::from_iter([("url".to_owned(), Value::from(literal(text(http, "/url"))))]);
+    if !["", "POST"].contains(&text(http, "/method")) {
+        body.insert("method".to_owned(), text(http, "/method").into());
+    }
+    body.insert("mode".to_owned(), "data".into());
+    let headers = headers(http, of, draft);
+    if !headers.is_empty() {
+        body.insert("headers".to_owned(), headers.into());
+    }
+    if http.get("basicAuth").is_some() {
+        draft.note(
+            of,
+            "put its user and password into HTTP_USER and HTTP_PASSWORD",
+        );
+        body.insert("auth".to_owned(), json!({ "basic": { "username": { "env": "HTTP_USER" }, "password": { "env": "HTTP_PASSWORD" } } }));
+    }
+    if http.get("tls").is_some() {
+        draft.note(
+            of,
+            "its `tls` has no counterpart: certificates are those that the system trusts",
+        );
+    }
+    body
+}
+
+/// The headers of a request, of which the secret ones come from variables.
+fn headers(http: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
+    let mut headers = Map::new();
+    for (name, value) in http
+        .get("headers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        headers.insert(
+            name.clone(),
+            literal(value.as_str().unwrap_or_default()).into(),
+        );
+    }
+    for header in http
+        .get("secureHeaders")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let variable = variable(text(header, "/name"));
+        draft.note(
+            of,
+            &format!(
+                "put the value of the header {} into {variable}",
+                text(header, "/name")
+            ),
+        );
+        headers.insert(text(header, "/name").to_owned(), json!({ "env": variable }));
+    }
+    headers
 }
 
 /// The data that a payload makes of an event of this dependency; of another one only constants are

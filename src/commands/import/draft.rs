@@ -50,6 +50,11 @@ pub(super) struct Imported {
     pub(super) made: usize,
 }
 
+/// A text as a part of the name of an environment variable.
+pub(super) fn variable(text: &str) -> String {
+    slug(text).to_ascii_uppercase().replace('-', "_")
+}
+
 /// A name as the rule file wants it: `a-z`, `0-9` and `-`, 63 at most.
 pub(super) fn slug(text: &str) -> String {
     let mut slug = String::new();

@@ -257,15 +257,6 @@ fn shares(to: Vec<Value>) -> Vec<Vec<Value>> {
 fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) -> Option<Value> {
     let arn = text(target, "Arn");
     let of = format!("rule {rule}, target {}", text(target, "Id"));
-    let last = arn
-        .rsplit([':', '/'])
-        .find(|part| !part.is_empty() && !part.starts_with('$'))
-        .unwrap_or("target");
-    // An API destination's ARN ends with an id that says nothing.
-    let wanted = match arn.split_once(":api-destination/") {
-        Some((_, rest)) => rest.split('/').next().unwrap_or(last),
-        None => last,
-    };
     let transform = match transformer::transform(target, rule, rule_arn) {
         Ok((transform, notes)) => {
             for note in notes {
@@ -292,8 +283,49 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
     }
     let headers = headers(target, &of, draft);
     with.extend(headers.map(|headers| ("headers".to_owned(), headers)));
-    let name = draft.unknown_target(wanted, &of, arn, with);
+    let name = draft.unknown_target(wanted_name(arn), &of, arn, with);
     let delivery = delivery(target);
+    note_differences(target, &of, draft);
+    if transform.is_none() && delivery.is_empty() {
+        return Some(name.into());
+    }
+    let mut to = Map::from_iter([("target".to_owned(), Value::from(name))]);
+    to.extend(transform.map(|transform| ("transform".to_owned(), transform)));
+    if !delivery.is_empty() {
+        to.insert("delivery".to_owned(), delivery.into());
+    }
+    Some(to.into())
+}
+
+/// The name that the target of an ARN gets where it is free.
+fn wanted_name(arn: &str) -> &str {
+    let last = arn
+        .rsplit([':', '/'])
+        .find(|part| !part.is_empty() && !part.starts_with('$'))
+        .unwrap_or("target");
+    // An API destination's ARN ends with an id that says nothing.
+    match arn.split_once(":api-destination/") {
+        Some((_, rest)) => rest.split('/').next().unwrap_or(last),
+        None => last,
+    }
+}
+
+/// The keys of a target that are taken over, or told of.
+const TARGET_KEYS: [&str; 10] = [
+    "Id",
+    "Arn",
+    "RoleArn",
+    "Input",
+    "InputPath",
+    "InputTransformer",
+    "RetryPolicy",
+    "DeadLetterConfig",
+    "HttpParameters",
+    "SqsParameters",
+];
+
+/// Tells of what a target has that is otherwise here, or has no counterpart.
+fn note_differences(target: &Value, of: &str, draft: &mut Draft) {
     for (key, what) in [
         (
             "DeadLetterConfig",
@@ -305,38 +337,17 @@ fn destination(target: &Value, rule: &str, rule_arn: &str, draft: &mut Draft) ->
         ),
     ] {
         if target.get(key).is_some() {
-            draft.note(&of, what);
+            draft.note(of, what);
         }
     }
-    let known = [
-        "Id",
-        "Arn",
-        "RoleArn",
-        "Input",
-        "InputPath",
-        "InputTransformer",
-        "RetryPolicy",
-        "DeadLetterConfig",
-        "HttpParameters",
-        "SqsParameters",
-    ];
     for key in target
         .as_object()
         .into_iter()
         .flat_map(Map::keys)
-        .filter(|key| !known.contains(&key.as_str()))
+        .filter(|key| !TARGET_KEYS.contains(&key.as_str()))
     {
-        draft.note(&of, &format!("`{key}` has no counterpart"));
+        draft.note(of, &format!("`{key}` has no counterpart"));
     }
-    if transform.is_none() && delivery.is_empty() {
-        return Some(name.into());
-    }
-    let mut to = Map::from_iter([("target".to_owned(), Value::from(name))]);
-    to.extend(transform.map(|transform| ("transform".to_owned(), transform)));
-    if !delivery.is_empty() {
-        to.insert("delivery".to_owned(), delivery.into());
-    }
-    Some(to.into())
 }
 
 fn headers(target: &Value, of: &str, draft: &mut Draft) -> Option<Value> {

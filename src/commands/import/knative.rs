@@ -196,63 +196,33 @@ fn http(url: &str, mode: Map<String, Value>) -> Value {
     json!({ "http": body })
 }
 
+/// The keys of a delivery that are taken over, or told of.
+const DELIVERY_KEYS: [&str; 6] = [
+    "retry",
+    "backoffPolicy",
+    "backoffDelay",
+    "timeout",
+    "deadLetterSink",
+    "format",
+];
+
 fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
     let mut settings = Map::new();
-    let text = |key: &str| delivery.get(key).and_then(Value::as_str);
-    let mut duration = |key: &str| {
-        let told = text(key)?;
-        let duration = told
-            .parse::<jiff::Span>()
-            .ok()
-            .and_then(|span| span.total(jiff::Unit::Millisecond).ok());
-        match duration {
-            Some(millis) if millis >= 1.0 => Some(Duration::from_millis(millis as u64)),
-            _ => {
-                draft.note(
-                    of,
-                    &format!("`delivery.{key}` is {told}, which is no duration"),
-                );
-                None
-            }
-        }
-    };
-    if let Some(timeout) = duration("timeout") {
+    if let Some(timeout) = duration(delivery, "timeout", of, draft) {
         settings.insert("timeout".to_owned(), Interval(timeout).to_string().into());
     }
-    let mut retry = Map::new();
-    if let Some(retries) = delivery.get("retry").and_then(Value::as_u64) {
-        retry.insert("attempts".to_owned(), (retries + 1).into());
-    }
-    if let Some(delay) = duration("backoffDelay") {
-        let mut backoff = Map::from_iter([(
-            "initial".to_owned(),
-            Value::from(Interval(delay).to_string()),
-        )]);
-        // A first delay above the longest one would be a mistake.
-        if delay > BACKOFF_MAX {
-            backoff.insert("max".to_owned(), Interval(delay).to_string().into());
-        }
-        retry.insert("backoff".to_owned(), backoff.into());
-    }
+    let retry = retry(delivery, of, draft);
     if !retry.is_empty() {
         settings.insert("retry".to_owned(), retry.into());
     }
-    if text("backoffPolicy") == Some("linear") {
+    if delivery.get("backoffPolicy").and_then(Value::as_str) == Some("linear") {
         draft.note(
             of,
             "its backoff is linear, and exponential with jitter here",
         );
     }
     for (key, value) in delivery.as_object().into_iter().flatten() {
-        let known = [
-            "retry",
-            "backoffPolicy",
-            "backoffDelay",
-            "timeout",
-            "deadLetterSink",
-            "format",
-        ];
-        if !known.contains(&key.as_str()) {
+        if !DELIVERY_KEYS.contains(&key.as_str()) {
             draft.note(
                 of,
                 &format!("`delivery.{key}`, {value}, has no counterpart"),
@@ -271,4 +241,43 @@ fn settings(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value>
         }
     }
     settings
+}
+
+/// How often a delivery is tried again, and how long after.
+fn retry(delivery: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
+    let mut retry = Map::new();
+    if let Some(retries) = delivery.get("retry").and_then(Value::as_u64) {
+        retry.insert("attempts".to_owned(), (retries + 1).into());
+    }
+    if let Some(delay) = duration(delivery, "backoffDelay", of, draft) {
+        let mut backoff = Map::from_iter([(
+            "initial".to_owned(),
+            Value::from(Interval(delay).to_string()),
+        )]);
+        // A first delay above the longest one would be a mistake.
+        if delay > BACKOFF_MAX {
+            backoff.insert("max".to_owned(), Interval(delay).to_string().into());
+        }
+        retry.insert("backoff".to_owned(), backoff.into());
+    }
+    retry
+}
+
+/// A duration of a delivery, in ISO 8601; one that is none is told of.
+fn duration(delivery: &Value, key: &str, of: &str, draft: &mut Draft) -> Option<Duration> {
+    let told = delivery.get(key).and_then(Value::as_str)?;
+    let duration = told
+        .parse::<jiff::Span>()
+        .ok()
+        .and_then(|span| span.total(jiff::Unit::Millisecond).ok());
+    match duration {
+        Some(millis) if millis >= 1.0 => Some(Duration::from_millis(millis as u64)),
+        _ => {
+            draft.note(
+                of,
+                &format!("`delivery.{key}` is {told}, which is no duration"),
+            );
+            None
+        }
+    }
 }

@@ -25,112 +25,118 @@ enum Kind {
 /// # Errors
 /// It is no YAML, nests too deep or copies too much by its aliases: why, with its line.
 pub(super) fn read(text: &str) -> Result<Vec<Value>, String> {
-    let (mut documents, mut stack) = (Vec::new(), Vec::<Frame>::new());
-    let mut anchors: HashMap<usize, (Value, usize)> = HashMap::new();
-    let mut copied = 0;
+    let mut reader = Reader::default();
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|error| error.to_string())?;
+        reader.take(event, span.start.line())?;
+    }
+    Ok(reader.documents)
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reader {
+    documents: Vec<Value>,
+    stack: Vec<Frame>,
+    /// The values that have anchors, with their bytes as JSON.
+    anchors: HashMap<usize, (Value, usize)>,
+    copied_bytes: usize,
+}
+
+impl Reader {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 if let Some(Frame {
                     entries: Kind::Map(_, key @ None),
                     ..
-                }) = stack.last_mut()
+                }) = self.stack.last_mut()
                 {
                     *key = Some(text.into_owned());
-                    continue;
+                    return Ok(());
                 }
                 (of_tag(name(tag.as_deref()), scalar(&text, style)), anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                open(
-                    &mut stack,
-                    Kind::List(Vec::new()),
-                    anchor,
-                    tag.as_deref(),
-                    span.start.line(),
-                )?;
-                continue;
+                return self.open(Kind::List(Vec::new()), anchor, tag.as_deref(), line);
             }
             Event::MappingStart(anchor, tag) => {
-                open(
-                    &mut stack,
-                    Kind::Map(Map::new(), None),
-                    anchor,
-                    tag.as_deref(),
-                    span.start.line(),
-                )?;
-                continue;
+                return self.open(Kind::Map(Map::new(), None), anchor, tag.as_deref(), line);
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(frame) = stack.pop() else { continue };
+                let Some(frame) = self.stack.pop() else {
+                    return Ok(());
+                };
                 let value = match frame.entries {
                     Kind::List(items) => Value::Array(items),
                     Kind::Map(entries, _) => Value::Object(entries),
                 };
                 (of_tag(frame.tag, value), frame.anchor)
             }
-            Event::Alias(anchor) => {
-                let line = span.start.line();
-                let (value, bytes) = anchors
-                    .get(&anchor)
-                    .ok_or_else(|| format!("line {line}: the alias stands for nothing"))?;
-                copied += bytes;
-                if copied > COPIED_BYTES_MAX {
-                    return Err(format!(
-                        "line {line}: the aliases copy more than {} MiB",
-                        COPIED_BYTES_MAX / (1024 * 1024)
-                    ));
-                }
-                (value.clone(), 0)
-            }
-            _ => continue,
+            Event::Alias(anchor) => (self.copy(anchor, line)?, 0),
+            _ => return Ok(()),
         };
         if anchor > 0 {
             let bytes = value.to_string().len();
-            copied += bytes;
-            anchors.insert(anchor, (value.clone(), bytes));
+            self.copied_bytes += bytes;
+            self.anchors.insert(anchor, (value.clone(), bytes));
         }
-        match stack.last_mut().map(|frame| &mut frame.entries) {
-            None => documents.push(value),
+        match self.stack.last_mut().map(|frame| &mut frame.entries) {
+            None => self.documents.push(value),
             Some(Kind::List(items)) => items.push(value),
             Some(Kind::Map(entries, key)) => drop(key.take().map(|key| entries.insert(key, value))),
         }
+        Ok(())
     }
-    Ok(documents)
-}
 
-fn open(
-    stack: &mut Vec<Frame>,
-    entries: Kind,
-    anchor: usize,
-    tag: Option<&Tag>,
-    line: usize,
-) -> Result<(), String> {
-    if matches!(
-        stack.last(),
-        Some(Frame {
-            entries: Kind::Map(_, None),
-            ..
-        })
-    ) {
-        return Err(format!(
-            "line {line}: a list or a mapping stands where a key is wanted"
-        ));
+    fn open(
+        &mut self,
+        entries: Kind,
+        anchor: usize,
+        tag: Option<&Tag>,
+        line: usize,
+    ) -> Result<(), String> {
+        if matches!(
+            self.stack.last(),
+            Some(Frame {
+                entries: Kind::Map(_, None),
+                ..
+            })
+        ) {
+            return Err(format!(
+                "line {line}: a list or a mapping stands where a key is wanted"
+            ));
+        }
+        // A tag makes a level of its own.
+        if self.stack.len() >= DEPTH_MAX / 2 {
+            return Err(format!(
+                "line {line}: this is nested deeper than {} levels",
+                DEPTH_MAX / 2
+            ));
+        }
+        self.stack.push(Frame {
+            entries,
+            anchor,
+            tag: name(tag),
+        });
+        Ok(())
     }
-    // A tag makes a level of its own.
-    if stack.len() >= DEPTH_MAX / 2 {
-        return Err(format!(
-            "line {line}: this is nested deeper than {} levels",
-            DEPTH_MAX / 2
-        ));
+
+    /// The value that an alias stands for.
+    fn copy(&mut self, anchor: usize, line: usize) -> Result<Value, String> {
+        let (value, bytes) = self
+            .anchors
+            .get(&anchor)
+            .ok_or_else(|| format!("line {line}: the alias stands for nothing"))?;
+        self.copied_bytes += bytes;
+        if self.copied_bytes > COPIED_BYTES_MAX {
+            return Err(format!(
+                "line {line}: the aliases copy more than {} MiB",
+                COPIED_BYTES_MAX / (1024 * 1024)
+            ));
+        }
+        Ok(value.clone())
     }
-    stack.push(Frame {
-        entries,
-        anchor,
-        tag: name(tag),
-    });
-    Ok(())
 }
 
 /// The name of a tag that is an application's own.

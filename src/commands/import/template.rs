@@ -68,37 +68,19 @@ pub(super) fn take(template: &Value, draft: &mut Draft) {
     }
 }
 
+/// The keys of a rule or schedule that go over as they are.
+const RULE_KEYS: [&str; 6] = [
+    "Name",
+    "Description",
+    "State",
+    "EventBusName",
+    "ScheduleExpression",
+    "ScheduleExpressionTimezone",
+];
+
 /// A rule or schedule with its targets; `id` is its name where it has none.
 fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, draft: &mut Draft) {
-    let mut unresolved = Vec::new();
-    let mut rule = Map::new();
-    for key in [
-        "Name",
-        "Description",
-        "State",
-        "EventBusName",
-        "ScheduleExpression",
-        "ScheduleExpressionTimezone",
-    ] {
-        if let Some(value) = properties.get(key).filter(|value| !value.is_null()) {
-            let mut names = Vec::new();
-            let resolved = resolver.resolve(value, &mut names);
-            let is_name = key == "Name" && !names.is_empty();
-            if key == "State" && !names.is_empty() {
-                let name = properties.get("Name").and_then(Value::as_str).unwrap_or(id);
-                draft.note(
-                    &format!("rule {name}"),
-                    "whether it is enabled is not told by the template; here it is",
-                );
-            }
-            if key.starts_with("Schedule") {
-                unresolved.extend(names);
-            }
-            if !is_name {
-                rule.insert(key.to_owned(), resolved);
-            }
-        }
-    }
+    let (mut rule, mut unresolved) = settings(id, properties, resolver, draft);
     let name = rule
         .get("Name")
         .and_then(Value::as_str)
@@ -106,24 +88,13 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
         .to_owned();
     rule.insert("Name".to_owned(), name.clone().into());
     let of = format!("rule {name}");
-    if let Some(pattern) = properties
-        .get("EventPattern")
-        .filter(|pattern| !pattern.is_null())
-    {
-        let mut names = Vec::new();
-        let pattern = resolver.resolve(pattern, &mut names);
-        let pattern = pattern
-            .as_str()
-            .map_or_else(|| pattern.to_string(), str::to_owned);
-        if !names.is_empty() && pattern.contains("anything-but") {
-            let names = names.join(", ");
-            return draft.left_out(
-                &of,
-                &format!("its pattern excludes values that the template does not tell: {names}"),
-            );
+    match pattern(properties, resolver) {
+        Ok(Some((pattern, names))) => {
+            rule.insert("EventPattern".to_owned(), pattern.into());
+            unresolved.extend(names);
         }
-        rule.insert("EventPattern".to_owned(), pattern.into());
-        unresolved.extend(names);
+        Ok(None) => {}
+        Err(why) => return draft.left_out(&of, &why),
     }
     for key in ["StartDate", "EndDate"] {
         if properties.get(key).is_some() {
@@ -154,6 +125,64 @@ fn rule(id: &str, properties: &Value, targets: &[Value], resolver: &Resolver, dr
         .map(|target| resolved_target(target, resolver))
         .collect();
     eventbridge::take_whole(&Value::Object(rule), targets, draft);
+}
+
+/// The settings that go over as they are, and the names that the template does not resolve in them.
+fn settings(
+    id: &str,
+    properties: &Value,
+    resolver: &Resolver,
+    draft: &mut Draft,
+) -> (Map<String, Value>, Vec<String>) {
+    let (mut settings, mut unresolved) = (Map::new(), Vec::new());
+    for key in RULE_KEYS {
+        let Some(value) = properties.get(key).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let mut names = Vec::new();
+        let resolved = resolver.resolve(value, &mut names);
+        let is_name = key == "Name" && !names.is_empty();
+        if key == "State" && !names.is_empty() {
+            let name = properties.get("Name").and_then(Value::as_str).unwrap_or(id);
+            draft.note(
+                &format!("rule {name}"),
+                "whether it is enabled is not told by the template; here it is",
+            );
+        }
+        if key.starts_with("Schedule") {
+            unresolved.extend(names);
+        }
+        if !is_name {
+            settings.insert(key.to_owned(), resolved);
+        }
+    }
+    (settings, unresolved)
+}
+
+/// The pattern of a rule that has one, as a text, and the names that the template does not resolve
+/// in it.
+fn pattern(
+    properties: &Value,
+    resolver: &Resolver,
+) -> Result<Option<(String, Vec<String>)>, String> {
+    let Some(pattern) = properties
+        .get("EventPattern")
+        .filter(|pattern| !pattern.is_null())
+    else {
+        return Ok(None);
+    };
+    let mut names = Vec::new();
+    let pattern = resolver.resolve(pattern, &mut names);
+    let pattern = pattern
+        .as_str()
+        .map_or_else(|| pattern.to_string(), str::to_owned);
+    if !names.is_empty() && pattern.contains("anything-but") {
+        let names = names.join(", ");
+        return Err(format!(
+            "its pattern excludes values that the template does not tell: {names}"
+        ));
+    }
+    Ok(Some((pattern, names)))
 }
 
 /// A target, of which a resource that is no more than referred to goes by its name.

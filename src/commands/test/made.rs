@@ -26,12 +26,34 @@ pub(super) fn differences_of(
         event: &test.event,
         now: test.now.unwrap_or_else(Timestamp::now),
     };
-    let Expected {
-        part,
-        to,
-        on_success,
-        on_failure,
-    } = split(expected);
+    let wanted = split(expected);
+    if let Some(unmet) = unmet(rule, &wanted, given, config)? {
+        return Ok(Some(unmet));
+    }
+    for (key, follow_up, expected) in [
+        ("on_success", &rule.on_success, wanted.on_success),
+        ("on_failure", &rule.on_failure, wanted.on_failure),
+    ] {
+        let found = match (follow_up, expected) {
+            (Some(follow_up), _) => told(rule, key, follow_up, given, expected, config)?,
+            (None, Some(_)) => return Err(format!("{} fires, and has no {key}", rule.name)),
+            (None, None) => None,
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// What keeps the rule from making the expected part for the targets that are to get it.
+fn unmet(
+    rule: &Rule,
+    wanted: &Expected<'_>,
+    given: Given<'_>,
+    config: &Config,
+) -> Result<Option<RuleDifferences>, String> {
+    let Expected { part, to, .. } = wanted;
     if let Some(unknown) = to.iter().find(|name| {
         !rule
             .to
@@ -43,15 +65,15 @@ pub(super) fn differences_of(
             rule.name
         ));
     }
-    let mut nearest = None::<RuleDifferences>;
-    let wanted = rule
+    let destinations = rule
         .to
         .iter()
         .filter(|destination| to.is_empty() || to.contains(&destination.target.as_str()));
+    let mut nearest = None::<RuleDifferences>;
     let (mut fits, mut seen) = (0, 0);
-    for destination in wanted {
+    for destination in destinations {
         let target = config.target(&rule.tenant, &destination.target);
-        let made = made(target, destination.transform.as_ref(), given, &part).map_err(
+        let made = made(target, destination.transform.as_ref(), given, part).map_err(
             |(failed, error)| match failed {
                 Failed::Event => format!(
                     "{} fires, and makes no event for {}: {error}",
@@ -63,7 +85,7 @@ pub(super) fn differences_of(
                 ),
             },
         )?;
-        let differences = difference::lacking(&part, made.as_ref());
+        let differences = difference::lacking(part, made.as_ref());
         seen += 1;
         fits += usize::from(differences.is_empty());
         if nearest.as_ref().is_none_or(|nearest| {
@@ -82,23 +104,7 @@ pub(super) fn differences_of(
     } else {
         fits == seen
     };
-    if let Some(nearest) = nearest.filter(|_| !is_met) {
-        return Ok(Some(nearest));
-    }
-    for (key, follow_up, expected) in [
-        ("on_success", &rule.on_success, on_success),
-        ("on_failure", &rule.on_failure, on_failure),
-    ] {
-        let found = match (follow_up, expected) {
-            (Some(follow_up), _) => told(rule, key, follow_up, given, expected, config)?,
-            (None, Some(_)) => return Err(format!("{} fires, and has no {key}", rule.name)),
-            (None, None) => None,
-        };
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
+    Ok(nearest.filter(|_| !is_met))
 }
 
 /// The same of what is told of the end of the delivery to the rule's first target.

@@ -59,11 +59,6 @@ enum Reader {
 /// Warns of texts that say something in other languages: booleans of older YAML, variables of a
 /// shell, templates of other systems.
 fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
-    let told = |message: String, help: String| {
-        document
-            .mistakes
-            .report(Mistake::new(node.span, message).help(help).warn())
-    };
     match &node.value {
         Value::Map(entries) => {
             for below in entries {
@@ -84,56 +79,75 @@ fn looks_like(document: &Document<'_>, node: &Node, within: Within) {
         Value::List(items) => items
             .iter()
             .for_each(|item| looks_like(document, item, within)),
-        Value::Text(text, Style::Plain) if within.data && has_typographic_quotes(text) => {
-            let inner = text.trim_matches(TYPOGRAPHIC);
-            told(
-                "these quotes are a part of the text: YAML knows none but \" and '".to_owned(),
-                format!("write \"{inner}\", or quote all of it"),
-            );
-        }
-        Value::Text(text, Style::Plain) if within.data && is_old_boolean(text) => {
-            let (boolean, quoted) = (
-                matches!(&*text.to_lowercase(), "yes" | "y" | "on"),
-                format!("\"{text}\""),
-            );
-            told(
-                format!("`{text}` is a text here, and no boolean"),
-                format!("write `{boolean}`, or {quoted} to say that it is one"),
-            );
-        }
-        Value::Text(text, _) if within.read_by != Reader::Jq => {
-            let (variable, foreign) = (variable(text), foreign_template(text));
-            match (within.read_by, variable, foreign) {
-                (Reader::Nobody, Some(variable), _) => {
-                    let help = if variable.len() == text.len() {
-                        format!("write `{{ env: {} }}`", name_of(variable))
-                    } else {
-                        "only a whole text can be taken from a variable, by `{ env: NAME }`"
-                            .to_owned()
-                    };
-                    told(format!("nothing is filled in for `{variable}`"), help);
-                }
-                (Reader::Program, Some(variable), _) => told(
-                    format!(
-                        "nothing is filled in for `{variable}`: the program is run without a shell"
-                    ),
-                    format!(
-                        "write `{{ env: {} }}` for all of a word, or run a shell: [sh, -c, \"…\"]",
-                        name_of(variable)
-                    ),
-                ),
-                (reader, _, Some(foreign)) if reader == Reader::Nobody || is_of_event(foreign) => {
-                    let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
-                    let path = path.strip_prefix("event.").unwrap_or(path);
-                    told(
-                        format!("nothing is filled in for `{foreign}`"),
-                        format!("a template is written `<$.{path}>`"),
-                    );
-                }
-                _ => {}
+        Value::Text(text, style) => {
+            let of_data = (within.data && *style == Style::Plain)
+                .then(|| other_quotes(text).or_else(|| old_boolean(text)))
+                .flatten();
+            if let Some((message, help)) = of_data.or_else(|| not_filled_in(text, within.read_by)) {
+                document
+                    .mistakes
+                    .report(Mistake::new(node.span, message).help(help).warn());
             }
         }
         _ => {}
+    }
+}
+
+/// What a text looks like, and what to write in its place.
+type Warning = (String, String);
+
+/// A text in quotes that are none to YAML.
+fn other_quotes(text: &str) -> Option<Warning> {
+    has_typographic_quotes(text).then(|| {
+        let inner = text.trim_matches(TYPOGRAPHIC);
+        (
+            "these quotes are a part of the text: YAML knows none but \" and '".to_owned(),
+            format!("write \"{inner}\", or quote all of it"),
+        )
+    })
+}
+
+/// A boolean of older YAML.
+fn old_boolean(text: &str) -> Option<Warning> {
+    is_old_boolean(text).then(|| {
+        let boolean = matches!(&*text.to_lowercase(), "yes" | "y" | "on");
+        (
+            format!("`{text}` is a text here, and no boolean"),
+            format!("write `{boolean}`, or \"{text}\" to say that it is one"),
+        )
+    })
+}
+
+/// A variable or a template that nobody fills in: neither we nor who reads the text behind us.
+fn not_filled_in(text: &str, reader: Reader) -> Option<Warning> {
+    if reader == Reader::Jq {
+        return None;
+    }
+    match (reader, variable(text), foreign_template(text)) {
+        (Reader::Nobody, Some(variable), _) => {
+            let help = if variable.len() == text.len() {
+                format!("write `{{ env: {} }}`", name_of(variable))
+            } else {
+                "only a whole text can be taken from a variable, by `{ env: NAME }`".to_owned()
+            };
+            Some((format!("nothing is filled in for `{variable}`"), help))
+        }
+        (Reader::Program, Some(variable), _) => Some((
+            format!("nothing is filled in for `{variable}`: the program is run without a shell"),
+            format!(
+                "write `{{ env: {} }}` for all of a word, or run a shell: [sh, -c, \"…\"]",
+                name_of(variable)
+            ),
+        )),
+        (reader, _, Some(foreign)) if reader == Reader::Nobody || is_of_event(foreign) => {
+            let path = foreign.trim_matches(['{', '}', ' ', '.', '$']);
+            let path = path.strip_prefix("event.").unwrap_or(path);
+            Some((
+                format!("nothing is filled in for `{foreign}`"),
+                format!("a template is written `<$.{path}>`"),
+            ))
+        }
+        _ => None,
     }
 }
 

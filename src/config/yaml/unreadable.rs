@@ -155,109 +155,87 @@ impl<'x> Place<'x> {
 
     /// A text that YAML takes for something else where it is not quoted.
     fn bare(&self, info: &str) -> Option<Mistake> {
-        let told = |start: usize, bare: &str, message: String, help: String| {
-            Some(
-                Mistake::new(
-                    Span {
-                        start,
-                        end: start + bare.len(),
-                    },
-                    message,
-                )
-                .help(help),
-            )
-        };
         let up_to_here = self.line.get(..self.at - self.start)?;
-        if let Some(dollar) = up_to_here
+        self.bare_template(up_to_here)
+            .or_else(|| self.shell_variable(up_to_here))
+            .or_else(|| self.two_keys(info))
+            .or_else(|| self.bare_word(info))
+    }
+
+    /// A template that begins before this place and whose brackets YAML takes for its own.
+    fn bare_template(&self, up_to_here: &str) -> Option<Mistake> {
+        let dollar = up_to_here
             .rfind(lexer::OPEN)
-            .filter(|dollar| !is_quoted(self.line, *dollar))
-        {
-            let template = template(self.line.get(dollar..)?);
-            let quote = if template.contains('"') { '\'' } else { '"' };
-            return told(
-                self.start + dollar,
-                template,
-                "YAML takes the brackets of this template for its own".to_owned(),
-                format!("quote it: {quote}{template}{quote}"),
-            );
-        }
+            .filter(|dollar| !is_quoted(self.line, *dollar))?;
+        let template = template(self.line.get(dollar..)?);
+        let quote = if template.contains('"') { '\'' } else { '"' };
+        Some(bare_text(
+            self.start + dollar,
+            template,
+            "YAML takes the brackets of this template for its own",
+            format!("quote it: {quote}{template}{quote}"),
+        ))
+    }
+
+    /// `${NAME}`, as a shell has it.
+    fn shell_variable(&self, up_to_here: &str) -> Option<Mistake> {
         // The scanner stops behind the dollar, or further on.
         let dollar = self
             .line
             .match_indices("${")
             .map(|(at, _)| at)
             .filter(|at| *at <= up_to_here.len())
-            .last();
-        if let Some(dollar) = dollar.filter(|dollar| !is_quoted(self.line, *dollar)) {
-            let whole = self.line.get(dollar..)?;
-            let variable = whole.split_inclusive('}').next()?;
-            let name = variable.trim_start_matches("${").trim_end_matches('}');
-            let help = format!("write `{{ env: {name} }}`");
-            return told(
-                self.start + dollar,
-                variable,
-                "variables are not filled in like this".to_owned(),
-                help,
-            );
-        }
-        if let Some((start, source)) = self.second_colon(info) {
-            let name = source.split_once(':').map_or("", |(_, name)| name.trim());
-            let kind = source.split(':').next().unwrap_or_default();
-            return told(
-                start,
-                source,
-                "two keys stand on one line".to_owned(),
-                format!("write `{{ {kind}: {name} }}`"),
-            );
-        }
+            .last()
+            .filter(|dollar| !is_quoted(self.line, *dollar))?;
+        let variable = self.line.get(dollar..)?.split_inclusive('}').next()?;
+        let name = variable.trim_start_matches("${").trim_end_matches('}');
+        Some(bare_text(
+            self.start + dollar,
+            variable,
+            "variables are not filled in like this",
+            format!("write `{{ env: {name} }}`"),
+        ))
+    }
+
+    fn two_keys(&self, info: &str) -> Option<Mistake> {
+        let (start, source) = self.second_colon(info)?;
+        let name = source.split_once(':').map_or("", |(_, name)| name.trim());
+        let kind = source.split(':').next().unwrap_or_default();
+        Some(bare_text(
+            start,
+            source,
+            "two keys stand on one line",
+            format!("write `{{ {kind}: {name} }}`"),
+        ))
+    }
+
+    /// A word at this place that begins with a character that YAML has a use for.
+    fn bare_word(&self, info: &str) -> Option<Mistake> {
         let rest = self.line.get(self.at - self.start..)?;
         let word = rest
             .split([',', ']', '}'])
             .next()
             .unwrap_or(rest)
             .trim_end();
-        if info.contains("unknown anchor") {
-            let name = word.trim_start_matches('*');
-            let is_name = !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-            let help = if is_name {
-                format!(
-                    "give the value this name in front of here, by `&{name}`, or quote it: \"{word}\""
-                )
-            } else if word.starts_with("*/") || word.starts_with("* ") {
-                // A cron line.
-                format!("quote it: \"{word}\"")
-            } else {
-                format!(
-                    "quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}"
-                )
-            };
-            return told(
-                self.at,
-                word,
+        let (message, help) = if info.contains("unknown anchor") {
+            (
                 format!("`{word}` is how YAML names an anchor, and there is none"),
-                help,
-            );
-        }
-        if rest.starts_with('#') && info.contains("comments must be separated") {
-            return told(
-                self.at,
-                word,
+                help_for_alias(word),
+            )
+        } else if rest.starts_with('#') && info.contains("comments must be separated") {
+            (
                 format!("a comment begins with `{word}`"),
                 format!("quote it: \"{word}\""),
-            );
-        }
-        if rest.starts_with(['@', '`', '%']) {
-            return told(
-                self.at,
-                word,
+            )
+        } else if rest.starts_with(['@', '`', '%']) {
+            (
                 "a bare text cannot begin with this character".to_owned(),
                 format!("quote it: \"{word}\""),
-            );
-        }
-        None
+            )
+        } else {
+            return None;
+        };
+        Some(bare_text(self.at, word, message, help))
     }
 
     /// `env: NAME` or `file: path` behind another key, without its braces.
@@ -345,6 +323,32 @@ impl<'x> Place<'x> {
             Some(help) => mistake.help(help),
             None => mistake,
         }
+    }
+}
+
+/// The mistake of a text that is to be quoted.
+fn bare_text(start: usize, bare: &str, message: impl Into<String>, help: String) -> Mistake {
+    let span = Span {
+        start,
+        end: start + bare.len(),
+    };
+    Mistake::new(span, message).help(help)
+}
+
+/// What to write in the place of a word that YAML takes for an alias.
+fn help_for_alias(word: &str) -> String {
+    let name = word.trim_start_matches('*');
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_name {
+        format!("give the value this name in front of here, by `&{name}`, or quote it: \"{word}\"")
+    } else if word.starts_with("*/") || word.starts_with("* ") {
+        // A cron line.
+        format!("quote it: \"{word}\"")
+    } else {
+        format!("quote it: \"{word}\"; in `match` a `*` works in {{ wildcard: \"{word}\" }}")
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::text;
-use crate::commands::import::draft::{Draft, slug};
+use crate::commands::import::draft::{Draft, slug, variable};
 
 /// A provider's kind in Argo, its signature here, and where Argo has the secret, if it has one.
 const PROVIDERS: [(&str, &str, &str); 6] = [
@@ -26,15 +26,7 @@ pub(super) fn provider(
 ) -> Option<(Map<String, Value>, Option<Value>)> {
     let endpoint = text(settings, "/webhook/endpoint");
     if kind == "sns" {
-        let (path, topic) = (
-            free_path(endpoint, (name, event), of, draft),
-            text(settings, "/topicArn"),
-        );
-        let topics: Vec<&str> = if topic.is_empty() {
-            Vec::new()
-        } else {
-            vec![topic]
-        };
+        let path = free_path(endpoint, (name, event), of, draft);
         draft.note(
             of,
             &format!(
@@ -42,25 +34,11 @@ pub(super) fn provider(
                  topic, without raw message delivery"
             ),
         );
-        return Some((
-            webhook(&path, json!({ "aws-sns": { "topics": topics } })),
-            Some("<$.envelope>".into()),
-        ));
+        return Some((of_topic(settings, &path), Some("<$.envelope>".into())));
     }
     let (_, signature, secret) = PROVIDERS.iter().find(|(known, _, _)| *known == kind)?;
     let path = free_path(endpoint, (name, event), of, draft);
-    let events: Vec<&str> = settings
-        .get("events")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let events = if events.is_empty() || events.contains(&"*") {
-        String::new()
-    } else {
-        format!(" for {}", events.join(", "))
-    };
+    let events = events_asked_for(settings);
     draft.note(
         of,
         &format!(
@@ -68,12 +46,7 @@ pub(super) fn provider(
              left to you"
         ),
     );
-    let variable = format!(
-        "{}_SECRET",
-        slug(&format!("{kind}-{name}-{event}"))
-            .to_ascii_uppercase()
-            .replace('-', "_")
-    );
+    let variable = format!("{}_SECRET", variable(&format!("{kind}-{name}-{event}")));
     draft.note(
         of,
         &match settings.pointer(secret).filter(|_| !secret.is_empty()) {
@@ -102,6 +75,31 @@ pub(super) fn provider(
     ))
 }
 
+/// The webhook of a topic of SNS.
+fn of_topic(settings: &Value, path: &str) -> Map<String, Value> {
+    let topics: Vec<&str> = Some(text(settings, "/topicArn"))
+        .filter(|topic| !topic.is_empty())
+        .into_iter()
+        .collect();
+    webhook(path, json!({ "aws-sns": { "topics": topics } }))
+}
+
+/// Which events a provider is asked to call for, in words; empty where it is for all.
+fn events_asked_for(settings: &Value) -> String {
+    let events: Vec<&str> = settings
+        .get("events")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if events.is_empty() || events.contains(&"*") {
+        String::new()
+    } else {
+        format!(" for {}", events.join(", "))
+    }
+}
+
 /// Argo's own webhook, whose sender may show a token.
 pub(super) fn plain(
     settings: &Value,
@@ -121,12 +119,7 @@ pub(super) fn plain(
         );
         return Ok(webhook(&path, json!({ "none": {} })));
     }
-    let variable = format!(
-        "{}_TOKEN",
-        slug(&format!("{name}-{event}"))
-            .to_ascii_uppercase()
-            .replace('-', "_")
-    );
+    let variable = format!("{}_TOKEN", variable(&format!("{name}-{event}")));
     draft.note(
         of,
         &format!("put the token that its sender shows into {variable}"),

@@ -101,7 +101,7 @@ fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dr
     if types.is_empty() {
         return Err("it does not say which events of the bucket it takes".to_owned());
     }
-    let scheme = if settings.get("insecure") == Some(&Value::Bool(true)) {
+    let scheme = if is_true(settings, "/insecure") {
         "http"
     } else {
         "https"
@@ -141,7 +141,63 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
     } else {
         declared.to_owned()
     };
-    let is = |pointer: &str| settings.pointer(pointer) == Some(&Value::Bool(true));
+    for (pointer, what) in AMQP_DIFFERENCES {
+        if is_true(settings, pointer) {
+            draft.note(of, what);
+        }
+    }
+    let mut body = Map::from_iter([
+        ("queue".to_owned(), queue.into()),
+        ("declare".to_owned(), declaration(settings).into()),
+    ]);
+    let url = text(settings, "/url");
+    if url.is_empty() || url.contains('@') {
+        draft.note(of, "put its address, with user and password, into AMQP_URL");
+        body.insert("url".to_owned(), json!({ "env": "AMQP_URL" }));
+    } else {
+        body.insert("url".to_owned(), url.into());
+    }
+    if settings.get("auth").is_some() {
+        draft.note(
+            of,
+            "put its user and password into AMQP_USER and AMQP_PASSWORD",
+        );
+        body.insert("username".to_owned(), json!({ "env": "AMQP_USER" }));
+        body.insert("password".to_owned(), json!({ "env": "AMQP_PASSWORD" }));
+    }
+    if settings.get("tls").is_some() {
+        draft.note(of, "its `tls` has to be given to the source");
+    }
+    Ok(one("rabbitmq", body.into()))
+}
+
+/// Settings of an AMQP source that are otherwise here where they are true, and in which way.
+const AMQP_DIFFERENCES: [(&str, &str); 4] = [
+    (
+        "/queueDeclare/exclusive",
+        "its queue is `exclusive` to one connection: here it stays, and several may read it",
+    ),
+    (
+        "/queueDeclare/autoDelete",
+        "its queue goes with its last reader: here it stays, and fills while the bus is off",
+    ),
+    (
+        "/consume/autoAck",
+        "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged once \
+         it is stored",
+    ),
+    (
+        "/exchangeDeclare/autoDelete",
+        "its exchange goes with its last queue: here it is declared to stay",
+    ),
+];
+
+fn is_true(settings: &Value, pointer: &str) -> bool {
+    settings.pointer(pointer) == Some(&Value::Bool(true))
+}
+
+/// How a queue is declared.
+fn declaration(settings: &Value) -> Map<String, Value> {
     let arguments = text(settings, "/queueDeclare/arguments");
     let arguments: Value = super::super::read::values(arguments, "arguments")
         .ok()
@@ -165,65 +221,28 @@ fn amqp(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dra
     if !others.is_empty() {
         declare.insert("arguments".to_owned(), others.into());
     }
-    let exchange = text(settings, "/exchangeName");
-    if !exchange.is_empty() {
-        let mut binding = Map::from_iter([("exchange".to_owned(), Value::from(exchange))]);
-        for (pointer, key) in [("/exchangeType", "type"), ("/routingKey", "routing_key")] {
-            let value = text(settings, pointer);
-            // The server has these itself, and they cannot be declared.
-            let is_known = key == "type" && exchange.starts_with("amq.");
-            if !value.is_empty() && !is_known {
-                binding.insert(key.to_owned(), value.into());
-            }
-        }
+    if let Some(binding) = binding(settings) {
         declare.insert("bindings".to_owned(), json!([binding]));
     }
-    for (pointer, what) in [
-        (
-            "/queueDeclare/exclusive",
-            "its queue is `exclusive` to one connection: here it stays, and several may read it",
-        ),
-        (
-            "/queueDeclare/autoDelete",
-            "its queue goes with its last reader: here it stays, and fills while the bus is off",
-        ),
-        (
-            "/consume/autoAck",
-            "it acknowledges what it has not seen yet (`autoAck`): here a message is acknowledged \
-             once it is stored",
-        ),
-        (
-            "/exchangeDeclare/autoDelete",
-            "its exchange goes with its last queue: here it is declared to stay",
-        ),
-    ] {
-        if is(pointer) {
-            draft.note(of, what);
+    declare
+}
+
+/// What binds a queue to its exchange; none where that is the default one.
+fn binding(settings: &Value) -> Option<Map<String, Value>> {
+    let exchange = text(settings, "/exchangeName");
+    if exchange.is_empty() {
+        return None;
+    }
+    let mut binding = Map::from_iter([("exchange".to_owned(), Value::from(exchange))]);
+    for (pointer, key) in [("/exchangeType", "type"), ("/routingKey", "routing_key")] {
+        let value = text(settings, pointer);
+        // The server has these itself, and they cannot be declared.
+        let is_known = key == "type" && exchange.starts_with("amq.");
+        if !value.is_empty() && !is_known {
+            binding.insert(key.to_owned(), value.into());
         }
     }
-    let mut body = Map::from_iter([
-        ("queue".to_owned(), queue.into()),
-        ("declare".to_owned(), declare.into()),
-    ]);
-    let url = text(settings, "/url");
-    if url.is_empty() || url.contains('@') {
-        draft.note(of, "put its address, with user and password, into AMQP_URL");
-        body.insert("url".to_owned(), json!({ "env": "AMQP_URL" }));
-    } else {
-        body.insert("url".to_owned(), url.into());
-    }
-    if settings.get("auth").is_some() {
-        draft.note(
-            of,
-            "put its user and password into AMQP_USER and AMQP_PASSWORD",
-        );
-        body.insert("username".to_owned(), json!({ "env": "AMQP_USER" }));
-        body.insert("password".to_owned(), json!({ "env": "AMQP_PASSWORD" }));
-    }
-    if settings.get("tls").is_some() {
-        draft.note(of, "its `tls` has to be given to the source");
-    }
-    Ok(one("rabbitmq", body.into()))
+    Some(binding)
 }
 
 type Made = Result<Map<String, Value>, String>;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::bucket_types;
 use super::resolve::Resolver;
-use crate::commands::import::draft::{Draft, slug};
+use crate::commands::import::draft::{Draft, slug, variable};
 
 /// Takes in an event of the type `SQS`.
 pub(super) fn take(
@@ -23,27 +23,12 @@ pub(super) fn take(
     if properties.get("Enabled") == Some(&Value::Bool(false)) {
         return draft.left_out(&of, "it is disabled");
     }
-    let id = logical_id(properties.get("Queue").unwrap_or(&Value::Null));
-    let arn = resolver.resolve(
-        properties.get("Queue").unwrap_or(&Value::Null),
-        &mut Vec::new(),
-    );
+    let queue = properties.get("Queue").unwrap_or(&Value::Null);
+    let id = logical_id(queue);
     let resource = template
         .pointer(&format!("/Resources/{id}/Properties"))
         .unwrap_or(&Value::Null);
-    let name = resource
-        .get("QueueName")
-        .map(|name| resolver.resolve(name, &mut Vec::new()));
-    let told = name
-        .as_ref()
-        .and_then(Value::as_str)
-        .or_else(|| arn.as_str())
-        .unwrap_or_default();
-    let name = told
-        .rsplit([':', '/'])
-        .next()
-        .unwrap_or_default()
-        .replace(['$', '{', '}'], "");
+    let name = queue_name(queue, resource, resolver);
     if name.is_empty() {
         return draft.left_out(&of, "it names no queue");
     }
@@ -60,17 +45,7 @@ pub(super) fn take(
             );
         }
         Some((settings, types)) => of_bucket_source(&name, settings, types, &of, draft),
-        None => {
-            draft.note(
-                &of,
-                &format!(
-                    "no source reads a queue of SQS: its messages are taken from the queue {name} \
-                     of a RabbitMQ here, whose address belongs into AMQP_URL"
-                ),
-            );
-            let body = json!({ "rabbitmq": { "url": { "env": "AMQP_URL" }, "queue": name, "declare": { "type": "quorum" } } });
-            (draft.source(&name, body), Map::new())
-        }
+        None => (of_rabbitmq(&name, &of, draft), Map::new()),
     };
     rule.insert("from".to_owned(), source.into());
     rule.extend(pattern.map(|pattern| ("match".to_owned(), pattern)));
@@ -89,21 +64,50 @@ pub(super) fn take(
             draft.note(&of, &format!("`{key}` has no counterpart"));
         }
     }
-    // How often a message is handed over before it goes to the queue of dead letters.
-    if let Some(times) = resource
-        .pointer("/RedrivePolicy/maxReceiveCount")
-        .and_then(Value::as_u64)
-        .filter(|times| *times > 0)
-    {
-        rule.insert(
-            "delivery".to_owned(),
-            json!({ "retry": { "attempts": times } }),
-        );
-    }
+    rule.extend(delivery(resource).map(|delivery| ("delivery".to_owned(), delivery)));
     let with = Map::from_iter([("mode".to_owned(), Value::from("structured"))]);
     let target = draft.unknown_target(function, &of, function, with);
     rule.insert("to".to_owned(), target.into());
     draft.rule(&format!("{function}-{event}"), rule);
+}
+
+/// The name of a queue, of which a template may tell no more than what refers to it.
+fn queue_name(queue: &Value, resource: &Value, resolver: &Resolver) -> String {
+    let arn = resolver.resolve(queue, &mut Vec::new());
+    let name = resource
+        .get("QueueName")
+        .map(|name| resolver.resolve(name, &mut Vec::new()));
+    let told = name
+        .as_ref()
+        .and_then(Value::as_str)
+        .or_else(|| arn.as_str())
+        .unwrap_or_default();
+    told.rsplit([':', '/'])
+        .next()
+        .unwrap_or_default()
+        .replace(['$', '{', '}'], "")
+}
+
+/// A source of the queue's name at RabbitMQ.
+fn of_rabbitmq(name: &str, of: &str, draft: &mut Draft) -> String {
+    draft.note(
+        of,
+        &format!(
+            "no source reads a queue of SQS: its messages are taken from the queue {name} of a \
+             RabbitMQ here, whose address belongs into AMQP_URL"
+        ),
+    );
+    let body = json!({ "rabbitmq": { "url": { "env": "AMQP_URL" }, "queue": name, "declare": { "type": "quorum" } } });
+    draft.source(name, body)
+}
+
+/// As many attempts as a message is handed over before it goes to the queue of dead letters.
+fn delivery(resource: &Value) -> Option<Value> {
+    let times = resource
+        .pointer("/RedrivePolicy/maxReceiveCount")
+        .and_then(Value::as_u64)
+        .filter(|times| *times > 0)?;
+    Some(json!({ "retry": { "attempts": times } }))
 }
 
 /// The resource that a value refers to: `!GetAtt Queue.Arn`, `!Ref Queue`, `!Sub "${Queue.Arn}"`.
@@ -181,7 +185,7 @@ fn of_bucket_source(
     of: &str,
     draft: &mut Draft,
 ) -> (String, Map<String, Value>) {
-    let variable = format!("{}_URL", slug(name).to_ascii_uppercase().replace('-', "_"));
+    let variable = format!("{}_URL", variable(name));
     draft.note(
         of,
         &format!(
