@@ -145,21 +145,7 @@ impl<'t> Reader<'t> {
                 let mistake = Mistake::new(span, format!("`{variant}` needs more"));
                 mistakes.report(mistake.help(in_braces(key, &variant)));
             }
-            Error::Odd(OddNumber::Spelling) => {
-                let quoted = format!("quote it to make a text of it: \"{}\"", self.piece.source());
-                let help = meant::number(self.piece.source()).map_or_else(
-                    || quoted.clone(),
-                    |number| format!("write {number}, or {quoted}"),
-                );
-                self.piece
-                    .report("this is not a number as JSON spells it", help);
-            }
-            Error::Odd(OddNumber::Range) => {
-                self.piece.report(
-                    "this number is too long to be kept exactly",
-                    format!("quote it to make a text of it: \"{}\"", self.piece.source()),
-                );
-            }
+            Error::Odd(odd) => self.report_odd_number(odd),
             Error::Empty => {
                 let key = entry.map_or("this", |entry| &entry.key);
                 self.piece.report(
@@ -187,6 +173,25 @@ impl<'t> Reader<'t> {
             .help(help),
             None => Mistake::new(span, format!("`{variant}` is not known here"))
                 .help(suggest::help(variant, known).1),
+        }
+    }
+
+    fn report_odd_number(self, odd: OddNumber) {
+        let source = self.piece.source();
+        let quoted = format!("quote it to make a text of it: \"{source}\"");
+        match odd {
+            OddNumber::Spelling => {
+                let help = meant::number(source).map_or_else(
+                    || quoted.clone(),
+                    |number| format!("write {number}, or {quoted}"),
+                );
+                self.piece
+                    .report("this is not a number as JSON spells it", help);
+            }
+            OddNumber::Range => {
+                self.piece
+                    .report("this number is too long to be kept exactly", quoted);
+            }
         }
     }
 
