@@ -245,14 +245,8 @@ fn target(
         .map(|payload| data(payload, dependency, unwrapped))
         .transpose()?;
     let address = text(http, "/url").split("://").nth(1).unwrap_or_default();
-    let host = address
-        .split(['/', ':', '?'])
-        .next()
-        .unwrap_or_default()
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let host = address.split(['/', ':', '?', '.']).next();
+    let host = host.unwrap_or_default().to_owned();
     Ok((
         Named::New(host, json!({ "http": body })),
         data.map(|data| json!({ "data": data })),

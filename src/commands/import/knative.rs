@@ -159,16 +159,12 @@ fn addressed(
     let uri = text("/uri");
     let Some(name) = text("/ref/name") else {
         let uri = uri?;
-        let host = uri.split("://").nth(1).unwrap_or(uri);
-        let host = host
-            .split(['/', ':', '?'])
+        let address = uri.split("://").nth(1).unwrap_or(uri);
+        let host = address
+            .split(['/', ':', '?', '.'])
             .next()
-            .unwrap_or(host)
-            .split('.')
-            .next()
-            .unwrap_or(host)
-            .to_owned();
-        return Some(draft.target(&host, http(uri, mode)));
+            .unwrap_or(address);
+        return Some(draft.target(host, http(uri, mode)));
     };
     let namespace = text("/ref/namespace").unwrap_or(namespace);
     let base = match text("/ref/kind").unwrap_or_default() {
