@@ -15,7 +15,7 @@ struct Row {
     kind: &'static str,
     /// Of a note, what it is written on; empty for other kinds.
     noteable: &'static str,
-    /// What the type has behind `com.gitlab.`.
+    /// What the type has behind `com.gitlab.`; empty where that is the kind.
     name: &'static str,
     /// What is added to the type; empty where nothing is.
     suffix: &'static str,
@@ -56,7 +56,6 @@ const JOB: Row = Row {
 const ROWS: [Row; 12] = [
     Row {
         kind: "push",
-        name: "push",
         suffix: "",
         source: "repository.homepage",
         subject: "checkout_sha",
@@ -64,7 +63,6 @@ const ROWS: [Row; 12] = [
     },
     Row {
         kind: "tag_push",
-        name: "tag_push",
         suffix: "",
         source: "repository.homepage",
         subject: "ref",
@@ -72,7 +70,6 @@ const ROWS: [Row; 12] = [
     },
     Row {
         kind: "issue",
-        name: "issue",
         suffix: "object_attributes.state",
         source: "repository.homepage",
         subject: "object_attributes.iid",
@@ -101,7 +98,6 @@ const ROWS: [Row; 12] = [
     },
     Row {
         kind: "merge_request",
-        name: "merge_request",
         source: "repository.homepage",
         subject: "object_attributes.iid",
         time: "object_attributes.created_at",
@@ -109,13 +105,11 @@ const ROWS: [Row; 12] = [
     },
     Row {
         kind: "wiki_page",
-        name: "wiki_page",
         subject: "object_attributes.slug",
         ..OTHER
     },
     Row {
         kind: "pipeline",
-        name: "pipeline",
         suffix: "object_attributes.status",
         ..OTHER
     },
@@ -135,10 +129,11 @@ pub(super) fn attributes(headers: &HeaderMap, body: &Value) -> Attributes {
     let is_row = |row: &&Row| {
         row.kind == kind && (row.noteable.is_empty() || noteable.as_deref() == Some(row.noteable))
     };
-    let (name, row) = ROWS
-        .iter()
-        .find(is_row)
-        .map_or((kind.as_str(), &OTHER), |row| (row.name, row));
+    let row = ROWS.iter().find(is_row).unwrap_or(&OTHER);
+    let name = match row.name {
+        "" => kind.as_str(),
+        name => name,
+    };
     let mut ty = format!("com.gitlab.{name}");
     let suffix = match name {
         "job" => first_text(body, &["job_status", row.suffix]),
