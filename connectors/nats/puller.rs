@@ -209,18 +209,27 @@ impl Puller {
                 }
                 pause = AGAIN.longer(pause);
             }
-            let ensure = async {
-                self.connected().await;
-                self.spec.ensure(&self.jetstream, Some(self.known)).await
+            info = match self.ensured().await {
+                Some(info) => info,
+                None => return SourceError::Ended,
             };
-            info = tokio::select! {
-                ensured = ensure => ensured.map(|(info, known, gaps)| {
-                    self.known = known;
-                    self.monitor.skipped(gaps);
-                    info
-                }),
-                () = self.out.closed() => return SourceError::Ended,
-            };
+        }
+    }
+
+    /// The consumer, which is made where it is not there; none where nobody takes messages any
+    /// more.
+    async fn ensured(&mut self) -> Option<Result<Info, ConsumerError>> {
+        let ensure = async {
+            self.connected().await;
+            self.spec.ensure(&self.jetstream, Some(self.known)).await
+        };
+        tokio::select! {
+            ensured = ensure => Some(ensured.map(|(info, known, gaps)| {
+                self.known = known;
+                self.monitor.skipped(gaps);
+                info
+            })),
+            () = self.out.closed() => None,
         }
     }
 

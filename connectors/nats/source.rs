@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_nats::jetstream::consumer::Info;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_schemas::{Name, Problem, Segment, SystemClock, Text};
@@ -152,6 +153,66 @@ impl NatsSource {
     }
 }
 
+impl NatsSource {
+    /// Keys that go with a stream or a subject alone, where that is not given.
+    fn stray_keys(&self) -> impl Iterator<Item = Problem> {
+        let (subject, stream) = (self.subject.is_some(), self.stream.is_some());
+        let keys = [
+            (self.queue.is_some() && !subject, "queue", "subject"),
+            (self.consumer.is_some() && !stream, "consumer", "stream"),
+            (self.create.is_some() && !stream, "create", "stream"),
+            (self.domain.is_some() && !stream, "domain", "stream"),
+        ];
+        let stray = |(is_stray, key, of): (bool, &str, &str)| {
+            is_stray.then(|| {
+                Problem::new(format!("this goes with {of}: alone"))
+                    .at(key)
+                    .key()
+            })
+        };
+        keys.into_iter().filter_map(stray)
+    }
+
+    /// Names and subjects that are none.
+    fn impossible_names(&self) -> impl Iterator<Item = Problem> {
+        let names = [
+            (&self.stream, "stream"),
+            (&self.consumer, "consumer"),
+            (&self.queue, "queue"),
+            (&self.domain, "domain"),
+        ];
+        let is_no_name = |text: &Option<Text>| {
+            let name = text.as_ref().and_then(Text::literal);
+            name.is_some_and(|name| !is_name(name))
+        };
+        let wrong = names.into_iter().filter(move |(text, _)| is_no_name(text));
+        let subject = self.subject.as_ref().and_then(Text::literal);
+        let no_subject = subject
+            .filter(|subject| !is_subject(subject, true))
+            .map(|_| Problem::new(NO_SUBJECT).at("subject"));
+        wrong
+            .map(|(_, at)| Problem::new(NO_NAME).at(at))
+            .chain(no_subject)
+    }
+}
+
+/// What a consumer has waiting, and when it gives a message up.
+fn waiting(info: &Info) -> String {
+    let limit = info.config.max_deliver;
+    let limited = (limit > 0).then(|| {
+        format!(
+            "; it gives a message up after {limit} deliveries, also where the bus could not store \
+             it"
+        )
+    });
+    format!(
+        "{} to come and {} unacknowledged{}",
+        info.num_pending,
+        info.num_ack_pending,
+        limited.unwrap_or_default()
+    )
+}
+
 #[async_trait]
 impl SourceSettings for NatsSource {
     fn check(&self) -> Vec<Problem> {
@@ -176,55 +237,8 @@ impl SourceSettings for NatsSource {
             ),
             _ => {}
         }
-        let stray = |given: bool, key: &str, of: &str| {
-            given.then(|| {
-                Problem::new(format!("this goes with {of}: alone"))
-                    .at(key)
-                    .key()
-            })
-        };
-        problems.extend(stray(
-            self.queue.is_some() && self.subject.is_none(),
-            "queue",
-            "subject",
-        ));
-        problems.extend(stray(
-            self.consumer.is_some() && self.stream.is_none(),
-            "consumer",
-            "stream",
-        ));
-        problems.extend(stray(
-            self.create.is_some() && self.stream.is_none(),
-            "create",
-            "stream",
-        ));
-        problems.extend(stray(
-            self.domain.is_some() && self.stream.is_none(),
-            "domain",
-            "stream",
-        ));
-        for (text, at) in [
-            (&self.stream, "stream"),
-            (&self.consumer, "consumer"),
-            (&self.queue, "queue"),
-            (&self.domain, "domain"),
-        ] {
-            if text
-                .as_ref()
-                .and_then(Text::literal)
-                .is_some_and(|name| !is_name(name))
-            {
-                problems.push(Problem::new(NO_NAME).at(at));
-            }
-        }
-        if self
-            .subject
-            .as_ref()
-            .and_then(Text::literal)
-            .is_some_and(|subject| !is_subject(subject, true))
-        {
-            problems.push(Problem::new(NO_SUBJECT).at("subject"));
-        }
+        problems.extend(self.stray_keys());
+        problems.extend(self.impossible_names());
         problems.extend(
             self.create
                 .iter()
@@ -294,18 +308,8 @@ impl SourceSettings for NatsSource {
         match (spec.find(&stream).await.map_err(wrong)?, &spec.create) {
             (Some(info), _) => Ok(format!(
                 "nats-server {version}, stream {stream_name} with {messages} messages, consumer \
-                 {name} with {} to come and {} unacknowledged{}",
-                info.num_pending,
-                info.num_ack_pending,
-                if info.config.max_deliver > 0 {
-                    format!(
-                        "; it gives a message up after {} deliveries, also where the bus could not \
-                         store it",
-                        info.config.max_deliver
-                    )
-                } else {
-                    String::new()
-                }
+                 {name} with {}",
+                waiting(&info)
             )),
             (None, Some(_)) if let Some(problem) = spec.conflict(&stream, None).await => {
                 Err(OpenError(Problem::new(problem).at("create")))

@@ -66,6 +66,33 @@ pub(super) struct Happening {
     listed: bool,
 }
 
+/// Reads a time, as a time and as an event's text.
+fn read_time(told: &str) -> Result<(jiff::Timestamp, String), String> {
+    let at = told
+        .parse::<jiff::Timestamp>()
+        .map_err(|_| format!("its eventTime {told:?} is no time"))?;
+    let is_rfc3339 = told.contains('T');
+    Ok((
+        at,
+        if is_rfc3339 {
+            told.to_owned()
+        } else {
+            at.to_string()
+        },
+    ))
+}
+
+/// What tells a change from those of other requests.
+fn origin_of(bucket: &str, request: Option<&str>, host: Option<&str>, sequenced: bool) -> String {
+    match (request, host) {
+        (Some(request), Some(host)) => format!("{request}.{host}"),
+        // EventBridge sends half of the pair. A sequencer identifies the change without it, the
+        // same by every way that it is told.
+        (Some(request), None) if !sequenced => format!("{bucket}.{request}"),
+        _ => bucket.to_owned(),
+    }
+}
+
 impl Happening {
     /// Reads a record of S3's shape, whose key is URL-encoded.
     ///
@@ -95,14 +122,7 @@ impl Happening {
         let name = required("eventName")?;
         let name = name.strip_prefix("s3:").unwrap_or(name);
         let told = required("eventTime")?;
-        let at = told
-            .parse::<jiff::Timestamp>()
-            .map_err(|_| format!("its eventTime {told:?} is no time"))?;
-        let time = if told.contains('T') {
-            told.to_owned()
-        } else {
-            at.to_string()
-        };
+        let (at, time) = read_time(told)?;
         let owned = |text: Option<&str>| {
             text.map(|text| text.trim_matches('"').to_owned())
                 .filter(|text| !text.is_empty())
@@ -114,15 +134,10 @@ impl Happening {
             .and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()));
         let kind = kind(name, version.is_some());
         let content = version.as_deref().or(etag.as_deref()).unwrap_or("-");
-        let request_id =
+        let request =
             text("responseElements/x-amz-request-id").or(text("responseElements/requestId"));
-        let origin = match (request_id, text("responseElements/x-amz-id-2")) {
-            (Some(request), Some(host)) => format!("{request}.{host}"),
-            // EventBridge sends half of the pair. A sequencer identifies the change without it, the
-            // same by every way that it is told.
-            (Some(request), None) if sequencer.is_none() => format!("{bucket}.{request}"),
-            _ => bucket.clone(),
-        };
+        let host = text("responseElements/x-amz-id-2");
+        let origin = origin_of(&bucket, request, host, sequencer.is_some());
         let id = format!(
             "{origin}/{key}/{content}/{}/{name}",
             sequencer.as_deref().unwrap_or(told)

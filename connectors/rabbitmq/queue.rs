@@ -115,48 +115,17 @@ pub(super) async fn facts(
         let ErrorKind::ProtocolError(error) = error.kind() else {
             return QueueFacts::default();
         };
-        match Difference::read(error.get_message().as_str()) {
-            // Only classic queues are not durable, or go with their connection or last reader.
-            Some(Difference {
-                name: "durable" | "auto_delete" | "exclusive",
-                ..
-            }) => {
-                return QueueFacts {
-                    kind: Some(QueueType::Classic),
-                    ..QueueFacts::default()
-                };
-            }
-            Some(Difference {
-                name: "x-queue-type",
-                value,
-            }) => {
-                let kind = match value {
-                    None | Some((_, "classic")) => Some(QueueType::Classic),
-                    Some((_, "stream")) => Some(QueueType::Stream),
-                    Some(_) => None,
-                };
-                return QueueFacts {
-                    kind,
-                    ..QueueFacts::default()
-                };
-            }
-            Some(Difference {
-                name: DELIVERY_LIMIT,
-                value: None,
-            }) => return QueueFacts::quorum(None, version),
-            Some(Difference {
-                name: DELIVERY_LIMIT,
-                value: Some((_, value)),
-            }) => {
-                return value.parse().map_or_else(
-                    |_| QueueFacts::default(),
-                    |limit| QueueFacts::quorum(Some(limit), version),
-                );
-            }
-            Some(Difference {
+        let Some(difference) = Difference::read(error.get_message().as_str()) else {
+            return QueueFacts::default();
+        };
+        if let Some(facts) = difference.tells(version) {
+            return facts;
+        }
+        match difference {
+            Difference {
                 name,
                 value: Some((kind, value)),
-            }) if !arguments.inner().contains_key(name) => {
+            } if !arguments.inner().contains_key(name) => {
                 let (Ok(name), Some(value)) = (ShortString::try_new(name), argument(kind, value))
                 else {
                     return QueueFacts::default();
@@ -179,6 +148,27 @@ pub(super) struct Difference<'t> {
 }
 
 impl<'t> Difference<'t> {
+    /// What a queue is of which this is told; none where it tells another argument.
+    fn tells(&self, version: Option<Version>) -> Option<QueueFacts> {
+        let of_kind = |kind| QueueFacts {
+            kind,
+            ..QueueFacts::default()
+        };
+        Some(match (self.name, self.value) {
+            // Only classic queues are not durable, or go with their connection or last reader.
+            ("durable" | "auto_delete" | "exclusive", _) => of_kind(Some(QueueType::Classic)),
+            ("x-queue-type", None | Some((_, "classic"))) => of_kind(Some(QueueType::Classic)),
+            ("x-queue-type", Some((_, "stream"))) => of_kind(Some(QueueType::Stream)),
+            ("x-queue-type", Some(_)) => QueueFacts::default(),
+            (DELIVERY_LIMIT, None) => QueueFacts::quorum(None, version),
+            (DELIVERY_LIMIT, Some((_, value))) => value.parse().map_or_else(
+                |_| QueueFacts::default(),
+                |limit| QueueFacts::quorum(Some(limit), version),
+            ),
+            _ => return None,
+        })
+    }
+
     /// Reads `inequivalent arg 'NAME' for queue 'Q' in vhost 'V': received … but current is the
     /// value 'VALUE' of type 'TYPE'`, of which the server cuts off what has no place in 255 bytes.
     pub(super) fn read(text: &'t str) -> Option<Self> {

@@ -197,6 +197,11 @@ impl ConnectionSettings<'_> {
         )
     }
 
+    fn heartbeat_seconds(&self) -> u64 {
+        let every = self.heartbeat.map_or(HEARTBEAT, |every| every.0);
+        every.min(HEARTBEAT_MAX).as_secs()
+    }
+
     /// Resolves the texts. `client` is what the server shows as the connection's name.
     pub(super) fn resolve(&self, client: String, guard: Guard) -> Result<Address, OpenError> {
         let url_parts = AmqpUrl::parse(&resolve(self.url, &["url".into()])?);
@@ -206,23 +211,7 @@ impl ConnectionSettings<'_> {
                 .transpose()
         };
         let tls = self.tls;
-        if let Some(TlsSettings {
-            ca,
-            certificate,
-            key,
-        }) = tls
-        {
-            // The client library takes a text without any certificate for no text.
-            let files = ClientTls {
-                ca: ca.as_ref(),
-                certificate: certificate.as_ref(),
-                key: key.as_ref(),
-                insecure: false,
-            };
-            files
-                .config()
-                .map_err(|OpenError(problem)| OpenError(problem.at("tls")))?;
-        }
+        tls.map_or(Ok(()), check_tls)?;
         let certificate = pem(tls.and_then(|tls| tls.certificate.as_ref()), "certificate")?;
         let key = pem(tls.and_then(|tls| tls.key.as_ref()), "key")?;
         let identity = certificate
@@ -241,10 +230,6 @@ impl ConnectionSettings<'_> {
         // A client with a certificate and no name is who the certificate says.
         let by_certificate = user.is_none() && identity.is_some();
         let (username, password) = user.unwrap_or_else(|| ("guest".to_owned(), "guest".to_owned()));
-        let heartbeat = self
-            .heartbeat
-            .map_or(HEARTBEAT, |every| every.0)
-            .min(HEARTBEAT_MAX);
         let uri = AMQPUri {
             scheme: if url_parts.secure {
                 AMQPScheme::AMQPS
@@ -262,7 +247,7 @@ impl ConnectionSettings<'_> {
                 .or(url_parts.vhost)
                 .unwrap_or_else(|| "/".to_owned()),
             query: AMQPQueryString {
-                heartbeat: u16::try_from(heartbeat.as_secs()).ok(),
+                heartbeat: u16::try_from(self.heartbeat_seconds()).ok(),
                 auth_mechanism: by_certificate.then_some(SASLMechanism::External),
                 ..AMQPQueryString::default()
             },
@@ -278,6 +263,20 @@ impl ConnectionSettings<'_> {
             guard,
         })
     }
+}
+
+/// Checks what the client library does not: it takes a text without any certificate for no text.
+fn check_tls(tls: &TlsSettings) -> Result<(), OpenError> {
+    let files = ClientTls {
+        ca: tls.ca.as_ref(),
+        certificate: tls.certificate.as_ref(),
+        key: tls.key.as_ref(),
+        insecure: false,
+    };
+    let checked = files.config();
+    checked
+        .map(drop)
+        .map_err(|OpenError(problem)| OpenError(problem.at("tls")))
 }
 
 #[cfg(test)]

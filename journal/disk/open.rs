@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_schemas::Clock;
+use pointsman_schemas::{Clock, JournalId, Timestamp};
+use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
 
 use super::ballast::{self, Ballast};
@@ -24,7 +25,7 @@ use super::store::{self, Lock, Mark};
 use super::transaction::CommittedState;
 use super::upkeep::{Upkeep, UpkeepHandle};
 use super::writer::{JOBS_WAITING_MAX, THREAD, Writer};
-use super::{DiskJournal, DiskOptions, DiskReader, Shared};
+use super::{DiskJournal, DiskOptions, DiskReader, Job, Shared};
 use crate::steady::JournalClock;
 
 /// Why a store could not be opened.
@@ -158,18 +159,15 @@ impl DiskJournal {
             findings: mut warnings,
             is_whole,
         } = open_patiently(directory, &database, &*clock, &mut ballast)?;
-        if let Some(warning) = hold_against_mark(&mut mark, &mut committed) {
-            warnings.push(warning);
-            if let Err(error) = schema::write_ledger(&connection, &committed.ledger) {
-                tracing::warn!(%error, "counting lost commits");
-            }
-        }
-        let id = schema::journal_id(&connection)
-            .map_err(|error| OpenError::database(directory, &error))?;
-        let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
-        let file = schema::file(directory);
-        let skip = !warnings.is_empty() || !committed.epochs.is_of(file);
-        committed.begin_epoch(clock.now(), skip, file);
+        let now = clock.now();
+        let id = begin(
+            directory,
+            &connection,
+            &mut mark,
+            &mut committed,
+            &mut warnings,
+            now,
+        )?;
         let clock = Arc::new(JournalClock::resume(
             clock,
             committed.ledger.clock_offset,
@@ -182,27 +180,16 @@ impl DiskJournal {
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
-        let shared = Arc::new(Shared {
-            directory: directory.to_owned(),
-            database: Arc::clone(&database),
+        let shared = Shared::new(
+            directory,
             options,
+            Arc::clone(&database),
             clock,
-            queues: Arc::clone(&queues),
-            wake: Notify::new(),
-            turn: Mutex::new(()),
-            gate: Mutex::new(()),
-            trouble: Mutex::new(None),
-            ballast: Mutex::new(ballast),
-            disk_full: Mutex::new(None),
-            sweep: Mutex::new(None),
-            epoch: Arc::new(AtomicU64::new(0)),
-            loader: LoaderHandle::default(),
-            upkeep: UpkeepHandle::default(),
-            look: LookHandle::default(),
-            jobs: sender.downgrade(),
-            #[cfg(test)]
-            fault: super::tests::Fault::default(),
-        });
+            Arc::clone(&queues),
+            ballast,
+            sender.downgrade(),
+        );
+        let shared = Arc::new(shared);
         shared.rebuild(&committed);
         let reading = schema::connect(directory, Purpose::Load)
             .map_err(|error| OpenError::database(directory, &error))?;
@@ -218,23 +205,7 @@ impl DiskJournal {
             log_bytes: 0,
             capacity: None,
         };
-        let loader = Loader {
-            shared: Arc::clone(&shared),
-            connection: Some((shared.epoch(), reading)),
-        };
-        let upkeep = Upkeep::new(Arc::clone(&shared));
-        let mut threads = vec![
-            spawn(THREAD, directory, move || writer.work())?,
-            spawn("journal-loader", directory, move || loader.work())?,
-            spawn("journal-upkeep", directory, move || upkeep.work())?,
-        ];
-        shared.look.set_done(is_whole);
-        if !is_whole {
-            let shared = Arc::clone(&shared);
-            threads.push(spawn("journal-look", directory, move || {
-                look::work(&shared)
-            })?);
-        }
+        let threads = start(&shared, writer, reading, is_whole)?;
         let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
         let live = Live {
             queues: Arc::downgrade(&queues),
@@ -253,6 +224,92 @@ impl DiskJournal {
             lock: Mutex::new(Some(lock)),
         }))
     }
+}
+
+impl Shared {
+    /// What the parts of a store share, before anything has been loaded.
+    fn new(
+        directory: &Path,
+        options: DiskOptions,
+        database: Arc<DatabaseFile>,
+        clock: Arc<JournalClock>,
+        queues: Arc<Mutex<Queues>>,
+        ballast: Ballast,
+        jobs: mpsc::WeakSender<Box<dyn Job>>,
+    ) -> Self {
+        Shared {
+            directory: directory.to_owned(),
+            database,
+            options,
+            clock,
+            queues,
+            wake: Notify::new(),
+            turn: Mutex::new(()),
+            gate: Mutex::new(()),
+            trouble: Mutex::new(None),
+            ballast: Mutex::new(ballast),
+            disk_full: Mutex::new(None),
+            sweep: Mutex::new(None),
+            epoch: Arc::new(AtomicU64::new(0)),
+            loader: LoaderHandle::default(),
+            upkeep: UpkeepHandle::default(),
+            look: LookHandle::default(),
+            jobs,
+            #[cfg(test)]
+            fault: super::tests::Fault::default(),
+        }
+    }
+}
+
+/// Begins another life of the store: what its mark tells of lost commits is counted, and ids go on
+/// where nobody has any.
+fn begin(
+    directory: &Path,
+    connection: &Connection,
+    mark: &mut Mark,
+    committed: &mut CommittedState,
+    warnings: &mut Vec<String>,
+    now: Timestamp,
+) -> Result<JournalId, OpenError> {
+    if let Some(warning) = hold_against_mark(mark, committed) {
+        warnings.push(warning);
+        if let Err(error) = schema::write_ledger(connection, &committed.ledger) {
+            tracing::warn!(%error, "counting lost commits");
+        }
+    }
+    let id =
+        schema::journal_id(connection).map_err(|error| OpenError::database(directory, &error))?;
+    let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
+    let file = schema::file(directory);
+    let skip = !warnings.is_empty() || !committed.epochs.is_of(file);
+    committed.begin_epoch(now, skip, file);
+    Ok(id)
+}
+
+/// Starts the store's threads.
+fn start(
+    shared: &Arc<Shared>,
+    writer: Writer,
+    reading: Connection,
+    is_whole: bool,
+) -> Result<Vec<JoinHandle<()>>, OpenError> {
+    let loader = Loader {
+        shared: Arc::clone(shared),
+        connection: Some((shared.epoch(), reading)),
+    };
+    let upkeep = Upkeep::new(Arc::clone(shared));
+    let mut threads = vec![
+        spawn(THREAD, &shared.directory, move || writer.work())?,
+        spawn("journal-loader", &shared.directory, move || loader.work())?,
+        spawn("journal-upkeep", &shared.directory, move || upkeep.work())?,
+    ];
+    shared.look.set_done(is_whole);
+    if !is_whole {
+        let looked = Arc::clone(shared);
+        let look = move || look::work(&looked);
+        threads.push(spawn("journal-look", &shared.directory, look)?);
+    }
+    Ok(threads)
 }
 
 /// Makes the directory where it is not there, takes it for this process, and keeps others from

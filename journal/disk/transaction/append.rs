@@ -172,16 +172,7 @@ impl Transaction<'_> {
         self.changes.ledger.events += 1;
         let sequence = self.next_sequence();
         if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
-            let seen = Seen {
-                sequence,
-                at: self.now,
-                until: self.now.plus(window),
-            };
-            let [high, low] = identity.map(u64::cast_signed);
-            let mut insert = self
-                .connection
-                .prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
-            insert.execute(params![high, low, seen.encode(identity)])?;
+            self.remember(identity, sequence, window)?;
         }
         let stored = EventRow {
             tenant: tenant.clone(),
@@ -205,6 +196,46 @@ impl Transaction<'_> {
                 self.deliver(sequence, 0, *delivery, origin)?;
             }
         }
+        self.store_dead(sequence, tenant, origin, entry)?;
+        // As it came, the event may hold on to a much larger buffer that it was read into.
+        if !entry.deliveries.is_empty()
+            && let Ok(stored) = EventRow::decode(sequence, &record)
+        {
+            self.changes
+                .effects
+                .push(Effect::Cache(sequence, Arc::new(stored)));
+        }
+        Ok(Appended::Stored(Sequence(sequence)))
+    }
+
+    /// Remembers what an event is known by, to tell its duplicates.
+    fn remember(
+        &mut self,
+        identity: [u64; 2],
+        sequence: u64,
+        window: Duration,
+    ) -> Result<(), Failure> {
+        let seen = Seen {
+            sequence,
+            at: self.now,
+            until: self.now.plus(window),
+        };
+        let [high, low] = identity.map(u64::cast_signed);
+        let mut insert = self
+            .connection
+            .prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![high, low, seen.encode(identity)])?;
+        Ok(())
+    }
+
+    /// Stores what an entry is dead for from the beginning.
+    fn store_dead(
+        &mut self,
+        sequence: u64,
+        tenant: &Name,
+        origin: &Name,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
         let is_new = |dead: &&NewDead| {
             entry
                 .deliveries
@@ -242,15 +273,7 @@ impl Transaction<'_> {
                 },
             )?;
         }
-        // As it came, the event may hold on to a much larger buffer that it was read into.
-        if !entry.deliveries.is_empty()
-            && let Ok(stored) = EventRow::decode(sequence, &record)
-        {
-            self.changes
-                .effects
-                .push(Effect::Cache(sequence, Arc::new(stored)));
-        }
-        Ok(Appended::Stored(Sequence(sequence)))
+        Ok(())
     }
 
     pub(super) fn reject(

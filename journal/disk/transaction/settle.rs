@@ -8,7 +8,7 @@ use super::{Failure, Transaction, leave_pending};
 use crate::disk::queues::{Effect, Lease};
 use crate::disk::record::DeadRow;
 use crate::disk::row::PendingRow;
-use crate::{Ending, FollowUp, LastOutcome, LeaseToken, Settlement};
+use crate::{DeadReason, Ending, FollowUp, LastOutcome, LeaseToken, Settlement};
 
 impl Transaction<'_> {
     pub(in crate::disk) fn settle(
@@ -75,41 +75,47 @@ impl Transaction<'_> {
                 }
                 held
             }
-            Ending::Dead { reason, last } => {
-                let earlier = if last.is_none() && lease.attempts > 0 {
-                    self.row(lease.key)?.and_then(|row| row.last)
-                } else {
-                    None
-                };
-                let held = self.end(token, lease)?;
-                if held && let Some(subscribed) = self.subscription(lease.key.subscription) {
-                    let attempts = lease.attempts + u32::from(last.is_some());
-                    let last: Option<LastOutcome> = last.clone().or(earlier);
-                    let (tenant, origin, reason) = (
-                        subscribed.identity.tenant.clone(),
-                        lease.origin.clone(),
-                        *reason,
-                    );
-                    let (at, order_key, reject) = (self.now(), lease.order_key, None);
-                    self.dead_letter(
-                        lease.key,
-                        &DeadRow {
-                            tenant,
-                            origin,
-                            reason,
-                            at,
-                            attempts,
-                            order_key,
-                            last,
-                            reject,
-                        },
-                    )?;
-                }
-                held
-            }
+            Ending::Dead { reason, last } => self.end_dead(token, lease, *reason, last.as_ref())?,
         };
         if held {
             self.follow_up(&settlement.follow_ups, lease)?;
+        }
+        Ok(held)
+    }
+
+    /// Makes a dead letter of a leased delivery; false as [`Transaction::end`] says.
+    fn end_dead(
+        &mut self,
+        token: LeaseToken,
+        lease: &Lease,
+        reason: DeadReason,
+        last: Option<&LastOutcome>,
+    ) -> Result<bool, Failure> {
+        let earlier = if last.is_none() && lease.attempts > 0 {
+            self.row(lease.key)?.and_then(|row| row.last)
+        } else {
+            None
+        };
+        let held = self.end(token, lease)?;
+        if held && let Some(subscribed) = self.subscription(lease.key.subscription) {
+            let attempts = lease.attempts + u32::from(last.is_some());
+            let last: Option<LastOutcome> = last.cloned().or(earlier);
+            let tenant = subscribed.identity.tenant.clone();
+            let origin = lease.origin.clone();
+            let (at, order_key, reject) = (self.now(), lease.order_key, None);
+            self.dead_letter(
+                lease.key,
+                &DeadRow {
+                    tenant,
+                    origin,
+                    reason,
+                    at,
+                    attempts,
+                    order_key,
+                    last,
+                    reject,
+                },
+            )?;
         }
         Ok(held)
     }
