@@ -173,9 +173,6 @@ impl DiskJournal {
             committed.ledger.clock_offset,
             committed.ledger.time,
         ));
-        for warning in &warnings {
-            tracing::error!("{warning}");
-        }
         ballast.refill();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
@@ -191,11 +188,9 @@ impl DiskJournal {
         );
         let shared = Arc::new(shared);
         shared.rebuild(&committed);
-        let reading = schema::connect(directory, Purpose::Load)
-            .map_err(|error| OpenError::database(directory, &error))?;
-        shared
-            .fill(&reading)
-            .map_err(|error| OpenError::database(directory, &error))?;
+        let database_error = |error| OpenError::database(directory, &error);
+        let reading = schema::connect(directory, Purpose::Load).map_err(database_error)?;
+        shared.fill(&reading).map_err(database_error)?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             connection: Some(connection),
@@ -283,6 +278,9 @@ fn begin(
     let file = schema::file(directory);
     let skip = !warnings.is_empty() || !committed.epochs.is_of(file);
     committed.begin_epoch(now, skip, file);
+    for warning in warnings {
+        tracing::error!("{warning}");
+    }
     Ok(id)
 }
 
