@@ -22,6 +22,7 @@ mod parameter;
 pub mod rabbitmq;
 mod replaced;
 mod requests;
+mod rows;
 pub mod source;
 pub mod stdout;
 #[cfg(test)]

@@ -164,14 +164,7 @@ impl DiskJournal {
         let Some(jobs) = self.jobs.lock().clone() else {
             return Err(JournalError::Closed);
         };
-        let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask {
-            work,
-            share,
-            size_bytes,
-            value: None,
-            tell,
-        });
+        let (job, told) = Ask::new(share, size_bytes, work);
         jobs.send(job).await.map_err(|_| JournalError::Closed)?;
         drop(jobs);
         told.await.map_err(|_| JournalError::Closed)?

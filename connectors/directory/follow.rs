@@ -36,7 +36,8 @@ use super::hints::{Hints, Kept, Watches};
 use super::listing::{Key, Listing, Mounts, Scope, Version};
 use super::mounts;
 use super::name::readable_path;
-use super::position::{Form, Known, Position, Stored};
+use super::position::{Known, Position, Stored};
+use crate::rows::Form;
 use crate::{Batch, Source, SourceContext, SourceError};
 
 /// How many changes a batch holds at most.

@@ -21,6 +21,7 @@ use pointsman_schemas::PositionChange;
 
 use super::listing::{Key, Mounts, Scope, Version};
 use crate::leb128::{read, unzigzag, write, zigzag};
+use crate::rows::{Form, next_generation};
 use crate::{OpenError, SourceContext};
 
 const ENCODING: u8 = 3;
@@ -57,18 +58,6 @@ pub(super) struct Position {
     pub(super) files: BTreeMap<Key, Known>,
 }
 
-/// How a position is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Form {
-    /// It is not, or not yet whole: this is the very first start.
-    #[default]
-    Nothing,
-    /// In the cursor, by an earlier version.
-    Cursor,
-    /// In rows.
-    Rows,
-}
-
 /// A position as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -88,18 +77,17 @@ impl Stored {
         context: &SourceContext,
         scope: &Scope,
     ) -> Result<Option<Self>, OpenError> {
-        let cursor = context.cursor.as_ref().map(|cursor| &*cursor.position);
-        let mut stored = Self::default();
-        let listing = cursor.filter(|cursor| *cursor != CURSOR);
+        let (form, listing) = Form::of(context, CURSOR);
+        let mut stored = Self {
+            form,
+            ..Self::default()
+        };
         if let Some(listing) = listing {
             let Some(position) = listing::decode(listing) else {
                 return Ok(None);
             };
             stored.position = position;
-            stored.form = Form::Cursor;
             stored.position.files.retain(|key, _| scope.covers(key));
-        } else if cursor.is_some() {
-            stored.form = Form::Rows;
         }
         let (mut is_sound, mut has_folder) = (true, false);
         context
@@ -109,16 +97,10 @@ impl Stored {
             })
             .await?;
         if stored.form == Form::Rows && !has_folder {
-            stored.without_folder();
+            let known = stored.position.files.values();
+            stored.position.generation = next_generation(known.map(|known| known.generation));
         }
         Ok(is_sound.then_some(stored))
-    }
-
-    /// Makes up for the row of the folder where that was damaged and set aside: no key that comes
-    /// next may have a generation of before.
-    fn without_folder(&mut self) {
-        let generations = self.position.files.values().map(|known| known.generation);
-        self.position.generation = generations.max().map_or(0, |last| last.saturating_add(1));
     }
 
     /// Takes a row in; false where it is damaged.

@@ -20,6 +20,7 @@ use pointsman_schemas::PositionChange;
 
 use super::happening::{Kind, Mark};
 use crate::leb128::{read, unzigzag, write, zigzag};
+use crate::rows::{Form, next_generation};
 use crate::{OpenError, SourceContext};
 
 const ENCODING: u8 = 3;
@@ -191,18 +192,6 @@ pub(super) fn noted(known: &Known, old: Option<&Entry>, mark: &Mark) -> Option<E
     })
 }
 
-/// How what is known is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Form {
-    /// It is not, or not yet whole: this is the very first start.
-    #[default]
-    Nothing,
-    /// In the cursor, by an earlier version.
-    Cursor,
-    /// In rows.
-    Rows,
-}
-
 /// What was known, as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -222,17 +211,17 @@ impl Stored {
         context: &SourceContext,
         covers: impl Fn(&str) -> bool + Send + Sync,
     ) -> Result<Option<Self>, OpenError> {
-        let cursor = context.cursor.as_ref().map(|cursor| &*cursor.position);
-        let mut stored = Self::default();
-        if let Some(listing) = cursor.filter(|cursor| *cursor != CURSOR) {
+        let (form, listing) = Form::of(context, CURSOR);
+        let mut stored = Self {
+            form,
+            ..Self::default()
+        };
+        if let Some(listing) = listing {
             let Some(known) = listing::decode(listing) else {
                 return Ok(None);
             };
             stored.known = known;
-            stored.form = Form::Cursor;
             stored.known.objects.retain(|key, _| covers(key));
-        } else if cursor.is_some() {
-            stored.form = Form::Rows;
         }
         let (mut is_sound, mut has_bucket) = (true, false);
         context
@@ -242,16 +231,10 @@ impl Stored {
             })
             .await?;
         if stored.form == Form::Rows && !has_bucket {
-            stored.without_bucket();
+            let known = stored.known.objects.values();
+            stored.known.generation = next_generation(known.map(|entry| entry.generation));
         }
         Ok(is_sound.then_some(stored))
-    }
-
-    /// Makes up for the row of the bucket where that was damaged and set aside: no key that comes
-    /// next may have a generation of before.
-    fn without_bucket(&mut self) {
-        let generations = self.known.objects.values().map(|entry| entry.generation);
-        self.known.generation = generations.max().map_or(0, |last| last.saturating_add(1));
     }
 
     /// Takes a row in; false where it is damaged.

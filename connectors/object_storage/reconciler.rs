@@ -29,9 +29,8 @@ use pointsman_schemas::{Cursor, PositionChange};
 use tokio::time::Instant;
 
 use super::happening::{Kind, Mark};
-use super::known::{
-    CURSOR, Entry, Form, Identity, Known, Listed, State, Stored, noted, object_row,
-};
+use super::known::{CURSOR, Entry, Identity, Known, Listed, State, Stored, noted, object_row};
+use crate::rows::Form;
 
 /// How many rows go with a batch at most beside those of what it tells.
 const BATCH_ROWS_MAX: usize = 1_000;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pointsman_schemas::{Cursor, PositionChange, PositionRow};
+use pointsman_schemas::{Cursor, Name, PositionChange, PositionRow, SystemClock};
 
-use crate::{Batch, StoredPositions};
+use crate::listener::Routes;
+use crate::{Batch, Link, SourceContext, StoredPositions};
 
 /// Cursor and rows of one source.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,21 @@ impl Stored {
                 Some(value) => drop(self.rows.insert(change.key.clone(), value.clone())),
                 None => drop(self.rows.remove(&change.key)),
             }
+        }
+    }
+
+    /// What a source is handed that opens with this.
+    pub(crate) fn context(&self) -> SourceContext {
+        let (name, clock) = (Name::new("suite").unwrap(), Arc::new(SystemClock));
+        SourceContext {
+            name: name.clone(),
+            tenant: Name::default_tenant(),
+            cursor: self.cursor.clone(),
+            positions: self.positions(),
+            mapped: false,
+            clock: clock.clone(),
+            routes: Routes::default(),
+            link: Link::new(name, clock),
         }
     }
 

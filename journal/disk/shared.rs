@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use super::ballast::Share;
 use super::queues::{Moment, Queues};
@@ -72,14 +71,7 @@ impl Shared {
         share: Share,
         work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static,
     ) -> bool {
-        let (tell, _) = oneshot::channel();
-        let job = Box::new(Ask {
-            work,
-            share,
-            size_bytes: 0,
-            value: None,
-            tell,
-        });
+        let (job, _) = Ask::new(share, 0, work);
         self.jobs
             .upgrade()
             .is_some_and(|jobs| jobs.try_send(job).is_ok())
@@ -91,14 +83,7 @@ impl Shared {
         share: Share,
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> bool {
-        let (tell, told) = oneshot::channel();
-        let job = Box::new(Ask {
-            work,
-            share,
-            size_bytes: 0,
-            value: None,
-            tell,
-        });
+        let (job, told) = Ask::new(share, 0, work);
         let Some(jobs) = self.jobs.upgrade() else {
             return false;
         };

@@ -55,11 +55,29 @@ pub(super) trait Job: Send {
 
 /// A job made of a closure.
 pub(super) struct Ask<T, F> {
-    pub(super) work: F,
-    pub(super) share: Share,
-    pub(super) size_bytes: u64,
-    pub(super) value: Option<Result<T, JournalError>>,
-    pub(super) tell: oneshot::Sender<Result<T, JournalError>>,
+    work: F,
+    share: Share,
+    size_bytes: u64,
+    value: Option<Result<T, JournalError>>,
+    tell: oneshot::Sender<Result<T, JournalError>>,
+}
+
+/// Where the answer of the writer to an [`Ask`] comes.
+type Answer<T> = oneshot::Receiver<Result<T, JournalError>>;
+
+impl<T, F> Ask<T, F> {
+    /// A job of the writer, and where its answer comes.
+    pub(super) fn new(share: Share, size_bytes: u64, work: F) -> (Box<Self>, Answer<T>) {
+        let (tell, told) = oneshot::channel();
+        let ask = Self {
+            work,
+            share,
+            size_bytes,
+            value: None,
+            tell,
+        };
+        (Box::new(ask), told)
+    }
 }
 
 impl<T, F> Job for Ask<T, F>

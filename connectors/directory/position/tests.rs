@@ -1,11 +1,9 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use pointsman_schemas::{Cursor, Name, SystemClock};
+use pointsman_schemas::Cursor;
 
 use super::super::listing::Inodes;
 use super::*;
-use crate::Link;
 use crate::suite::Stored as Journal;
 
 fn known(n: i64) -> Known {
@@ -61,17 +59,6 @@ fn rows(position: &Position) -> Journal {
 
 /// What is read, where files whose names end with `.tmp` are not looked at.
 pub(in crate::directory) async fn read_back(journal: &Journal) -> Option<Stored> {
-    let name = Name::new("suite").unwrap();
-    let context = SourceContext {
-        name: name.clone(),
-        tenant: Name::default_tenant(),
-        cursor: journal.cursor.clone(),
-        positions: journal.positions(),
-        mapped: false,
-        clock: Arc::new(SystemClock),
-        routes: crate::listener::Routes::default(),
-        link: Link::new(name, Arc::new(SystemClock)),
-    };
     let scope = Scope {
         root: PathBuf::from("/"),
         identity: (1, 1),
@@ -79,7 +66,7 @@ pub(in crate::directory) async fn read_back(journal: &Journal) -> Option<Stored>
         recursive: true,
         ignore: vec!["*.tmp".to_owned()],
     };
-    Stored::read(&context, &scope).await.unwrap()
+    Stored::read(&journal.context(), &scope).await.unwrap()
 }
 
 fn stored(position: Position, form: Form) -> Stored {

@@ -1,9 +1,6 @@
-use std::sync::Arc;
-
-use pointsman_schemas::{Cursor, Name, SystemClock};
+use pointsman_schemas::Cursor;
 
 use super::*;
-use crate::Link;
 use crate::suite::Stored as Journal;
 
 fn numbered(state: State, n: i64) -> Entry {
@@ -69,19 +66,8 @@ pub(in crate::object_storage) fn listing_of(known: &Known) -> Vec<u8> {
 
 /// What is read, where keys that end with `.tmp` are not looked at.
 pub(in crate::object_storage) async fn read_back(journal: &Journal) -> Option<Stored> {
-    let name = Name::new("suite").unwrap();
-    let context = SourceContext {
-        name: name.clone(),
-        tenant: Name::default_tenant(),
-        cursor: journal.cursor.clone(),
-        positions: journal.positions(),
-        mapped: false,
-        clock: Arc::new(SystemClock),
-        routes: crate::listener::Routes::default(),
-        link: Link::new(name, Arc::new(SystemClock)),
-    };
     let covers = |key: &str| !key.ends_with(".tmp");
-    Stored::read(&context, covers).await.unwrap()
+    Stored::read(&journal.context(), covers).await.unwrap()
 }
 
 #[tokio::test]
