@@ -67,6 +67,7 @@ use self::owners::Owners;
 use self::scheduler::{Replaced, Scheduler};
 use self::settling::{Settled, Settling};
 use self::status::SharedStatus;
+use crate::aside::aside;
 use crate::pipes::Pipes;
 use crate::router::Matcher;
 
@@ -180,7 +181,8 @@ impl Dispatcher {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(Command { plan, done }) = self.commands.recv() => {
-                    let old = self.reload(plan);
+                    // A plan may have ten thousand routes.
+                    let old = aside(|| self.reload(plan));
                     // Whoever asked may have gone meanwhile.
                     let _nobody_waits = done.send(old);
                 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod app;
+mod aside;
 mod commands;
 mod config;
 mod dispatcher;

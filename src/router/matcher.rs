@@ -11,9 +11,9 @@ use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Router, TenantRules};
+use crate::aside::aside;
 
 /// The largest data, in bytes, that is matched on the thread that it came in on: about ten
 /// microseconds of work, as long as rules are plain.
@@ -93,17 +93,8 @@ impl TenantRules {
         let is_large = event
             .data()
             .is_some_and(|data| data.bytes().len() > MATCHED_IN_PLACE_MAX);
-        // A runtime of one thread has no other thread to move its tasks to.
-        let may_block = || {
-            Handle::try_current()
-                .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
-        };
         let mut matched = || self.deliveries_in_place(origin, event, buffers, unordered);
-        if is_large && may_block() {
-            tokio::task::block_in_place(matched)
-        } else {
-            matched()
-        }
+        if is_large { aside(matched) } else { matched() }
     }
 
     fn deliveries_in_place(

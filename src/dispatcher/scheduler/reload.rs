@@ -14,8 +14,8 @@ use crate::dispatcher::target_state::TargetState;
 
 impl Scheduler {
     /// Puts a plan in force. Subscriptions that were not there before are asked for; those that a
-    /// target refused are tried again. Returns the
-    /// gauges of the new targets, and the subscriptions that were in force before.
+    /// target refused are tried again. Returns the gauges of the new targets, and the subscriptions
+    /// that were in force before.
     pub(in crate::dispatcher) fn reload(
         &mut self,
         targets: Vec<Target>,
@@ -24,11 +24,11 @@ impl Scheduler {
         time: Timestamp,
     ) -> (Vec<Arc<TargetGauge>>, Replaced) {
         let slots = self.reload_targets(targets, now, time);
-        let old = self.reload_subscriptions(routes, &slots);
         self.timers.clear();
         self.awake.clear();
         self.starved.clear();
         self.short_of_bytes.clear();
+        let (old, ready) = self.reload_subscriptions(routes, &slots);
         let subscriptions = &self.subscriptions;
         for (index, target) in self.targets.iter_mut().enumerate() {
             if let Some(target) = target {
@@ -39,13 +39,7 @@ impl Scheduler {
                 });
             }
         }
-        for state in self.subscriptions.values() {
-            if let Some(Some(target)) = self.targets.get_mut(state.target) {
-                target.subscriptions += 1;
-            }
-        }
-        let numbers: Vec<_> = self.subscriptions.keys().copied().collect();
-        for number in numbers {
+        for number in ready {
             self.enter(number);
         }
         self.ask_new(now);
@@ -92,11 +86,14 @@ impl Scheduler {
             .collect()
     }
 
+    /// Returns the subscriptions that were in force before, and those of the new ones that may have
+    /// something to lease.
     fn reload_subscriptions(
         &mut self,
         routes: Vec<(SubscriptionNumber, Arc<Route>)>,
         slots: &[usize],
-    ) -> Replaced {
+    ) -> (Replaced, Vec<SubscriptionNumber>) {
+        let mut ready = Vec::new();
         let fresh = HashMap::with_capacity(routes.len());
         let old = std::mem::replace(&mut self.subscriptions, fresh);
         for (number, route) in routes {
@@ -121,9 +118,15 @@ impl Scheduler {
                 }
                 Some(old) => state.taking_over(old),
             };
+            if state.is_ready {
+                ready.push(number);
+            }
+            if let Some(target) = self.target(target) {
+                target.subscriptions += 1;
+            }
             self.subscriptions.insert(number, state);
         }
-        old
+        (old, ready)
     }
 
     /// Puts a target into a slot: its own, a free one, or the one behind the last.
