@@ -12,12 +12,15 @@
 //! of the last commit), `ballast` (room for a full disk), `lock`, and in `damaged-…` what was found
 //! damaged.
 
+mod actual;
 mod attachment;
 mod ballast;
 mod capacity;
 mod check;
+mod committed;
 mod epochs;
 mod full;
+mod leasing;
 mod loader;
 mod look;
 mod open;
@@ -32,18 +35,17 @@ mod schema;
 mod settling;
 mod shared;
 mod store;
+mod tables;
 mod transaction;
+mod trouble;
 mod upkeep;
 mod writer;
 
 pub use open::OpenError;
 pub use reader::DiskReader;
 
-use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,18 +54,14 @@ use parking_lot::Mutex;
 use pointsman_schemas::{
     Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use self::ballast::{Ballast, Share};
-use self::loader::{LeaseCall, LoaderHandle};
-use self::look::LookHandle;
-use self::queues::{Found, Leasing, Moment, Need, Queues};
-use self::raw::DatabaseFile;
+use self::ballast::Share;
+use self::queues::Moment;
+use self::shared::Shared;
 use self::store::Lock;
 use self::transaction::{Failure, Page, ROWS_PER_PAGE, Transaction};
-use self::upkeep::UpkeepHandle;
 use self::writer::{Ask, Job};
-use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
     SettleAnswer, Settlement, Subscription,
@@ -86,38 +84,6 @@ impl Default for DiskOptions {
             max_size_bytes: 20 * 1024 * 1024 * 1024,
         }
     }
-}
-
-/// What the journal's threads share.
-struct Shared {
-    directory: PathBuf,
-    database: Arc<DatabaseFile>,
-    options: DiskOptions,
-    clock: Arc<JournalClock>,
-    queues: Arc<Mutex<Queues>>,
-    wake: Notify,
-    /// Held by the writer while it works on the database, and by whoever needs it to itself.
-    turn: Mutex<()>,
-    /// Held by the writer from its commit until memory has followed, and by a load while its
-    /// snapshot begins.
-    gate: Mutex<()>,
-    trouble: Mutex<Option<JournalError>>,
-    /// Room to settle in on a full disk.
-    ballast: Mutex<Ballast>,
-    /// When an append last failed for want of room on the disk.
-    disk_full: Mutex<Option<std::time::Instant>>,
-    /// Events that got a new reference while retention looks for those that have none.
-    sweep: Mutex<Option<HashSet<u64>>>,
-    /// Counts the openings: a connection from an earlier one may be to files that have been
-    /// replaced.
-    epoch: Arc<AtomicU64>,
-    loader: LoaderHandle,
-    upkeep: UpkeepHandle,
-    look: LookHandle,
-    /// Ends with the journal; the journal's own threads hold nothing that would keep it.
-    jobs: mpsc::WeakSender<Box<dyn Job>>,
-    #[cfg(test)]
-    fault: tests::Fault,
 }
 
 /// The journal on disk. Dropping it closes it too, and waits for its threads; [`Journal::close`]
@@ -228,7 +194,7 @@ impl DiskJournal {
     /// Has the store looked through for a record that was read and is damaged, and set it aside.
     fn damaged(&self, what: &str, damage: &record::Damage) -> JournalError {
         self.shared
-            .suspect(check::corrupt(format!("{what}: {damage}")));
+            .suspect(trouble::corrupt(format!("{what}: {damage}")));
         JournalError::Damaged(what.to_owned())
     }
 
@@ -293,29 +259,7 @@ impl Journal for DiskJournal {
     }
 
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
-        self.check_open()?;
-        let now = Moment::now(&*self.shared.clock);
-        let mut leasing = Leasing::new(grants.to_vec(), bytes_max, now);
-        let (need, low, wakes) = {
-            let mut queues = self.shared.queues.lock();
-            (
-                leasing.run(&mut queues, &Found::new()),
-                queues.has_low(),
-                queues.wakes(),
-            )
-        };
-        if wakes {
-            self.shared.wake.notify_one();
-        }
-        if matches!(need, Need::Nothing) && leasing.damaged.is_empty() {
-            if low {
-                self.shared.loader.wake();
-            }
-            return Ok(leasing.leases);
-        }
-        let (tell, told) = oneshot::channel();
-        self.shared.loader.call(LeaseCall { leasing, tell });
-        told.await.map_err(|_| JournalError::Closed)?
+        self.lease_from_memory(grants, bytes_max).await
     }
 
     async fn settle(
@@ -326,21 +270,7 @@ impl Journal for DiskJournal {
     }
 
     async fn due(&self) -> Vec<SubscriptionNumber> {
-        loop {
-            let quiet_for = {
-                let now = Moment::now(&*self.shared.clock);
-                let mut queues = self.shared.queues.lock();
-                queues.turn(now);
-                if let Some(news) = queues.take_news() {
-                    return news;
-                }
-                queues.sleep(now)
-            };
-            tokio::select! {
-                () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep(quiet_for) => {}
-            }
-        }
+        self.next_due().await
     }
 
     async fn subscribe(

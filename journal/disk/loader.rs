@@ -10,13 +10,12 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ballast::Share;
-use super::check;
 use super::queues::{Damaged, Found, Leasing, Need, Place};
 use super::reader::{self, io};
 use super::record::Damage;
-use super::row::PendingRow;
+use super::row::{PendingRow, read_row};
 use super::schema::{self, Purpose};
-use super::transaction::read_row;
+use super::trouble::corrupt;
 use crate::{JournalError, Leases};
 
 /// How many bytes of events are read at once, about: small ones are read ahead of their leases, of
@@ -193,7 +192,7 @@ impl Loader {
                 Some(stored) => stored.map(Arc::new),
                 // It may be there all the same, behind a page that leads elsewhere.
                 None if !shared.look.is_done() => {
-                    return Err(check::corrupt(format!("event {sequence} is missing")));
+                    return Err(corrupt(format!("event {sequence} is missing")));
                 }
                 None => Err(Damage("it is missing")),
             };

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle};
 
-use super::check::{self, Actual};
+use super::actual::Actual;
+use super::check;
+use super::committed::CommittedState;
 use super::schema::{self, Purpose};
-use super::transaction::CommittedState;
+use super::tables;
+use super::trouble;
 use super::{Shared, reader};
 
 /// Where a look through the store is ended from.
@@ -47,8 +50,8 @@ pub(super) fn work(shared: &Arc<Shared>) {
             shared.look.set_done(true);
             tracing::info!("the whole store has been looked through, and is sound");
         }
-        Ok(Some(wrong)) => shared.suspect(check::corrupt(wrong)),
-        Err(error) if check::is_corrupt(&error) => shared.suspect(error),
+        Ok(Some(wrong)) => shared.suspect(trouble::corrupt(wrong)),
+        Err(error) if trouble::is_corrupt(&error) => shared.suspect(error),
         Err(_) if shared.look.is_stopped.load(Ordering::SeqCst) => {}
         Err(error) => {
             tracing::warn!(%error, "looking through the store; damage in it is found as it is used")
@@ -68,7 +71,7 @@ fn look(shared: &Shared) -> rusqlite::Result<Option<String>> {
     if let Some(said) = check::look_at_pages(&snapshot)? {
         return Ok(Some(said.join("; ")));
     }
-    if let Some((place, key, why)) = check::find_damaged(&snapshot)?.into_iter().next() {
+    if let Some((place, key, why)) = tables::find_damaged(&snapshot)?.into_iter().next() {
         return Ok(Some(format!("a record in {place} ({key}): {why}")));
     }
     let agrees = match committed(&snapshot)? {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use super::ballast::{self, Ballast};
 use super::capacity::reserve_bytes;
 use super::check::{self, Checked, Occasion};
+use super::committed::CommittedState;
 use super::loader::{Loader, LoaderHandle};
 use super::look::{self, LookHandle};
 use super::queues::Queues;
@@ -22,7 +23,7 @@ use super::raw::DatabaseFile;
 use super::reader::Live;
 use super::schema::{self, Purpose};
 use super::store::{self, Lock, Mark};
-use super::transaction::CommittedState;
+use super::trouble::is_corrupt;
 use super::upkeep::{Upkeep, UpkeepHandle};
 use super::writer::{JOBS_WAITING_MAX, THREAD, Writer};
 use super::{DiskJournal, DiskOptions, DiskReader, Job, Shared};
@@ -105,7 +106,7 @@ impl OpenError {
     }
 
     pub(super) fn database(path: &Path, error: &rusqlite::Error) -> Self {
-        if check::is_corrupt(error) {
+        if is_corrupt(error) {
             Self::damaged(path, error)
         } else {
             Self::unreadable(path, error)

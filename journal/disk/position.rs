@@ -4,10 +4,10 @@ use pointsman_schemas::{Cursor, Name, PositionRow};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::check::is_corrupt;
 use super::reader::{DiskReader, io};
 use super::record::{Damage, decode_cursor, decode_position, key_of};
 use super::schema::limit;
+use super::trouble::is_corrupt;
 use crate::JournalError;
 
 impl DiskReader {

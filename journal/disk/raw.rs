@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 
 use self::cells::Row;
 use self::log::Log;
-use super::check;
 use super::schema::{self, PAGE_BYTES};
+use super::tables::table_of;
 
 /// A page's size in memory.
 const PAGE: usize = PAGE_BYTES as usize;
@@ -230,9 +230,7 @@ fn sound_rows(page: &[u8]) -> usize {
         Vec::new()
     };
     rows.iter()
-        .filter(|row| {
-            check::table_of(row.number, &row.values).is_some_and(|(_, is_sound)| is_sound)
-        })
+        .filter(|row| table_of(row.number, &row.values).is_some_and(|(_, is_sound)| is_sound))
         .count()
 }
 

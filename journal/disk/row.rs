@@ -246,3 +246,28 @@ fn check_key(key: RowKey, due: Option<i64>, order_key: Option<i64>) -> [u64; 5] 
         column(order_key),
     ]
 }
+
+/// Reads a row of `pending` with the columns in their order; one that is damaged by its key alone.
+pub(super) fn read_row(
+    row: &rusqlite::Row<'_>,
+) -> rusqlite::Result<(RowKey, Result<PendingRow, Damage>)> {
+    let run: i64 = row.get(2)?;
+    if run < BLOCK_RUN.cast_signed() {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(2, run));
+    }
+    let run = run.cast_unsigned();
+    let key = RowKey {
+        subscription: row.get(0)?,
+        sequence: row.get::<_, i64>(1)?.cast_unsigned(),
+        run,
+    };
+    let decoded = match (
+        row.get_ref(3)?.as_i64_or_null(),
+        row.get_ref(4)?.as_i64_or_null(),
+        row.get_ref(5)?.as_blob(),
+    ) {
+        (Ok(due), Ok(order_key), Ok(value)) => PendingRow::decode(key, due, order_key, value),
+        _ => Err(Damage("its columns have changed their types")),
+    };
+    Ok((key, decoded))
+}

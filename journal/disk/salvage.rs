@@ -11,11 +11,13 @@ use pointsman_schemas::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::check::{Actual, TABLES, Trouble, table_of};
+use super::actual::Actual;
 use super::raw::cells::Row;
 use super::raw::log::Log;
 use super::raw::{DatabaseFile, Image, PointerMap};
 use super::schema::{self, Purpose};
+use super::tables::{TABLES, table_of};
+use super::trouble::Trouble;
 use super::{reader, store};
 
 /// Readings of a store whose rows are fewer than its counters say, after which it is left for

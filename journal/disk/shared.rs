@@ -1,16 +1,60 @@
-//! What the journal's threads do with what they share.
+//! What the journal's threads share, and what they do with it.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
+use tokio::sync::{Notify, mpsc};
 
-use super::ballast::Share;
+use super::ballast::{Ballast, Share};
+use super::committed::CommittedState;
+use super::loader::LoaderHandle;
+use super::look::LookHandle;
 use super::queues::{Moment, Queues};
-use super::transaction::{CommittedState, Failure, Transaction};
-use super::writer::Ask;
-use super::{Shared, check, loader, upkeep};
-use crate::Activity;
+use super::raw::DatabaseFile;
+use super::transaction::{Failure, Transaction};
+use super::trouble::is_corrupt;
+use super::upkeep::UpkeepHandle;
+use super::writer::{Ask, Job};
+use super::{DiskOptions, loader, upkeep};
+use crate::steady::JournalClock;
+use crate::{Activity, JournalError};
+
+/// What the journal's threads share.
+pub(super) struct Shared {
+    pub(super) directory: PathBuf,
+    pub(super) database: Arc<DatabaseFile>,
+    pub(super) options: DiskOptions,
+    pub(super) clock: Arc<JournalClock>,
+    pub(super) queues: Arc<Mutex<Queues>>,
+    pub(super) wake: Notify,
+    /// Held by the writer while it works on the database, and by whoever needs it to itself.
+    pub(super) turn: Mutex<()>,
+    /// Held by the writer from its commit until memory has followed, and by a load while its
+    /// snapshot begins.
+    pub(super) gate: Mutex<()>,
+    pub(super) trouble: Mutex<Option<JournalError>>,
+    /// Room to settle in on a full disk.
+    pub(super) ballast: Mutex<Ballast>,
+    /// When an append last failed for want of room on the disk.
+    pub(super) disk_full: Mutex<Option<Instant>>,
+    /// Events that got a new reference while retention looks for those that have none.
+    pub(super) sweep: Mutex<Option<HashSet<u64>>>,
+    /// Counts the openings: a connection from an earlier one may be to files that have been
+    /// replaced.
+    pub(super) epoch: Arc<AtomicU64>,
+    pub(super) loader: LoaderHandle,
+    pub(super) upkeep: UpkeepHandle,
+    pub(super) look: LookHandle,
+    /// Ends with the journal; the journal's own threads hold nothing that would keep it.
+    pub(super) jobs: mpsc::WeakSender<Box<dyn Job>>,
+    #[cfg(test)]
+    pub(super) fault: super::tests::Fault,
+}
 
 impl Shared {
     /// How large the write-ahead log may become before it is moved into the database.
@@ -30,7 +74,7 @@ impl Shared {
 
     /// Has the writer look through the store: a page of it could not be read.
     pub(super) fn suspect(&self, error: rusqlite::Error) {
-        if check::is_corrupt(&error) {
+        if is_corrupt(&error) {
             let mut error = Some(error);
             self.hand_over(Share::Known, move |_| {
                 error

@@ -1,20 +1,18 @@
 //! The thread that tidies up: checkpoints, retention, and giving space back. Everything it deletes
 //! goes through the writer in small steps.
 
-use std::collections::HashSet;
+mod retention;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use pointsman_schemas::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use super::Shared;
 use super::ballast::Share;
 use super::full::Cut;
-use super::record::Seen;
 use super::schema::{self, PAGE_BYTES, Purpose};
-use super::transaction::read_row;
 
 /// How often it looks by itself.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -40,10 +38,6 @@ const READER_WAIT: Duration = Duration::from_millis(20);
 /// Looks without a commit between them, after which the log's file is cut: about a minute.
 const ROUNDS_IDLE: u32 = 60;
 
-/// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time. Fewer where
-/// the ballast is small, as each may take a page of the log.
-const EVENTS_PER_STEP: usize = 1_000;
-
 /// Pages given back in one step: some 2 ms of the writer's time. Fewer where the ballast is small,
 /// as each takes some pages of the log.
 const PAGES_PER_STEP: u32 = 64;
@@ -54,8 +48,6 @@ const PAGES_SPARE: u64 = 256;
 
 /// How often deduplication's memory is looked through.
 const IDENTITIES_EVERY: Duration = Duration::from_secs(300);
-
-const IDENTITIES_PER_STEP: usize = 2_000;
 
 /// Where the upkeep finds out that there is work.
 #[derive(Default)]
@@ -256,91 +248,6 @@ impl Upkeep {
         }
     }
 
-    /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest
-    /// first.
-    fn retain(
-        &mut self,
-        connection: &Connection,
-        is_whole: bool,
-        needs_room: bool,
-    ) -> rusqlite::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let before = shared.clock.now().minus(shared.options.retention);
-        let Some(old) = last_stored_before(connection, before)? else {
-            return Ok(());
-        };
-        let began = std::time::Instant::now();
-        if is_whole {
-            self.swept = 0;
-        }
-        loop {
-            // Looked at again after each step: what is deleted makes room.
-            let is_tight = needs_room && shared.is_disk_full()
-                || shared.room(connection)? * 2 < (shared.options.max_size_bytes / 8);
-            let until = if is_tight { u64::MAX >> 1 } else { old };
-            *shared.sweep.lock() = Some(HashSet::new());
-            let pages = usize::try_from(shared.ballast.lock().commit_bytes_max() / PAGE_BYTES)
-                .unwrap_or(usize::MAX);
-            let candidates =
-                events_after(connection, self.swept, until, EVENTS_PER_STEP.min(pages))?;
-            let Some(last) = candidates.last().copied() else {
-                self.swept = 0;
-                *shared.sweep.lock() = None;
-                return Ok(());
-            };
-            let pinned = pinned(connection, self.swept + 1, last)?;
-            let free: Vec<u64> = candidates
-                .into_iter()
-                .filter(|sequence| !pinned.contains(sequence))
-                .collect();
-            self.swept = last;
-            let in_writer = Arc::clone(&shared);
-            let deleted = free.is_empty()
-                || shared.ask_blocking(Share::Freeing, move |transaction| {
-                    let spare = in_writer.sweep.lock().clone().unwrap_or_default();
-                    transaction.forget_events(&free, &spare)
-                });
-            *shared.sweep.lock() = None;
-            if !deleted || shared.upkeep.is_closed() || (!is_whole && began.elapsed() > PAUSE / 4) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Forgets identities whose window has passed.
-    fn forget_identities(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let now = self.shared.clock.now();
-        let (mut high, mut low) = (i64::MIN, i64::MIN);
-        loop {
-            let mut select = connection
-                .prepare_cached("SELECT high, low, value FROM identities WHERE (high, low) >= (?1, ?2) ORDER BY high, low LIMIT ?3")?;
-            let mut rows = select.query(params![high, low, schema::limit(IDENTITIES_PER_STEP)])?;
-            let (mut past, mut seen) = (Vec::new(), 0);
-            while let Some(row) = rows.next()? {
-                (high, low) = (row.get(0)?, row.get(1)?);
-                let key = [high.cast_unsigned(), low.cast_unsigned()];
-                let identity = Seen::decode(key, row.get_ref(2)?.as_blob().unwrap_or_default());
-                if identity.as_ref().is_ok_and(|seen| seen.until <= now) {
-                    past.push(key);
-                }
-                seen += 1;
-            }
-            drop(rows);
-            if !past.is_empty()
-                && !self
-                    .shared
-                    .ask_blocking(Share::Freeing, move |transaction| {
-                        transaction.forget_identities(&past)
-                    })
-            {
-                return Ok(());
-            }
-            if seen < IDENTITIES_PER_STEP || self.shared.upkeep.is_closed() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Gives free pages back to the file system.
     fn give_back(&self, connection: &Connection, is_all: bool) -> rusqlite::Result<()> {
         let affordable =
@@ -362,108 +269,4 @@ impl Upkeep {
             }
         }
     }
-}
-
-/// The last event that was stored before a time, found by halving: times grow with sequences. Asked
-/// for together, `min` and `max` would make SQLite scan the table.
-fn last_stored_before(connection: &Connection, before: Timestamp) -> rusqlite::Result<Option<u64>> {
-    let ends = connection
-        .prepare_cached(
-            "SELECT (SELECT min(sequence) FROM events), (SELECT max(sequence) FROM events)",
-        )?
-        .query_row([], |row| {
-            Ok((
-                row.get::<_, Option<i64>>(0)?.map(i64::cast_unsigned),
-                row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
-            ))
-        })?;
-    let (Some(mut low), Some(last)) = ends else {
-        return Ok(None);
-    };
-    let mut high = last.saturating_add(1);
-    let mut select = connection.prepare_cached(
-        "SELECT sequence, record FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1",
-    )?;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let found = select
-            .query_row([middle.cast_signed()], |row| {
-                let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-                let record =
-                    bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
-                Ok((
-                    sequence,
-                    super::record::EventRow::decode(sequence, &record).ok(),
-                ))
-            })
-            .optional()?;
-        match found {
-            // A damaged one tells no time: its neighbour will.
-            Some((sequence, Some(kept))) if kept.at <= before => low = sequence + 1,
-            Some((sequence, None)) if sequence + 1 < high => low = sequence + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(Some(low - 1))
-}
-
-fn events_after(
-    connection: &Connection,
-    after: u64,
-    until: u64,
-    count: usize,
-) -> rusqlite::Result<Vec<u64>> {
-    let mut select =
-        connection.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3")?;
-    let rows = select.query_map(
-        params![
-            after.cast_signed(),
-            until.cast_signed(),
-            schema::limit(count)
-        ],
-        |row| row.get::<_, i64>(0),
-    )?;
-    rows.map(|sequence| sequence.map(i64::cast_unsigned))
-        .collect()
-}
-
-/// Which events of a range a delivery or a dead letter refers to.
-fn pinned(connection: &Connection, from: u64, to: u64) -> rusqlite::Result<HashSet<u64>> {
-    // One snapshot: a delivery that dies or is sent on while this looks would else be seen in
-    // neither place.
-    let snapshot = connection.unchecked_transaction()?;
-    let mut pinned = HashSet::new();
-    let mut dead =
-        snapshot.prepare_cached("SELECT sequence FROM dead WHERE sequence BETWEEN ?1 AND ?2")?;
-    for sequence in dead.query_map([from.cast_signed(), to.cast_signed()], |row| {
-        row.get::<_, i64>(0)
-    })? {
-        pinned.insert(sequence?.cast_unsigned());
-    }
-    let mut numbers = snapshot.prepare_cached("SELECT number FROM subscriptions")?;
-    let numbers: Vec<u32> = numbers
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut alone =
-        snapshot.prepare_cached("SELECT sequence FROM pending WHERE subscription = ?1 AND sequence BETWEEN ?2 AND ?3 AND run >= 0")?;
-    let mut blocks = snapshot.prepare_cached(
-        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
-         WHERE subscription = ?1 AND run < 0 AND sequence <= ?3 AND sequence >= coalesce(
-             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)",
-    )?;
-    for number in numbers {
-        let range = params![number, from.cast_signed(), to.cast_signed()];
-        for sequence in alone.query_map(range, |row| row.get::<_, i64>(0))? {
-            pinned.insert(sequence?.cast_unsigned());
-        }
-        for row in blocks.query_map(range, read_row)? {
-            match row? {
-                (_, Ok(row)) => pinned.extend(row.sequences),
-                // What a damaged block held is not known: everything it may have held stays until
-                // it is set aside.
-                (_, Err(_)) => pinned.extend(from..=to),
-            }
-        }
-    }
-    Ok(pinned)
 }

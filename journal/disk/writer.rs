@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::ballast::Share;
 use super::capacity::Capacity;
 use super::check::{self, Checked, Occasion};
+use super::committed::CommittedState;
 use super::full::share_of;
 use super::reader::io;
 use super::schema;
 use super::store::Mark;
-use super::transaction::{CommittedState, Failure, Transaction};
+use super::transaction::{Failure, Transaction};
+use super::trouble::is_corrupt;
 use super::{OpenError, Shared};
 use crate::JournalError;
 
@@ -283,7 +285,7 @@ impl Writer {
     pub(super) fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
         let (trouble, occasion) = (
             io(&error),
-            if check::is_corrupt(&error) {
+            if is_corrupt(&error) {
                 Occasion::Damage
             } else {
                 Occasion::Failure

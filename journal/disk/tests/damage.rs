@@ -382,7 +382,7 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
             )
             .unwrap();
         // What is in memory hides the damage from the running journal.
-        *journal.shared.queues.lock() = Queues::new(0, Arc::default());
+        *journal.shared.queues.lock() = queues::Queues::new(0, Arc::default());
         journal.shared.queues.lock().know(1, true, true);
         let leased = journal
             .lease(
@@ -441,7 +441,7 @@ fn a_damaged_delivery_at_the_head_of_an_order_key_lets_the_next_go() {
             .execute("UPDATE pending SET value = x'00' WHERE sequence = 1", [])
             .unwrap();
         drop(other);
-        *journal.shared.queues.lock() = Queues::new(0, Arc::default());
+        *journal.shared.queues.lock() = queues::Queues::new(0, Arc::default());
         journal.shared.queues.lock().know(number.0, true, true);
         let grant = Grant {
             subscription: number,

@@ -409,7 +409,9 @@ fn the_database_stays_locked_while_its_pages_are_read_beside_sqlite() {
         assert!(is_locked(directory.path()), "mended at the start");
         unindex(directory.path());
         let epoch = journal.shared.epoch();
-        journal.shared.suspect(check::corrupt("a page".to_owned()));
+        journal
+            .shared
+            .suspect(trouble::corrupt("a page".to_owned()));
         while journal.shared.epoch() == epoch {
             std::thread::yield_now();
         }

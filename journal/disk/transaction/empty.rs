@@ -6,10 +6,10 @@ use pointsman_schemas::SubscriptionNumber;
 use rusqlite::params;
 
 use super::operate::{Page, not_found};
-use super::{Failure, Transaction, read_row};
+use super::{Failure, Transaction};
 use crate::disk::queues::{Effect, Moment};
 use crate::disk::reader;
-use crate::disk::row::{PendingRow, RowKey};
+use crate::disk::row::{PendingRow, RowKey, read_row};
 use crate::disk::schema;
 use crate::{JournalError, NewDelivery};
 

@@ -7,12 +7,12 @@ use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::full;
-use super::{Failure, Transaction, leave_dead, leave_pending, read_row};
+use super::{Failure, Transaction, leave_dead, leave_pending};
 use crate::disk::attachment::{Attachment, Change};
 use crate::disk::queues::Effect;
 use crate::disk::reader::{self, DeadKey};
 use crate::disk::record::{EventRow, Subscribed};
-use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey};
+use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey, read_row};
 use crate::disk::schema;
 use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
 

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params, params_from_iter};
 
-use super::{BLOCK_RUN, Failure, Transaction, leave_dead, leave_pending, read_row};
-use crate::disk::check::{Actual, DamagedKey, placeholder};
+use super::{Failure, Transaction, leave_dead, leave_pending};
+use crate::disk::actual::Actual;
 use crate::disk::queues::{Damaged, Effect};
-use crate::disk::record::Damage;
-use crate::disk::row::RowKey;
+use crate::disk::record::{Damage, Subscribed};
+use crate::disk::row::{BLOCK_RUN, RowKey, read_row};
+use crate::disk::tables::DamagedKey;
 
 impl Transaction<'_> {
     /// Moves a row of `pending`. What it held is known from the counters: they say how many are
@@ -124,7 +125,7 @@ impl Transaction<'_> {
             if self.subscription(number).is_none() {
                 self.changes
                     .subscriptions
-                    .insert(number, placeholder(number));
+                    .insert(number, Subscribed::placeholder(number));
                 self.changes.ledger.last_subscription =
                     self.changes.ledger.last_subscription.max(number);
                 missing += 1;
@@ -212,7 +213,7 @@ impl Transaction<'_> {
         };
         let row = if damaged.block.is_some() {
             RowKey {
-                run: super::BLOCK_RUN,
+                run: BLOCK_RUN,
                 ..row
             }
         } else {

@@ -1,0 +1,69 @@
+//! What the last commit left: the writer's own copy of the small tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use pointsman_schemas::{Epoch, Timestamp};
+
+use super::epochs::Epochs;
+use super::record::Subscribed;
+use super::schema::Ledger;
+use crate::SubscriptionIdentity;
+
+/// Numbers that are left out where the last one given out is not known: more than any power cut can
+/// hide.
+pub(super) const SEQUENCES_SKIPPED: u64 = 1 << 32;
+
+pub(super) const SUBSCRIPTIONS_SKIPPED: u32 = 1024;
+
+/// Dropped subscriptions that are remembered: an append may still come for one, matched by the
+/// rules of before.
+const DROPPED_MAX: usize = 10_000;
+
+/// What the last commit left: the writer's own copy of the small tables.
+#[derive(Debug, Default)]
+pub(super) struct CommittedState {
+    pub(super) ledger: Ledger,
+    pub(super) subscriptions: BTreeMap<u32, Subscribed>,
+    pub(super) epochs: Arc<Epochs>,
+    /// Subscriptions that were dropped since the store was opened, the latest of them.
+    pub(super) dropped: BTreeMap<u32, SubscriptionIdentity>,
+    /// The last epoch is written with the first commit in it, and the format with it: opening a
+    /// store writes nothing.
+    pub(super) is_epoch_new: bool,
+}
+
+impl CommittedState {
+    /// Takes over what a transaction has committed.
+    pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: HashMap<u32, Subscribed>) {
+        (self.ledger, self.is_epoch_new) = (ledger, false);
+        for (number, subscribed) in subscriptions {
+            if subscribed.is_nothing_left() {
+                self.subscriptions.remove(&number);
+                self.dropped.insert(number, subscribed.identity);
+            } else {
+                self.subscriptions.insert(number, subscribed);
+            }
+        }
+        while self.dropped.len() > DROPPED_MAX {
+            self.dropped.pop_first();
+        }
+    }
+
+    /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out
+    /// last is not sure, and numbers go on far behind it.
+    pub(super) fn begin_epoch(&mut self, now: Timestamp, skip: bool, file: u64) {
+        let ledger = &mut self.ledger;
+        let (last_sequence, last_run) = self.epochs.given_out();
+        ledger.last_run = ledger.last_run.max(last_run);
+        let mut last_sequence = ledger.last_sequence.max(last_sequence);
+        if skip {
+            last_sequence += SEQUENCES_SKIPPED + u64::from(rand::random::<u32>());
+            ledger.last_subscription += SUBSCRIPTIONS_SKIPPED;
+        }
+        // Two clones of one machine may draw the same number, but not at the same time.
+        let epoch = Epoch(rand::random::<u64>() ^ now.0.cast_unsigned());
+        Arc::make_mut(&mut self.epochs).begin(epoch, last_sequence, ledger.last_run, file);
+        self.is_epoch_new = true;
+    }
+}

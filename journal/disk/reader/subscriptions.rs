@@ -1,0 +1,143 @@
+//! Subscriptions and what is pending in them.
+
+use pointsman_schemas::{Sequence, SubscriptionNumber, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::disk::record::{Damage, Subscribed};
+use crate::disk::row::{PendingRow, read_row};
+use crate::disk::schema;
+use crate::{Pending, SubscriptionStatus};
+
+/// Rows that are looked at for the age of a queue. What lies behind them was appended later.
+const ROWS_FOR_AGE: u32 = 1_000;
+
+/// Every subscription's row; of a damaged one the number.
+pub(in crate::disk) fn subscriptions(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<(u32, Result<Subscribed, Damage>)>> {
+    let mut select =
+        connection.prepare("SELECT number, value FROM subscriptions ORDER BY number")?;
+    let rows = select.query_map([], |row| {
+        let number = row.get(0)?;
+        Ok((
+            number,
+            row.get_ref(1)?
+                .as_blob()
+                .map_err(|_| Damage("it is no blob"))
+                .and_then(|value| Subscribed::decode(number, value)),
+        ))
+    })?;
+    rows.collect()
+}
+
+pub(super) fn statuses(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionStatus>> {
+    // One snapshot, so that counters and rows belong together.
+    let transaction = connection.unchecked_transaction()?;
+    let mut statuses = Vec::new();
+    for (number, subscribed) in subscriptions(&transaction)? {
+        let Ok(Subscribed {
+            identity,
+            attached,
+            activity,
+            counts,
+            ..
+        }) = subscribed
+        else {
+            continue;
+        };
+        let oldest_pending = if counts.pending > 0 {
+            oldest(&transaction, number)?
+        } else {
+            None
+        };
+        statuses.push(SubscriptionStatus {
+            number: SubscriptionNumber(number),
+            identity,
+            attached,
+            activity,
+            counts,
+            oldest_pending,
+        });
+    }
+    Ok(statuses)
+}
+
+fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option<Timestamp>> {
+    let mut select = connection.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let mut oldest: Option<Timestamp> = None;
+    for row in select.query_map(params![subscription, ROWS_FOR_AGE], read_row)? {
+        if let (_, Ok(row)) = row? {
+            oldest = Some(oldest.map_or(row.since, |oldest| oldest.min(row.since)));
+        }
+    }
+    Ok(oldest)
+}
+
+pub(super) fn pending(
+    connection: &Connection,
+    subscription: u32,
+    after: Option<Sequence>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Pending>> {
+    let transaction = connection.unchecked_transaction()?;
+    let epochs = schema::read_epochs(&transaction)?.unwrap_or_default();
+    let from = after.map_or(0, |after| after.0.saturating_add(1));
+    let mut found: Vec<Pending> = Vec::new();
+    let show = |row: &PendingRow, sequence: u64| Pending {
+        id: epochs.id(
+            subscription,
+            sequence,
+            if row.is_block() { 0 } else { row.key.run },
+        ),
+        due: row.due,
+        since: row.since,
+        attempts: row.attempts,
+        last: row.last.clone(),
+    };
+    let mut alone = transaction.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending
+         WHERE subscription = ?1 AND sequence >= ?2 AND run >= 0 ORDER BY sequence, run LIMIT ?3",
+    )?;
+    for row in alone.query_map(
+        params![
+            subscription,
+            i64::try_from(from).unwrap_or(i64::MAX),
+            schema::limit(limit)
+        ],
+        read_row,
+    )? {
+        if let (key, Ok(row)) = row? {
+            found.push(show(&row, key.sequence));
+        }
+    }
+    let mut blocks = transaction.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+         WHERE subscription = ?1 AND run < 0 AND sequence >= coalesce(
+             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)
+         ORDER BY sequence",
+    )?;
+    let mut in_blocks = 0;
+    let mut rows = blocks.query(params![
+        subscription,
+        i64::try_from(from).unwrap_or(i64::MAX)
+    ])?;
+    while in_blocks < limit
+        && let Some(row) = rows.next()?
+    {
+        if let (_, Ok(row)) = read_row(row)? {
+            let shown = row
+                .sequences
+                .iter()
+                .filter(|sequence| **sequence >= from)
+                .map(|sequence| show(&row, *sequence));
+            let before = found.len();
+            found.extend(shown);
+            in_blocks += found.len() - before;
+        }
+    }
+    found.sort_unstable_by_key(|pending| (pending.id.sequence, pending.id.run));
+    found.truncate(limit);
+    Ok(found)
+}

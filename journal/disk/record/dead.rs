@@ -1,0 +1,86 @@
+//! A dead letter as it is stored.
+
+use bytes::Bytes;
+use pointsman_schemas::{Name, Reject, Timestamp};
+
+use super::{
+    Damage, Decoder, Encoder, Table, at_place, decode_last, decode_option, encode_last,
+    encode_option, place,
+};
+use crate::{DeadReason, LastOutcome};
+
+const REASONS: [DeadReason; 7] = [
+    DeadReason::Rejected,
+    DeadReason::Exhausted,
+    DeadReason::Expired,
+    DeadReason::Transform,
+    DeadReason::Hops,
+    DeadReason::Backlog,
+    DeadReason::Unreadable,
+];
+
+/// What is kept of a dead letter beside its key.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::disk) struct DeadRow {
+    pub(in crate::disk) tenant: Name,
+    pub(in crate::disk) origin: Name,
+    pub(in crate::disk) reason: DeadReason,
+    pub(in crate::disk) at: Timestamp,
+    pub(in crate::disk) attempts: u32,
+    pub(in crate::disk) order_key: Option<u64>,
+    pub(in crate::disk) last: Option<LastOutcome>,
+    /// Of a reject: what could not be read.
+    pub(in crate::disk) reject: Option<Reject>,
+}
+
+impl DeadRow {
+    pub(in crate::disk) fn encode(&self, key: &[u64; 3]) -> Vec<u8> {
+        let mut out = Encoder::new(96);
+        out.bytes(self.tenant.as_str().as_bytes())
+            .bytes(self.origin.as_str().as_bytes());
+        out.byte(place(&REASONS, &self.reason))
+            .time(self.at)
+            .number(u64::from(self.attempts));
+        encode_option(&mut out, self.order_key);
+        encode_last(&mut out, self.last.as_ref());
+        match &self.reject {
+            None => out.byte(0),
+            Some(reject) => out
+                .byte(1)
+                .bytes(reject.reason.as_bytes())
+                .bytes(&reject.raw),
+        };
+        out.seal(Table::Dead, key)
+    }
+
+    pub(in crate::disk) fn decode(key: &[u64; 3], value: &[u8]) -> Result<Self, Damage> {
+        let mut from = Decoder::open(Table::Dead, key, value)?;
+        let (tenant, origin) = (from.name()?, from.name()?);
+        let (reason, at, attempts) = (
+            at_place(&REASONS, from.byte()?)?,
+            from.time()?,
+            from.narrow()?,
+        );
+        let order_key = decode_option(&mut from)?;
+        let last = decode_last(&mut from)?;
+        let reject = if from.byte()? == 0 {
+            None
+        } else {
+            let reason = from.text()?.to_owned();
+            Some(Reject {
+                reason,
+                raw: Bytes::copy_from_slice(from.bytes()?),
+            })
+        };
+        Ok(Self {
+            tenant,
+            origin,
+            reason,
+            at,
+            attempts,
+            order_key,
+            last,
+            reject,
+        })
+    }
+}

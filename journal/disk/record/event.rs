@@ -1,0 +1,140 @@
+//! An event as it is stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pointsman_schemas::{AttributeValue, Data, DataKind, Event, Name, Sequence, Timestamp};
+
+use super::{Damage, Decoder, Encoder, Table};
+use crate::StoredEvent;
+
+const HAS_SUBJECT: u8 = 1;
+
+const HAS_TIME: u8 = 2;
+
+const HAS_CONTENT_TYPE: u8 = 4;
+
+const HAS_SCHEMA: u8 = 8;
+
+/// An event with what is kept of its arrival.
+#[derive(Debug)]
+pub(in crate::disk) struct EventRow {
+    pub(in crate::disk) tenant: Name,
+    pub(in crate::disk) origin: Name,
+    pub(in crate::disk) at: Timestamp,
+    pub(in crate::disk) event: Arc<Event>,
+}
+
+impl EventRow {
+    pub(in crate::disk) fn into_stored(self, sequence: u64) -> StoredEvent {
+        let Self {
+            tenant,
+            origin,
+            at,
+            event,
+        } = self;
+        StoredEvent {
+            sequence: Sequence(sequence),
+            tenant,
+            origin,
+            at,
+            event,
+        }
+    }
+
+    pub(in crate::disk) fn encode(&self, sequence: u64) -> Vec<u8> {
+        let event = &*self.event;
+        let mut out = Encoder::new(event.size_bytes());
+        out.bytes(self.tenant.as_str().as_bytes())
+            .bytes(self.origin.as_str().as_bytes())
+            .time(self.at);
+        out.bytes(event.id().as_bytes())
+            .bytes(event.source().as_bytes())
+            .bytes(event.ty().as_bytes());
+        let optional = [
+            event.subject(),
+            event.time(),
+            event.datacontenttype(),
+            event.dataschema(),
+        ];
+        let flags = [HAS_SUBJECT, HAS_TIME, HAS_CONTENT_TYPE, HAS_SCHEMA];
+        out.byte(
+            optional
+                .iter()
+                .zip(flags)
+                .filter(|(text, _)| text.is_some())
+                .map(|(_, flag)| flag)
+                .sum(),
+        );
+        for text in optional.into_iter().flatten() {
+            out.bytes(text.as_bytes());
+        }
+        out.number(event.extensions().len() as u64);
+        for (name, value) in event.extensions() {
+            out.bytes(name.as_bytes());
+            match value {
+                AttributeValue::String(text) => out.byte(0).bytes(text.as_bytes()),
+                AttributeValue::Integer(number) => {
+                    out.byte(1).number(u64::from(number.cast_unsigned()))
+                }
+                AttributeValue::Boolean(value) => out.byte(2).byte(u8::from(value)),
+            };
+        }
+        match event.data() {
+            None => out.byte(0),
+            Some(data) => {
+                let kind = match data.kind() {
+                    DataKind::Json => 1,
+                    DataKind::Text => 2,
+                    DataKind::Binary => 3,
+                };
+                out.byte(kind).bytes(data.bytes())
+            }
+        };
+        out.seal(Table::Event, &[sequence])
+    }
+
+    /// Reads an event; its data is a slice of `value`.
+    pub(in crate::disk) fn decode(sequence: u64, value: &Bytes) -> Result<Self, Damage> {
+        let mut from = Decoder::open(Table::Event, &[sequence], value)?;
+        let (tenant, origin, at) = (from.name()?, from.name()?, from.time()?);
+        let mut event = Event::builder(from.text()?, from.text()?, from.text()?);
+        let flags = from.byte()?;
+        for (flag, name) in [
+            (HAS_SUBJECT, "subject"),
+            (HAS_TIME, "time"),
+            (HAS_CONTENT_TYPE, "datacontenttype"),
+            (HAS_SCHEMA, "dataschema"),
+        ] {
+            if flags & flag != 0 {
+                event.set(name, AttributeValue::String(from.text()?));
+            }
+        }
+        for _ in 0..from.number()? {
+            let name = from.text()?;
+            let value = match from.byte()? {
+                0 => AttributeValue::String(from.text()?),
+                1 => AttributeValue::Integer(from.narrow::<u32>()?.cast_signed()),
+                _ => AttributeValue::Boolean(from.byte()? != 0),
+            };
+            event.set(name, value);
+        }
+        let kind = match from.byte()? {
+            0 => None,
+            1 => Some(DataKind::Json),
+            2 => Some(DataKind::Text),
+            _ => Some(DataKind::Binary),
+        };
+        if let Some(kind) = kind {
+            event = event.data(Data::new_unchecked(kind, value.slice_ref(from.bytes()?)));
+        }
+        let event = event.build().map_err(|_| Damage("it is no CloudEvent"))?;
+        debug_assert!(event.attribute("specversion") == Some(AttributeValue::String("1.0")));
+        Ok(Self {
+            tenant,
+            origin,
+            at,
+            event: Arc::new(event),
+        })
+    }
+}
