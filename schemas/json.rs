@@ -20,12 +20,15 @@
 //! and objects as attributes, text behind the event and more than 128 levels in the data are
 //! refused.
 
+mod encode;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::data::{Data, DataKind, ITEMS_MAX, unmarked, without_mark};
+pub use self::encode::{encode, encode_batch};
+use crate::data::{Data, ITEMS_MAX, unmarked, without_mark};
 use crate::event::{
     AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, InvalidEvent, is_attribute_name, shorten,
 };
@@ -33,7 +36,6 @@ use crate::media_type::is_json_media_type;
 use crate::outcome::{Replies, Unreadable};
 pub use crate::scan::outline::Item;
 use crate::scan::outline::{self, Notes};
-use crate::scan::stops::Stops;
 use crate::scan::{self, Scanner, Syntax, tree};
 pub use crate::scan::{JSON_DEPTH_MAX, JsonString, elements, members};
 
@@ -409,97 +411,6 @@ fn interpret(
             Data::read(declared, bytes.into())?
         }
     })
-}
-
-/// Writes one event behind what is in `out`.
-///
-/// Text data without a `datacontenttype` is declared `text/plain`, because without one a string is
-/// JSON: section 3.1.2.
-pub fn encode(event: &Event, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (name, value) in event.attributes() {
-        write_attribute(name, value, out);
-    }
-    if let Some(data) = event.data() {
-        if data.kind() == DataKind::Text && event.datacontenttype().is_none() {
-            write_attribute("datacontenttype", AttributeValue::String("text/plain"), out);
-        }
-        match data.kind() {
-            DataKind::Json => {
-                out.extend_from_slice(b"\"data\":");
-                out.extend_from_slice(data.bytes());
-            }
-            DataKind::Text => {
-                out.extend_from_slice(b"\"data\":");
-                write_string(&String::from_utf8_lossy(data.bytes()), out);
-            }
-            DataKind::Binary => {
-                out.extend_from_slice(b"\"data_base64\":\"");
-                out.extend_from_slice(STANDARD.encode(data.bytes()).as_bytes());
-                out.push(b'"');
-            }
-        }
-    } else {
-        // The comma behind the last attribute; `specversion` is always there.
-        out.pop();
-    }
-    out.push(b'}');
-}
-
-/// Writes a batch behind what is in `out`.
-pub fn encode_batch<'e>(events: impl IntoIterator<Item = &'e Event>, out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, event) in events.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        encode(event, out);
-    }
-    out.push(b']');
-}
-
-fn write_attribute(name: &str, value: AttributeValue<'_>, out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-    match value {
-        AttributeValue::String(text) => write_string(text, out),
-        AttributeValue::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        AttributeValue::Boolean(value) => {
-            out.extend_from_slice(if value { b"true" } else { b"false" })
-        }
-    }
-    out.push(b',');
-}
-
-fn write_string(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    let (text, mut stops, mut at) = (text.as_bytes(), Stops::new(), 0);
-    loop {
-        let stop = stops.next(text, at);
-        out.extend_from_slice(text.get(at..stop).unwrap_or_default());
-        let Some(&byte) = text.get(stop) else { break };
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[
-                    b'\\',
-                    b'u',
-                    b'0',
-                    b'0',
-                    digit(byte >> 4),
-                    digit(byte & 15),
-                ]);
-            }
-        }
-        at = stop + 1;
-    }
-    out.push(b'"');
 }
 
 #[cfg(test)]

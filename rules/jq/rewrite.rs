@@ -12,6 +12,8 @@
 //!    call) is followed by [`WEIGH`], and so is whatever is handed to something whose cost follows
 //!    the size of its input: comparisons, updates, iteration, most filters.
 
+mod refusal;
+
 use std::collections::HashSet;
 
 use jaq_core::load::lex::StrPart;
@@ -19,8 +21,8 @@ use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
 use jaq_core::ops::Math;
 use jaq_core::path::{Part, Path};
 
+pub(super) use self::refusal::Refusal;
 use super::filters::{KEY, MULTIPLY, STEP, Signature, WEIGH};
-use super::meant;
 
 /// Binds the right side of `+=` and its kin; no program can spell it.
 const OPERAND: &str = "$!operand";
@@ -28,14 +30,6 @@ const OPERAND: &str = "$!operand";
 /// Offered inside of the prelude alone: jaq frees a path step within step, and one that `reduce`
 /// makes can be of any length.
 const PATH: &str = "path";
-
-/// What is wrong with a program, at a place of its text.
-#[derive(Debug)]
-pub(super) struct Refusal<'s> {
-    pub(super) at: &'s str,
-    pub(super) message: String,
-    pub(super) help: String,
-}
 
 /// Rewrites terms.
 pub(super) struct Rewriting<'s, 'f> {
@@ -312,14 +306,6 @@ impl<'s, 'f> Rewriting<'s, 'f> {
     fn call(&mut self, name: &'s str, arguments: Vec<Term<&'s str>>) -> Term<&'s str> {
         let signature = (name, arguments.len());
         let arguments = self.terms(arguments);
-        let mut refuse = |message: String, help: &str| {
-            self.refusals.push(Refusal {
-                at: name,
-                message,
-                help: help.to_owned(),
-            });
-            Term::Id
-        };
         match self
             .known
             .iter()
@@ -328,7 +314,8 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         {
             Some((_, false)) => return Term::Call(name, arguments),
             Some((_, true)) => {
-                return refuse(
+                return self.refuse(
+                    name,
                     format!("`{name}` calls itself, and a program here may not"),
                     "say it with reduce, foreach, map or ..",
                 );
@@ -362,94 +349,6 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             return Term::Call(name, arguments);
         }
         self.refuse_unknown(name, signature.1)
-    }
-
-    /// Refuses a filter that is not offered with so many arguments.
-    fn refuse_unknown(&mut self, name: &'s str, given: usize) -> Term<&'s str> {
-        let counts: Vec<String> = self.counts(name).iter().map(ToString::to_string).collect();
-        let unknown = self.meant(name);
-        let mut refuse = |message: String, help: &str| {
-            self.refusals.push(Refusal {
-                at: name,
-                message,
-                help: help.to_owned(),
-            });
-            Term::Id
-        };
-        match name {
-            _ if !counts.is_empty() => refuse(
-                format!(
-                    "`{name}` is given {} arguments here, and takes {}",
-                    given,
-                    counts.join(" or ")
-                ),
-                "arguments are separated by ;",
-            ),
-            "repeat" | "while" | "until" | "recurse" | "combinations" => refuse(
-                format!("`{name}` may go on for ever, and is not offered here"),
-                "say it with reduce, foreach, range or ..",
-            ),
-            "localtime" | "strflocaltime" => refuse(
-                format!("`{name}` goes by a local time, and there is none here"),
-                "name the zone: strftime(\"%H:%M\"; \"Europe/Berlin\")",
-            ),
-            "env" | "input" | "inputs" | "input_filename" | "input_line_number" | "debug"
-            | "stderr" | "halt" | "halt_error" | "get_search_list" => refuse(
-                format!("`{name}` looks beyond the event, and is not offered here"),
-                "a transform sees the event alone",
-            ),
-            "path" => refuse(
-                format!("`{name}` is not offered here"),
-                "use paths, getpath, setpath or del",
-            ),
-            "test" | "match" | "capture" | "scan" | "splits" | "sub" | "gsub" => refuse(
-                format!("`{name}` is not offered here"),
-                "use split, startswith, endswith, ltrimstr, rtrimstr or contains",
-            ),
-            _ => refuse(format!("there is no filter `{name}` here"), &unknown),
-        }
-    }
-
-    /// Help for a filter that there is not.
-    fn meant(&self, name: &str) -> String {
-        let bytes = self.text.as_bytes().as_ptr_range();
-        let before = if bytes.contains(&name.as_ptr()) {
-            let at = jaq_core::load::span(self.text, name).start;
-            self.text.get(..at).unwrap_or_default()
-        } else {
-            ""
-        };
-        let filters = self.filters.iter().map(|(known, ..)| *known);
-        let known = self.known.iter().map(|((known, _), _)| *known);
-        let prelude = self.prelude.iter().map(|(known, _)| *known);
-        let named = |known: &&str| {
-            known.starts_with(|first: char| first.is_ascii_alphabetic()) && *known != PATH
-        };
-        let mut all: Vec<&str> = filters.chain(known).chain(prelude).filter(named).collect();
-        all.sort_unstable();
-        meant::filter(name, before, all)
-    }
-
-    /// How many arguments a name takes.
-    fn counts(&self, name: &str) -> Vec<usize> {
-        let filters = self
-            .filters
-            .iter()
-            .map(|(known, count, _)| (*known, *count));
-        let known = self
-            .known
-            .iter()
-            .map(|(known, _)| *known)
-            .chain(self.prelude.iter().copied());
-        let mut counts: Vec<usize> = filters
-            .chain(known)
-            .filter(|(known, _)| *known != PATH)
-            .filter(|(known, _)| *known == name)
-            .map(|(_, count)| count)
-            .collect();
-        counts.sort_unstable();
-        counts.dedup();
-        counts
     }
 }
 

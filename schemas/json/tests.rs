@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::DataKind;
 
 fn event(json: &str) -> Result<Event, InvalidEvent> {
     decode(&Bytes::copy_from_slice(json.as_bytes()))
