@@ -7,6 +7,7 @@
 //! `on_failure` meet no rules and are passed over.
 
 mod compare;
+mod report;
 #[cfg(test)]
 mod tests;
 

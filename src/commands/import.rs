@@ -7,6 +7,7 @@
 mod argo;
 mod draft;
 mod eventbridge;
+mod file;
 mod knative;
 mod read;
 mod tagged;

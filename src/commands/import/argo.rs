@@ -12,7 +12,8 @@ mod source;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::source::take as take_source;
-use super::draft::{Draft, literal, variable};
+use super::draft::{Draft, literal};
+use super::file::variable;
 
 /// Takes in a Sensor: a rule for each trigger and each dependency that sets it off.
 pub(super) fn take(sensor: &Value, draft: &mut Draft) {

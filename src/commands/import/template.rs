@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use self::resolve::Resolver;
 pub(super) use self::terraform::{is_one as is_terraform, take as take_terraform};
-use super::draft::{Draft, slug};
+use super::draft::Draft;
 use super::eventbridge;
+use super::file::slug;
 
 /// Whether a value is a CloudFormation template.
 pub(super) fn is_one(value: &Value) -> bool {

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::text;
-use crate::commands::import::draft::{Draft, slug, variable};
+use crate::commands::import::draft::Draft;
+use crate::commands::import::file::{slug, variable};
 
 /// A provider's kind in Argo, its signature here, and where Argo has the secret, if it has one.
 const PROVIDERS: [(&str, &str, &str); 6] = [

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Named, Target, text};
-use crate::commands::import::draft::{Draft, literal, slug};
+use crate::commands::import::draft::{Draft, literal};
+use crate::commands::import::file::slug;
 
 /// What there is to a trigger's template that says nothing of its kind.
 const COMMON: [&str; 4] = ["name", "conditions", "conditionsReset", "id"];

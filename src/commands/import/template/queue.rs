@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::bucket_types;
 use super::resolve::Resolver;
-use crate::commands::import::draft::{Draft, slug, variable};
+use crate::commands::import::draft::Draft;
+use crate::commands::import::file::{slug, variable};
 
 /// Takes in an event of the type `SQS`.
 pub(super) fn take(
