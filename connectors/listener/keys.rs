@@ -11,6 +11,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::Refusal;
 use crate::OpenError;
+use crate::credential::{self, BEARER};
 
 /// The shortest API key that is let through: 22 characters of base64 are 128 random bits, as are 32
 /// hexadecimal digits.
@@ -25,11 +26,11 @@ impl Keys {
     /// Every mistake in the keys, as they stand under `auth`, that can be found without reading
     /// variables and files.
     pub fn check(keys: &[Text]) -> impl Iterator<Item = Problem> {
-        let too_short = |key: &Text| key.literal().is_some_and(|key| key.len() < KEY_BYTES_MIN);
-        (0..)
-            .zip(keys)
-            .filter(move |(_, key)| too_short(key))
-            .map(|(index, _)| at(index, is_too_short()).help(MAKE_ONE))
+        let wrong = |(index, text): (usize, &Text)| {
+            let problem = check(text, text.literal()?).err()?;
+            Some(at(index, problem))
+        };
+        keys.iter().enumerate().filter_map(wrong)
     }
 
     /// Reads the keys.
@@ -37,12 +38,12 @@ impl Keys {
     /// # Errors
     /// One cannot be read, or can be guessed; where is told from `auth` on.
     pub fn resolve(keys: &[Text]) -> Result<Self, OpenError> {
-        let resolve = |(index, key): (usize, &Text)| {
-            let problem = |message| OpenError(at(index, message));
-            let key = key.resolve().map_err(|error| problem(error.to_string()))?;
-            if key.expose().len() < KEY_BYTES_MIN {
-                return Err(problem(format!("{}; {MAKE_ONE}", is_too_short())));
-            }
+        let resolve = |(index, text): (usize, &Text)| -> Result<[u8; 32], OpenError> {
+            let wrong = |problem| OpenError(at(index, problem));
+            let key = text
+                .resolve()
+                .map_err(|error| wrong(Problem::new(error.to_string())))?;
+            check(text, key.expose()).map_err(wrong)?;
             Ok(Sha256::digest(key.expose()).into())
         };
         let keys = keys.iter().enumerate().map(resolve);
@@ -89,14 +90,18 @@ impl fmt::Debug for Keys {
     }
 }
 
-const MAKE_ONE: &str = "make one with: openssl rand -hex 32";
-
-fn is_too_short() -> String {
-    format!("this key is shorter than {KEY_BYTES_MIN} characters")
+/// Refuses a key that a caller could not show, or others could guess.
+fn check(text: &Text, key: &str) -> Result<(), Problem> {
+    credential::check(text, key, BEARER, "auth: [{ env: KEY }]")?;
+    if key.len() < KEY_BYTES_MIN {
+        let message = format!("this key is shorter than {KEY_BYTES_MIN} characters");
+        return Err(Problem::new(message).help("make one with: openssl rand -hex 32"));
+    }
+    Ok(())
 }
 
-fn at(index: usize, message: String) -> Problem {
-    Problem::new(message).at(index).at("auth")
+fn at(index: usize, problem: Problem) -> Problem {
+    problem.at(index).at("auth")
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -296,5 +296,18 @@ mod tests {
         }
         insta::assert_snapshot!(told(r#"{"address":"0.0.0.0:80"}"#).join("\n"), @"address: anybody who reaches this address can send events (add auth: [{ env: POINTSMAN_KEY }], or listen on 127.0.0.1)");
         insta::assert_snapshot!(told(r#"{"auth":["hunter2"]}"#).join("\n"), @"auth[0]: this key is shorter than 22 characters (make one with: openssl rand -hex 32)");
+        for key in [
+            "Bearer 0123456789abcdef0123456789abcdef",
+            " bearer\thunter2",
+        ] {
+            let listen = serde_json::json!({ "auth": [{ "env": "K" }, key] }).to_string();
+            assert_eq!(
+                told(&listen),
+                [
+                    "auth[1]: this begins with the word Bearer, which would be sent twice (write \
+                     what follows it alone, such as auth: [{ env: KEY }])"
+                ]
+            );
+        }
     }
 }

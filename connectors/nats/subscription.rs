@@ -37,6 +37,7 @@ pub(super) struct SubjectMonitor {
     /// so many.
     lost: AtomicU64,
     lost_log: Mutex<LogLimit>,
+    complaint_log: Mutex<LogLimit>,
 }
 
 impl SubjectMonitor {
@@ -49,6 +50,7 @@ impl SubjectMonitor {
             subject,
             lost: AtomicU64::new(0),
             lost_log: Mutex::default(),
+            complaint_log: Mutex::default(),
         })
     }
 
@@ -73,7 +75,9 @@ impl SubjectMonitor {
                 self.forbidden.send_replace(true);
             }
             ConnectionEvent::ServerError(complaint) => {
-                tracing::warn!(source = %self.source, %complaint, "the NATS server complains")
+                if let Some(complaints) = self.complaint_log.lock().admit(1) {
+                    tracing::warn!(source = %self.source, complaints, %complaint, "the NATS server complains");
+                }
             }
             ConnectionEvent::Dropped => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
@@ -210,5 +214,39 @@ impl Source for SubjectSource {
                 cursor: None,
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_schemas::SystemClock;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::LOG_EVERY;
+    use crate::suite::Log;
+
+    #[tokio::test(start_paused = true)]
+    async fn complaints_of_the_server_are_logged_once_in_ten_seconds_with_how_often() {
+        let name = Name::new("orders").unwrap();
+        let link = Link::new(name.clone(), Arc::new(SystemClock));
+        let monitor = SubjectMonitor::new(name, link, "a.b".to_owned());
+        let (log, _in_force) = Log::capture();
+        let complaint = "Permissions Violation for Publish to \"a.c\"";
+        for _ in 0..100 {
+            monitor.on_event(ConnectionEvent::ServerError(complaint.to_owned()));
+        }
+        advance(LOG_EVERY).await;
+        monitor.on_event(ConnectionEvent::ServerError("Unknown Protocol".to_owned()));
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].contains("complaints=1 ") && lines[0].contains(complaint),
+            "{lines:?}"
+        );
+        assert!(
+            lines[1].contains("complaints=100 ") && lines[1].contains("Unknown Protocol"),
+            "{lines:?}"
+        );
     }
 }

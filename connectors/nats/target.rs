@@ -26,7 +26,8 @@ use super::names::is_subject;
 use super::urls::Urls;
 use crate::parameter::{Parameter, Templates, check_texts, is_template, resolve};
 use crate::{
-    Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
+    Attempt, AttemptError, Delivery, Files, LogLimit, OpenError, TargetContext, TargetService,
+    TargetSettings,
 };
 
 /// The longest subject: the server ends a connection whose control line passes 4 KiB.
@@ -178,6 +179,7 @@ impl TargetSettings for NatsTarget {
             mode: self.mode,
             acknowledge: self.acknowledge,
             status: watch::Sender::new(ConnectionStatus::default()),
+            complaint_log: parking_lot::Mutex::default(),
             failures: AtomicU64::new(0),
             slot: Mutex::new(ConnectionSlot {
                 plan: self.connection().plan(&context.name)?,
@@ -216,6 +218,7 @@ struct Publisher {
     mode: Mode,
     acknowledge: bool,
     status: watch::Sender<ConnectionStatus>,
+    complaint_log: parking_lot::Mutex<LogLimit>,
     /// How many first connections failed.
     failures: AtomicU64,
     slot: Mutex<ConnectionSlot>,
@@ -377,6 +380,11 @@ impl Publisher {
                 status.error = Some(why);
             }
             ConnectionEvent::ServerError(complaint) => {
+                // Of a message that nobody has to acknowledge no attempt hears.
+                if let Some(complaints) = self.complaint_log.lock().admit(1) {
+                    let target = &self.name;
+                    tracing::warn!(%target, complaints, %complaint, "the NATS server complains");
+                }
                 status.complaints += 1;
                 status.complaint = Some(complaint);
             }

@@ -305,9 +305,10 @@ impl Signature {
             && let Ok(schemes) = self.schemes()
         {
             for (key, text) in self.secrets() {
-                if let Some(Err(message)) = text.literal().map(|secret| key::keys(&schemes, secret))
-                {
-                    problems.push(Problem::new(message).at(key));
+                let literal = text.literal();
+                let keys = literal.map(|secret| key::keys(&schemes, text, secret));
+                if let Some(Err(problem)) = keys {
+                    problems.push(problem.at(key));
                 }
             }
         }

@@ -216,6 +216,11 @@ mod tests {
                 &[KEY, "short"],
                 "admin.auth[1]: this key is shorter than 22 characters",
             ),
+            (
+                "127.0.0.1:0",
+                &[KEY, "Bearer 0123456789abcdef0123456789abcdef"],
+                "admin.auth[1]: this begins with the word Bearer, which would be sent twice",
+            ),
         ] {
             let message =
                 guard(address, keys).map_or_else(|error| error.to_string(), |_| "ok".to_owned());

@@ -2,7 +2,7 @@
 
 use http::Uri;
 use pointsman_connectors::listener::ListenSettings;
-use pointsman_schemas::Text;
+use pointsman_schemas::{Text, setting::Secret};
 
 use crate::config::{Config, PathArgs};
 use crate::output;
@@ -13,12 +13,12 @@ use crate::output;
 pub struct BusAddress {
     /// The admin API.
     pub admin: Option<Uri>,
-    /// A key of it.
-    pub admin_key: Option<String>,
+    /// A key of it, and where it stands.
+    pub admin_key: Option<(Text, Secret)>,
     /// Where events are taken.
     pub events: Option<Uri>,
-    /// A key for that.
-    pub events_key: Option<String>,
+    /// A key for that, and where it stands.
+    pub events_key: Option<(Text, Secret)>,
 }
 
 impl BusAddress {
@@ -47,7 +47,7 @@ impl BusAddress {
     fn of(config: &Config) -> Self {
         let key = |keys: &[Text]| {
             keys.iter()
-                .find_map(|key| Some(key.resolve().ok()?.expose().to_owned()))
+                .find_map(|key| Some((key.clone(), key.resolve().ok()?)))
         };
         let ListenSettings {
             address, tls, auth, ..
@@ -98,7 +98,8 @@ mod tests {
                 "http://127.0.0.1:8080/events".into()
             )
         );
-        let keys = "[{ env: POINTSMAN_NO_SUCH_VARIABLE }, a-key-of-thirty-characters-ok]";
+        const KEY: &str = "a-key-of-thirty-characters-ok";
+        let keys = format!("[{{ env: POINTSMAN_NO_SUCH_VARIABLE }}, {KEY}]");
         let full = of(&format!(
             "listen: {{ address: \"[::]:9080\", auth: {keys} }}\nadmin: {{ address: \
              \"0.0.0.0:9081\", auth: {keys} }}\n"
@@ -110,13 +111,10 @@ mod tests {
                 "http://[::1]:9080/events".into()
             )
         );
-        assert_eq!(
-            (full.admin_key, full.events_key),
-            (
-                Some("a-key-of-thirty-characters-ok".into()),
-                Some("a-key-of-thirty-characters-ok".into())
-            )
-        );
+        for key in [full.admin_key, full.events_key] {
+            let (text, key) = key.unwrap();
+            assert_eq!((text.literal(), key.expose()), (Some(KEY), KEY));
+        }
         assert_eq!(shown(of("listen: 127.0.0.1:0\n").events), "-");
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP client of the live commands.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -7,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use pointsman_connectors::credential::{self, BEARER};
 use pointsman_connectors::listener::ProblemDocument;
 use pointsman_connectors::net::{self, Trust, causes};
+use pointsman_schemas::{Secret, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,19 +33,43 @@ pub struct AdminArgs {
     #[arg(long = "admin", env = "POINTSMAN_ADMIN", value_name = "URL")]
     pub url: Option<Uri>,
     /// A key of admin.auth, where the bus asks for one; better set by the variable
-    #[arg(long = "admin-key", env = "POINTSMAN_ADMIN_KEY", hide_env_values = true, value_name = "KEY", value_parser = bearer)]
-    pub key: Option<HeaderValue>,
+    #[arg(long = "admin-key", env = "POINTSMAN_ADMIN_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
+    pub key: Option<Secret>,
 }
 
-/// Makes the value of an `Authorization` header of a key; it is not shown when printed.
+/// Takes any text: what clap refuses it shows.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a parser of clap's")]
+pub fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Makes the value of an `Authorization` header of the key that a command is given, which `given`
+/// names, or else of the first in the rule file that has a value; none where there is none. It is
+/// not shown when printed.
 ///
 /// # Errors
-/// The key has characters that no header holds.
-pub fn bearer(key: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::try_from(format!("Bearer {key}"))
-        .map_err(|_| "a key is printable ASCII".to_owned())?;
+/// The key has characters that no header holds, or the scheme before it.
+pub fn authorization(
+    key: Option<&Secret>,
+    given: &str,
+    in_rules: Option<&(Text, Secret)>,
+) -> Result<Option<HeaderValue>, CommandError> {
+    let (key, of) = match (key, in_rules) {
+        (Some(key), _) => (key, format!("the key of {given}")),
+        (None, Some((text, key))) => (key, credential::place(text)),
+        (None, None) => return Ok(None),
+    };
+    let key = key.expose();
+    if credential::repeats(BEARER, key) {
+        return Err(CommandError::new(credential::repeated(of, BEARER)).help("give the key alone"));
+    }
+    let mut value = HeaderValue::try_from(format!("{BEARER}{key}")).map_err(|_| {
+        CommandError::new(format!(
+            "{of} is no key: it has characters that are not printable ASCII"
+        ))
+    })?;
     value.set_sensitive(true);
-    Ok(value)
+    Ok(Some(value))
 }
 
 /// What a server answered.
@@ -125,19 +152,18 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn of_admin(args: &AdminArgs) -> Result<Self, CommandError> {
-        if let Some(url) = &args.url {
-            return Self::new(url.clone(), args.key.clone());
-        }
-        let BusAddress {
-            admin, admin_key, ..
-        } = BusAddress::look();
-        let key = match (&args.key, admin_key) {
-            (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
-            (given, _) => given.clone(),
+        let key = |in_rules: Option<&(Text, Secret)>| {
+            let given = "--admin-key or POINTSMAN_ADMIN_KEY";
+            authorization(args.key.as_ref(), given, in_rules)
         };
+        if let Some(url) = &args.url {
+            return Self::new(url.clone(), key(None)?);
+        }
+        let bus = BusAddress::look();
         Self::new(
-            admin.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8081")),
-            key,
+            bus.admin
+                .unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8081")),
+            key(bus.admin_key.as_ref())?,
         )
     }
 
@@ -309,4 +335,53 @@ fn trusting(path: &Path) -> Result<net::Client, CommandError> {
 /// The innermost cause, which is the one that says something: "connection refused".
 fn root(error: &(dyn Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AdminArgs,
+    }
+
+    #[test]
+    fn a_key_with_the_scheme_before_it_is_refused_and_not_shown() {
+        for key in ["Bearer hunter2", "bearer\thunter2", "hunter2\n"] {
+            let line = ["dead", "--admin", "http://127.0.0.1:1", "--admin-key", key];
+            let args = Line::try_parse_from(line).ok().unwrap().args;
+            let error = Client::of_admin(&args).unwrap_err();
+            let told = format!("{error} {} {error:?} {args:?}", error.help_text());
+            assert!(!told.contains("hunter2"), "{told}");
+            let of = "the key of --admin-key or POINTSMAN_ADMIN_KEY";
+            let expect = match key.ends_with('\n') {
+                true => format!("{of} is no key"),
+                false => format!("{of} begins with the word Bearer, which would be sent twice"),
+            };
+            assert!(told.starts_with(&expect), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_key_that_is_given_goes_before_that_of_the_rule_file() {
+        let of_rules = |key: &str| (Text::Env("KEY".into()), Secret::new(key.to_owned()));
+        let header = |given: Option<&str>, in_rules: &(Text, Secret)| {
+            let given = given.map(|key| Secret::new(key.to_owned()));
+            authorization(given.as_ref(), "--key", Some(in_rules))
+        };
+        let value = header(Some("mine"), &of_rules("Bearer theirs"));
+        assert_eq!(value.unwrap().unwrap(), "Bearer mine");
+        let value = header(None, &of_rules("theirs"));
+        assert_eq!(value.unwrap().unwrap(), "Bearer theirs");
+        assert_eq!(
+            header(None, &of_rules("Bearer theirs"))
+                .unwrap_err()
+                .to_string(),
+            "the environment variable KEY begins with the word Bearer, which would be sent twice"
+        );
+    }
 }

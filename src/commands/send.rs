@@ -10,12 +10,12 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pointsman_connectors::listener::ProblemDocument;
-use pointsman_schemas::Event;
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
+use pointsman_schemas::{Event, Secret, Text};
 use serde_json::json;
 
 use super::bus_address::BusAddress;
-use super::client::{Answer, Client, bearer};
+use super::client::{Answer, Client, authorization, secret};
 use super::error::CommandError;
 use crate::output::{self, OutputArgs};
 use events::{build, read_file};
@@ -70,8 +70,8 @@ pub struct SendArgs {
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A key of the bus, where it asks for one; better set by the variable
-    #[arg(long, env = "POINTSMAN_KEY", hide_env_values = true, value_parser = bearer)]
-    pub key: Option<HeaderValue>,
+    #[arg(long, env = "POINTSMAN_KEY", hide_env_values = true, value_parser = secret)]
+    pub key: Option<Secret>,
     /// Certificates to trust in place of the system's, in PEM: of an authority of your own, or the
     /// bus's own certificate
     #[arg(long, env = "POINTSMAN_CA", value_name = "FILE")]
@@ -177,19 +177,17 @@ async fn execute(
 
 /// A client of the bus that is meant.
 fn client(args: &SendArgs) -> Result<Client, CommandError> {
-    if let Some(to) = &args.to {
-        return Client::trusting(with_path(to), args.key.clone(), args.ca.as_deref());
-    }
-    let BusAddress {
-        events, events_key, ..
-    } = BusAddress::look();
-    let key = match (&args.key, events_key) {
-        (None, Some(key)) => Some(bearer(&key).map_err(CommandError::new)?),
-        (given, _) => given.clone(),
+    let key = |in_rules: Option<&(Text, Secret)>| {
+        authorization(args.key.as_ref(), "--key or POINTSMAN_KEY", in_rules)
     };
+    if let Some(to) = &args.to {
+        return Client::trusting(with_path(to), key(None)?, args.ca.as_deref());
+    }
+    let bus = BusAddress::look();
     Client::trusting(
-        events.unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")),
-        key,
+        bus.events
+            .unwrap_or_else(|| Uri::from_static("http://127.0.0.1:8080/events")),
+        key(bus.events_key.as_ref())?,
         args.ca.as_deref(),
     )
 }

@@ -211,6 +211,16 @@ fn a_key_must_be_there_and_long_enough() {
     assert!(told(Text::File("/nowhere".into())).starts_with("auth[1]: cannot read /nowhere"));
     let short = told("hunter2".into());
     assert!(short.starts_with("auth[1]: this key is shorter") && !short.contains("hunter2"));
+    let whole = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(whole.path(), format!("bearer {KEY}\n")).unwrap();
+    assert_eq!(
+        told(Text::File(whole.path().into())),
+        format!(
+            "auth[1]: the file {} begins with the word Bearer, which would be sent twice (write \
+             what follows it alone into it)",
+            whole.path().display()
+        )
+    );
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use sha2::Sha256;
 use super::address;
 use super::oauth2::{OAuth2, TokenRequest};
 use crate::OpenError;
+use crate::credential::{self, BEARER};
 use crate::net::client::Way;
 use crate::net::guard::Guard;
 use crate::net::names::Names;
@@ -74,14 +75,8 @@ pub enum Auth {
 
 /// A token has no space in it (RFC 6750, section 2.1), so that one which begins with the scheme is
 /// the whole value of a header.
-fn check_bearer(token: &str) -> Result<(), Problem> {
-    match token.trim_start().split_once(char::is_whitespace) {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => Err(Problem::new(
-            "this begins with the word Bearer, which would be sent twice",
-        )
-        .help("write the token alone, such as bearer: { env: TOKEN }")),
-        _ => Ok(()),
-    }
+fn check_bearer(text: &Text, token: &str) -> Result<(), Problem> {
+    credential::check(text, token, BEARER, "bearer: { env: TOKEN }")
 }
 
 /// Where a client's id and secret stand in a token request.
@@ -139,9 +134,9 @@ impl Auth {
                 .map(|mistake| under("signature", "secret", Problem::new(mistake)))
                 .into_iter()
                 .collect(),
-            Self::Bearer(token) => token
+            Self::Bearer(text) => text
                 .literal()
-                .and_then(|token| check_bearer(token).err())
+                .and_then(|token| check_bearer(text, token).err())
                 .map(|problem| problem.at("bearer"))
                 .into_iter()
                 .collect(),
@@ -173,10 +168,10 @@ impl Auth {
         files: ClientTls<'_>,
     ) -> Result<Credentials, OpenError> {
         match self {
-            Self::Bearer(token) => {
+            Self::Bearer(text) => {
                 let at = path(&["bearer"]);
-                let token = resolve(token, &at)?;
-                check_bearer(&token).map_err(|problem| OpenError(located(problem, &at)))?;
+                let token = resolve(text, &at)?;
+                check_bearer(text, &token).map_err(|problem| OpenError(located(problem, &at)))?;
                 Ok(Credentials::Fixed(
                     AUTHORIZATION,
                     secret_header(&format!("Bearer {token}"), &at)?,

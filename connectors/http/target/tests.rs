@@ -878,7 +878,7 @@ async fn secrets_are_not_shown_and_missing_ones_told_when_it_opens() {
         (json!({ "bearer": "a\nb" }), "auth.bearer: "),
         (
             json!({ "bearer": { "file": whole.path() } }),
-            "auth.bearer: this begins with the word",
+            "auth.bearer: the file ",
         ),
     ] {
         let target = target(json!({ "url": "http://h", "auth": auth }));

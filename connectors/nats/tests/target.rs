@@ -3,11 +3,12 @@
 use futures::StreamExt;
 use pointsman_schemas::{Class, Outcome};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::suite::{Received, TargetFixture, attempt, context, targets};
-use crate::{TargetService, TargetSettings};
+use crate::suite::{Log, Received, TargetFixture, attempt, context, targets};
+use crate::{LOG_EVERY, TargetService, TargetSettings};
 
 /// A server with a stream `OUT` of all subjects of one token, and somebody who listens to
 /// `silence.>` without a word.
@@ -283,6 +284,39 @@ async fn each_refusal_has_its_class(release: NatsRelease) {
         outcome.class == Class::Refused && outcome.message.contains("authorization violation"),
         "{outcome:?}"
     );
+}
+
+// On one thread, which is where the log is captured.
+#[tokio::test]
+async fn what_the_server_complains_of_without_an_acknowledgement_is_logged() {
+    let server = NatsServer::start_with(
+        NatsRelease::Current,
+        "authorization { users: [{ user: app, password: p, permissions: { publish: { deny: \
+         \"forbidden.>\" } } }] }",
+    )
+    .await;
+    let auth = json!({ "basic": { "username": "app", "password": "p" } });
+    let settings = json!({
+        "url": server.url(), "subject": "<$.subject>", "auth": auth, "acknowledge": false,
+    });
+    let service = publisher(settings).await;
+    let (log, _in_force) = Log::capture();
+    let begun = Instant::now();
+    let mut lines = Vec::new();
+    while lines.is_empty() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is logged"
+        );
+        for _ in 0..20 {
+            publish(&service, Some("forbidden.x")).await;
+        }
+        let complains = |line: &String| line.contains("the NATS server complains");
+        lines.extend(log.lines().into_iter().filter(complains));
+    }
+    assert!(lines[0].contains("forbidden.x"), "{lines:?}");
+    let windows = begun.elapsed().as_secs() / LOG_EVERY.as_secs();
+    assert!(lines.len() as u64 <= 1 + windows, "{lines:?}");
 }
 
 async fn a_server_that_is_down_is_unavailable_until_it_is_back(release: NatsRelease) {

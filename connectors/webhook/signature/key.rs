@@ -8,6 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ed25519_dalek::{Signature as Ed25519Signature, VerifyingKey};
 use hmac::{EagerHash, Hmac, KeyInit, Mac};
 use md5::Md5;
+use pointsman_schemas::{Problem, Text};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
@@ -15,6 +16,7 @@ use subtle::ConstantTimeEq;
 use super::certificate::Signer;
 use super::rsa::{BITS_MIN, RsaHash, RsaKey};
 use super::scheme::{Algorithm, DigestAlgorithm, Encoding, KeyEncoding, Scheme};
+use crate::credential;
 
 /// Padding is left out by some senders.
 const INDIFFERENT: GeneralPurposeConfig =
@@ -42,13 +44,26 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Reads a secret as each of the schemes writes it; none for a scheme that it is no key of.
+/// Reads a secret as each of the schemes writes it; none for a scheme that it is no key of. `text`
+/// is where it comes from.
 ///
 /// # Errors
-/// It is a key of none. The message does not repeat the secret.
-pub(super) fn keys(schemes: &[Scheme], secret: &str) -> Result<Vec<Option<Key>>, &'static str> {
+/// It is a key of none, or begins with what a token's scheme puts before it. The message does not
+/// repeat the secret.
+pub(super) fn keys(
+    schemes: &[Scheme],
+    text: &Text,
+    secret: &str,
+) -> Result<Vec<Option<Key>>, Problem> {
     if secret.trim().is_empty() {
-        return Err(EMPTY);
+        return Err(Problem::new(EMPTY));
+    }
+    // With several schemes it is a mistake of one, and would else be taken for the key of another.
+    let tokens = schemes
+        .iter()
+        .filter(|scheme| (scheme.algorithm, scheme.key) == (Algorithm::Token, KeyEncoding::Text));
+    for scheme in tokens {
+        credential::check(text, secret, &scheme.prefix, "secret: { env: TOKEN }")?;
     }
     let mut keys = Vec::with_capacity(schemes.len());
     let mut first = None;
@@ -62,7 +77,7 @@ pub(super) fn keys(schemes: &[Scheme], secret: &str) -> Result<Vec<Option<Key>>,
         }
     }
     match first {
-        Some(message) if keys.iter().all(Option::is_none) => Err(message),
+        Some(message) if keys.iter().all(Option::is_none) => Err(Problem::new(message)),
         _ => Ok(keys),
     }
 }

@@ -72,7 +72,7 @@ impl Verifier {
             let secret = text
                 .resolve()
                 .map_err(|error| at(error.to_string(), name))?;
-            key::keys(&schemes, secret.expose()).map_err(|message| at(message.to_owned(), name))
+            key::keys(&schemes, text, secret.expose()).map_err(|problem| within(problem.at(name)))
         };
         let keys = signature.secrets().map(read).collect::<Result<_, _>>()?;
         let register = |handshake: Handshake| -> Result<Registration, OpenError> {

@@ -1010,6 +1010,10 @@ fn mistakes_in_what_is_fetched_are_found() {
             "signature.google-pubsub.jwks: is not https://…; without TLS only this machine may be asked, by http://127.0.0.1:port/…",
         ),
         (
+            json!({ "custom": { "header": "Authorization", "prefix": "Bearer ", "algorithm": "token", "secret": "BEARER hunter2" } }),
+            "signature.custom.secret: this begins with the word Bearer, which would be sent twice (write what follows it alone, such as secret: { env: TOKEN })",
+        ),
+        (
             json!({ "paypal": { "webhook_id": "" } }),
             "signature.paypal.webhook_id: the secret is empty: anybody could sign with it",
         ),

@@ -49,6 +49,31 @@ async fn sent(words: &[&str], status: u16) -> (Vec<Vec<Event>>, String, bool) {
 }
 
 #[tokio::test]
+async fn a_key_is_given_without_the_scheme() {
+    let words = [
+        "--type",
+        "t",
+        "--source",
+        "/s",
+        "--data",
+        "1",
+        "--to",
+        "http://127.0.0.1:1",
+    ];
+    let args = parse(&[&words[..], &["--key", "Bearer hunter2"]].concat());
+    let error = execute(&args, |_| Ok(())).await.unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.help_text()),
+        (
+            "the key of --key or POINTSMAN_KEY begins with the word Bearer, which would be sent \
+             twice",
+            "give the key alone"
+        )
+    );
+    assert!(!format!("{args:?}").contains("hunter2"));
+}
+
+#[tokio::test]
 async fn an_event_arrives_as_it_was_described_in_every_mode() {
     let data = r#"{"n":12345678901234567890123}"#;
     let words = [

@@ -1,6 +1,7 @@
 //! Vectors, and what is near them.
 
 use http::{HeaderMap, HeaderName};
+use serde_json::json;
 
 use super::super::check::SIGNATURES_MAX;
 use super::*;
@@ -424,6 +425,46 @@ fn secrets_that_cannot_be_used_are_told_and_none_is_shown() {
         told(r#"{"slack":{"secret":"a","previous":{"file":"/nowhere"}}}"#)
             .starts_with("signature.slack.previous: cannot read")
     );
+    let written = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(written.path(), "v1=hunter2").unwrap();
+    let twice = |scheme: serde_json::Value| told(&scheme.to_string());
+    for (scheme, expect) in [
+        (
+            json!({ "alertmanager": { "secret": "bearer hunter2" } }),
+            "signature.alertmanager.secret: this begins with the word Bearer, which would be sent \
+             twice (write what follows it alone, such as secret: { env: TOKEN })"
+                .to_owned(),
+        ),
+        (
+            json!({ "alertmanager": { "secret": "Basic aHVudGVyMg==" } }),
+            "signature.alertmanager.secret: this begins with the word Basic, which would be sent \
+             twice (write what follows it alone, such as secret: { env: TOKEN })"
+                .to_owned(),
+        ),
+        (
+            json!({ "custom": {
+                "header": "x", "prefix": "v1=", "algorithm": "token",
+                "secret": "hunter2", "previous": { "file": written.path() },
+            } }),
+            format!(
+                "signature.custom.previous: the file {} begins with \"v1=\", which would be sent \
+                 twice (write what follows it alone into it)",
+                written.path().display()
+            ),
+        ),
+    ] {
+        assert_eq!(twice(scheme), expect);
+    }
+    // The whole header is the token where nothing is said to stand before it, and what signs is no
+    // part of the header.
+    for fine in [
+        json!({ "custom": {
+            "header": "x", "algorithm": "token", "secret": "Bearer hunter2", "id": "<$.headers.y>",
+        } }),
+        json!({ "custom": { "header": "x", "prefix": "v1=", "secret": "v1=hunter2" } }),
+    ] {
+        assert!(Verifier::open(serde_json::from_value(fine).unwrap()).is_ok());
+    }
     for bad in [
         "whsec_hunter2!",
         "whpk_aGVsbG8=",
