@@ -130,10 +130,10 @@ impl DiskJournal {
         let Some(jobs) = self.jobs.lock().clone() else {
             return Err(JournalError::Closed);
         };
-        let (job, told) = Ask::new(share, size_bytes, work);
+        let (job, answer) = Ask::new(share, size_bytes, work);
         jobs.send(job).await.map_err(|_| JournalError::Closed)?;
         drop(jobs);
-        told.await.map_err(|_| JournalError::Closed)?
+        answer.await.map_err(|_| JournalError::Closed)?
     }
 
     /// Takes everything pending out of a subscription, and gives it to another one where there is

@@ -57,7 +57,7 @@ pub struct LeaseToken {
 }
 
 impl LeaseToken {
-    /// The token with this number of an owner, who numbers his own.
+    /// The token with this number of an owner, which numbers its own.
     #[must_use]
     pub fn new(owner: LeaseOwner, number: u64) -> Self {
         Self { owner, number }

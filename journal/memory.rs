@@ -118,10 +118,10 @@ impl Shared {
             return Err(trouble.clone());
         }
         let now = Moment::now(&*self.clock);
-        state.turn(now);
+        state.advance(now);
         let answer = operation(&mut state);
-        state.turn(now);
-        if state.queues.wakes() {
+        state.advance(now);
+        if state.queues.should_wake() {
             self.wake.notify_one();
         }
         answer
@@ -189,9 +189,9 @@ impl Journal for MemoryJournal {
             let asleep = {
                 let now = Moment::now(&*self.shared.clock);
                 let mut state = self.shared.state.lock();
-                state.turn(now);
-                if let Some(news) = state.queues.take_news() {
-                    return news;
+                state.advance(now);
+                if let Some(ready) = state.queues.take_ready() {
+                    return ready;
                 }
                 state.queues.sleep(now)
             };

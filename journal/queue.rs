@@ -22,7 +22,8 @@
 //! - Of one order key at most one delivery is in the ready queue or in flight: the one with the
 //!   lowest sequence and run, unless a later one was in flight when an earlier one came.
 //! - Whenever something becomes leasable that was not, its subscription is among the next
-//!   [news](DeliveryQueues::take_news), and the sleeper is to be [woken](DeliveryQueues::wakes).
+//!   [ready ones](DeliveryQueues::take_ready), and whoever sleeps is to be
+//!   [woken](DeliveryQueues::should_wake).
 
 mod lease;
 mod order;
@@ -84,30 +85,31 @@ pub struct DeliveryKey {
     pub run: u64,
 }
 
-/// A place in the ready queue of a subscription; places are ordered as they are leased.
+/// The key of an entry in the ready queue of a subscription; keys are ordered as their entries are
+/// leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ReadyKey {
     /// The due time.
     pub due: Timestamp,
     /// The event's sequence; of a block the lowest that it has or had.
     pub sequence: u64,
-    /// The run, or [`Place::BLOCK`].
+    /// The run, or [`ReadyKey::BLOCK`].
     pub run: i64,
 }
 
-impl Place {
-    /// The run in the place of a block. A block is made of first runs, and goes before one of them
+impl ReadyKey {
+    /// The run in the key of a block. A block is made of first runs, and goes before one of them
     /// that stands alone.
     pub const BLOCK: i64 = -1;
 
-    /// The place before all others.
+    /// The key before all others.
     pub const FIRST: Self = Self {
         due: Timestamp(i64::MIN),
         sequence: 0,
         run: Self::BLOCK,
     };
 
-    /// The place of a delivery that stands alone.
+    /// The key of a delivery that stands alone.
     #[must_use]
     pub fn of(key: &DeliveryKey, due: Timestamp) -> Self {
         Self {
@@ -117,18 +119,18 @@ impl Place {
         }
     }
 
-    /// The run of the deliveries at this place.
+    /// The run of the deliveries under this key.
     fn delivery_run(&self) -> u64 {
         self.run.max(0).cast_unsigned()
     }
 
-    /// The place among the deliveries of one order key, which ignores due times.
+    /// The rank among the deliveries of one order key, which ignores due times.
     fn rank(&self) -> (u64, i64) {
         (self.sequence, self.run)
     }
 }
 
-/// What waits at one place: a delivery, or a block of several that differ in their sequence alone.
+/// What waits under one key: a delivery, or a block of several that differ in their sequence alone.
 /// A block has no order key.
 #[derive(Clone, Debug)]
 pub struct Slot<T> {
@@ -174,7 +176,7 @@ pub enum Parking {
     /// Here: the caller inserts all deliveries, and the machine finds the first of each key.
     Here,
     /// With the caller, who inserts the first delivery of each key alone, and the next one when
-    /// that has ended. Where an earlier one takes its place he removes it first. So a delivery
+    /// that has ended. Where an earlier one comes, the caller removes the first one before. So a delivery
     /// takes no more memory for having an order key.
     AtCaller,
 }
@@ -193,8 +195,8 @@ pub struct DeliveryQueues<T, L = ()> {
     last_token: u64,
     /// The next due time in the future of each queue that has one.
     timers: BTreeSet<(Timestamp, SubscriptionNumber)>,
-    news: BTreeSet<SubscriptionNumber>,
-    /// What whoever waits for news sleeps for.
+    newly_ready: BTreeSet<SubscriptionNumber>,
+    /// What whoever waits for something to lease sleeps for.
     sleeper: Option<Alarm>,
     /// The latest time that anybody has brought here.
     time: Timestamp,
@@ -204,8 +206,8 @@ pub struct DeliveryQueues<T, L = ()> {
 struct Queue<T> {
     is_open: bool,
     /// Nothing is leased until whoever is taking deliveries out has come to an end.
-    is_held: bool,
-    slots: BTreeMap<Place, Slot<T>>,
+    is_paused: bool,
+    slots: BTreeMap<ReadyKey, Slot<T>>,
     /// Deliveries in the slots.
     ready: usize,
     in_flight: usize,
@@ -220,7 +222,7 @@ impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self {
             is_open: false,
-            is_held: false,
+            is_paused: false,
             slots: BTreeMap::new(),
             ready: 0,
             in_flight: 0,
@@ -245,7 +247,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             deadlines: BTreeMap::new(),
             last_token,
             timers: BTreeSet::new(),
-            news: BTreeSet::new(),
+            newly_ready: BTreeSet::new(),
             sleeper: None,
             time: Timestamp(i64::MIN),
         }
@@ -257,7 +259,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         self.last_token
     }
 
-    /// The latest time that the machine has been told.
+    /// The latest time that the machine knows of.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         self.time
@@ -274,21 +276,21 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     pub fn is_open(&self, subscription: SubscriptionNumber) -> bool {
         self.queues
             .get(&subscription)
-            .is_some_and(|queue| queue.is_open && !queue.is_held)
+            .is_some_and(|queue| queue.is_open && !queue.is_paused)
     }
 
     /// Leases nothing of a subscription until [`DeliveryQueues::resume`]: somebody takes deliveries
-    /// out of it, and does not know yet whether he will succeed.
-    pub fn hold(&mut self, subscription: SubscriptionNumber) {
+    /// out of it, and may still fail.
+    pub fn pause(&mut self, subscription: SubscriptionNumber) {
         if let Some(queue) = self.queues.get_mut(&subscription) {
-            queue.is_held = true;
+            queue.is_paused = true;
         }
     }
 
     /// Ends a [`hold`](DeliveryQueues::hold).
     pub fn resume(&mut self, subscription: SubscriptionNumber) {
         if let Some(queue) = self.queues.get_mut(&subscription) {
-            queue.is_held = false;
+            queue.is_paused = false;
         }
         self.announce(subscription);
     }
@@ -302,40 +304,40 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, subscription));
         }
-        self.news.remove(&subscription);
+        self.newly_ready.remove(&subscription);
         if queue.in_flight > 0 {
             self.leases
                 .retain(|_, lease| lease.key.subscription != subscription);
         }
     }
 
-    /// Puts a slot into its queue. What waits at the same place or, with an order key, as the same
+    /// Puts a slot into its queue. What waits under the same key or, with an order key, as the same
     /// delivery is replaced.
-    pub fn insert(&mut self, subscription: SubscriptionNumber, place: Place, slot: Slot<T>) {
+    pub fn insert(&mut self, subscription: SubscriptionNumber, ready_key: ReadyKey, slot: Slot<T>) {
         match slot.order_key {
-            Some(order_key) => self.insert_ordered(subscription, order_key, place, slot),
-            None => self.push(subscription, place, slot),
+            Some(order_key) => self.insert_ordered(subscription, order_key, ready_key, slot),
+            None => self.push(subscription, ready_key, slot),
         }
     }
 
     /// Puts a slot into the ready queue, and sees to it that somebody hears of it in time.
-    fn push(&mut self, subscription: SubscriptionNumber, place: Place, slot: Slot<T>) {
+    fn push(&mut self, subscription: SubscriptionNumber, ready_key: ReadyKey, slot: Slot<T>) {
         let queue = self.queues.entry(subscription).or_default();
         if slot.immediate {
-            queue.immediate_until = queue.immediate_until.max(place.due);
+            queue.immediate_until = queue.immediate_until.max(ready_key.due);
         }
         let (is_due, count) = (
-            slot.immediate || place.due <= self.time,
+            slot.immediate || ready_key.due <= self.time,
             slot.sequences.len(),
         );
-        let replaced = queue.slots.insert(place, slot);
+        let replaced = queue.slots.insert(ready_key, slot);
         let replaced = replaced.map_or(0, |slot| slot.sequences.len());
         queue.ready = queue.ready + count - replaced;
         self.ready = self.ready + count - replaced;
         if !is_due {
-            self.set_timer(subscription, place.due);
+            self.set_timer(subscription, ready_key.due);
         } else if queue.is_open {
-            self.news.insert(subscription);
+            self.newly_ready.insert(subscription);
         }
     }
 
@@ -344,31 +346,31 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         let Some(queue) = self.queues.get_mut(&key.subscription) else {
             return false;
         };
-        let from = Place {
+        let from = ReadyKey {
             due,
             sequence: 0,
-            run: Place::BLOCK,
+            run: ReadyKey::BLOCK,
         };
-        let to = Place {
+        let to = ReadyKey {
             due,
             sequence: key.sequence,
             run: i64::MAX,
         };
-        // From behind: the places of blocks are those of their first ones.
+        // From behind: the keys of blocks are those of their first ones.
         let found = queue
             .slots
             .range_mut(from..=to)
             .rev()
-            .find(|(place, slot)| {
-                place.delivery_run() == key.run && slot.sequences.contains(&key.sequence)
+            .find(|(ready_key, slot)| {
+                ready_key.delivery_run() == key.run && slot.sequences.contains(&key.sequence)
             });
-        let Some((&place, slot)) = found else {
+        let Some((&ready_key, slot)) = found else {
             return self.remove_behind(key);
         };
         slot.sequences.retain(|sequence| *sequence != key.sequence);
         let (is_empty, order_key) = (slot.sequences.is_empty(), slot.order_key);
         if is_empty {
-            queue.slots.remove(&place);
+            queue.slots.remove(&ready_key);
         }
         queue.ready -= 1;
         self.ready -= 1;
@@ -389,11 +391,11 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             .retain(|_, key_queue| key_queue.is_in_flight());
     }
 
-    /// Whether a delivery is in the ready queue, at a place of its own.
+    /// Whether a delivery is in the ready queue, under a key of its own.
     #[must_use]
     pub fn is_ready(&self, key: DeliveryKey, due: Timestamp) -> bool {
         let queue = self.queues.get(&key.subscription);
-        queue.is_some_and(|queue| queue.slots.contains_key(&Place::of(&key, due)))
+        queue.is_some_and(|queue| queue.slots.contains_key(&ReadyKey::of(&key, due)))
     }
 
     /// Deliveries in the ready queue of a subscription, due or not.
@@ -410,34 +412,37 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         self.ready
     }
 
-    /// The last place of a ready queue.
+    /// The last key of a ready queue.
     #[must_use]
-    pub fn last_place(&self, subscription: SubscriptionNumber) -> Option<Place> {
-        let (place, _) = self.queues.get(&subscription)?.slots.last_key_value()?;
-        Some(*place)
+    pub fn last_ready_key(&self, subscription: SubscriptionNumber) -> Option<ReadyKey> {
+        let (ready_key, _) = self.queues.get(&subscription)?.slots.last_key_value()?;
+        Some(*ready_key)
     }
 }
 
 impl<T> Queue<T> {
     /// The slots that are due, in order.
-    fn due(&self, time: Timestamp) -> impl Iterator<Item = (&Place, &Slot<T>)> {
-        let until = Place {
+    fn due(&self, time: Timestamp) -> impl Iterator<Item = (&ReadyKey, &Slot<T>)> {
+        let until = ReadyKey {
             due: time.max(self.immediate_until),
             sequence: u64::MAX,
             run: i64::MAX,
         };
         self.slots
             .range(..=until)
-            .filter(move |(place, slot)| place.due <= time || slot.immediate)
+            .filter(move |(ready_key, slot)| ready_key.due <= time || slot.immediate)
     }
 
     /// The first due time after this one.
     fn next_due(&self, time: Timestamp) -> Option<Timestamp> {
-        let after = Place {
+        let after = ReadyKey {
             due: Timestamp(time.0.saturating_add(1)),
             sequence: 0,
             run: i64::MIN,
         };
-        self.slots.range(after..).next().map(|(place, _)| place.due)
+        self.slots
+            .range(after..)
+            .next()
+            .map(|(ready_key, _)| ready_key.due)
     }
 }

@@ -97,7 +97,7 @@ impl Pipes {
     fn change<T>(&self, change: impl FnOnce(&mut PipeQueues) -> T) -> T {
         let mut queues = self.queues();
         let answer = change(&mut queues);
-        if queues.wakes() {
+        if queues.should_wake() {
             self.wake.notify_one();
         }
         answer
@@ -135,8 +135,8 @@ impl Pipes {
         loop {
             let asleep = {
                 let (now, mut queues) = (self.clock.now(), self.queues());
-                if let Some(news) = queues.take_news(now) {
-                    return news;
+                if let Some(ready) = queues.take_ready(now) {
+                    return ready;
                 }
                 queues.sleep(now)
             };

@@ -29,7 +29,7 @@ pub(super) type Change = (Option<u32>, Attachment);
 #[derive(Clone, Copy, Debug)]
 enum Number {
     Known(u32),
-    /// From the change at this place.
+    /// From the change with this index.
     Change(usize),
 }
 
@@ -74,7 +74,7 @@ impl DiskJournal {
         {}
         let number = |number| match number {
             Number::Known(number) => Some(SubscriptionNumber(number)),
-            Number::Change(place) => given.get(place).copied(),
+            Number::Change(index) => given.get(index).copied(),
         };
         Ok(numbers.into_iter().filter_map(number).collect())
     }
@@ -85,7 +85,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
     let old = known.iter().map(|known| (&known.1.identity, known));
     let mut old: HashMap<&SubscriptionIdentity, &(u32, Attachment)> = old.collect();
     let new = wanted.iter().map(|one| (&one.identity, None));
-    let mut told: HashMap<&SubscriptionIdentity, Option<Number>> = new.collect();
+    let mut assigned: HashMap<&SubscriptionIdentity, Option<Number>> = new.collect();
     let (mut numbers, mut changes) = (Vec::with_capacity(wanted.len()), Vec::new());
     for Subscription {
         identity,
@@ -93,7 +93,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
         backlog,
     } in wanted
     {
-        if let Some(Some(number)) = told.get(identity) {
+        if let Some(Some(number)) = assigned.get(identity) {
             numbers.push(*number);
             continue;
         }
@@ -101,7 +101,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
             rule,
             ..identity.clone()
         });
-        let earlier = earlier.filter(|earlier| !told.contains_key(earlier));
+        let earlier = earlier.filter(|earlier| !assigned.contains_key(earlier));
         let found = old.remove(identity).or_else(|| old.remove(&earlier?));
         let new = Attachment {
             identity: identity.clone(),
@@ -115,7 +115,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
                 Number::Change(changes.len() - 1)
             }
         };
-        told.insert(identity, Some(number));
+        assigned.insert(identity, Some(number));
         numbers.push(number);
     }
     let gone = known

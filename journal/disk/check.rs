@@ -228,9 +228,9 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     if is_sound {
         return Ok(());
     }
-    for (place, key, why) in &damaged {
+    for (table, key, why) in &damaged {
         checked.findings.push(format!(
-            "a record in {place} ({key}) is damaged ({why}) and has been set aside"
+            "a record in {table} ({key}) is damaged ({why}) and has been set aside"
         ));
     }
     let queues = Mutex::new(Queues::new(0, Arc::default()));
@@ -244,7 +244,7 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     );
     let mended = damaged
         .iter()
-        .try_for_each(|(place, key, why)| transaction.quarantine(place, key, why))
+        .try_for_each(|(table, key, why)| transaction.quarantine(table, key, why))
         .and_then(|()| transaction.reconcile());
     match mended.and_then(|()| transaction.finish()) {
         Ok(()) => {}

@@ -147,7 +147,7 @@ impl Writer {
         let Some(connection) = &self.connection else {
             return;
         };
-        let _turn = self.shared.turn.lock();
+        let _exclusive = self.shared.exclusive.lock();
         if let Err(error) = self
             .shared
             .rewind_log(connection, READER_WAIT, Cut::WherePlenty)
@@ -224,7 +224,7 @@ impl Shared {
     }
 
     /// Moves the write-ahead log into the database, which gets the room for that first, and has the
-    /// log written from its beginning again. Call it in the writer's turn.
+    /// log written from its beginning again. Call it with `exclusive` held.
     pub(super) fn rewind_log(
         &self,
         connection: &Connection,

@@ -18,15 +18,15 @@ impl DiskJournal {
         self.check_open()?;
         let now = Moment::now(&*self.shared.clock);
         let mut leasing = Leasing::new(grants.to_vec(), bytes_max, now);
-        let (need, low, wakes) = {
+        let (need, low, should_wake) = {
             let mut queues = self.shared.queues.lock();
             (
                 leasing.run(&mut queues, &Found::new()),
                 queues.has_low(),
-                queues.wakes(),
+                queues.should_wake(),
             )
         };
-        if wakes {
+        if should_wake {
             self.shared.wake.notify_one();
         }
         if matches!(need, Need::Nothing) && leasing.damaged.is_empty() {
@@ -35,9 +35,9 @@ impl DiskJournal {
             }
             return Ok(leasing.leases);
         }
-        let (tell, told) = oneshot::channel();
-        self.shared.loader.call(LeaseCall { leasing, tell });
-        told.await.map_err(|_| JournalError::Closed)?
+        let (reply, answer) = oneshot::channel();
+        self.shared.loader.call(LeaseCall { leasing, reply });
+        answer.await.map_err(|_| JournalError::Closed)?
     }
 
     /// Waits until subscriptions have something due.
@@ -46,9 +46,9 @@ impl DiskJournal {
             let quiet_for = {
                 let now = Moment::now(&*self.shared.clock);
                 let mut queues = self.shared.queues.lock();
-                queues.turn(now);
-                if let Some(news) = queues.take_news() {
-                    return news;
+                queues.advance(now);
+                if let Some(ready) = queues.take_ready() {
+                    return ready;
                 }
                 queues.sleep(now)
             };

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ballast::Share;
-use super::queues::{Damaged, Found, Leasing, Need, Place};
+use super::queues::{Damaged, Found, Leasing, Need, ReadyKey};
 use super::reader::{self, io};
 use super::record::Damage;
 use super::row::{PendingRow, read_row};
@@ -25,7 +25,7 @@ const LOAD_BYTES: usize = 256 * 1024;
 /// A call of `lease` that memory alone could not serve.
 pub(super) struct LeaseCall {
     pub(super) leasing: Leasing,
-    pub(super) tell: oneshot::Sender<Result<Leases, JournalError>>,
+    pub(super) reply: oneshot::Sender<Result<Leases, JournalError>>,
 }
 
 /// Where the loader finds its work.
@@ -92,13 +92,13 @@ impl Loader {
     pub(super) fn work(mut self) {
         let shared = Arc::clone(&self.shared);
         while let Some(call) = shared.loader.take() {
-            if let Some(LeaseCall { leasing, tell }) = call {
+            if let Some(LeaseCall { leasing, reply }) = call {
                 let answer = self.lease(leasing).map_err(|error| {
-                    let told = io(&error);
+                    let failed = io(&error);
                     shared.suspect(error);
-                    told
+                    failed
                 });
-                if let Err(Ok(unheard)) = tell.send(answer) {
+                if let Err(Ok(unheard)) = reply.send(answer) {
                     // Nobody will settle these: they need not wait for their leases to run out.
                     shared.queues.lock().apply(
                         unheard
@@ -166,7 +166,7 @@ impl Loader {
                 return Ok(());
             };
             self.load(subscription)?;
-            if self.shared.queues.lock().wakes() {
+            if self.shared.queues.lock().should_wake() {
                 self.shared.wake.notify_one();
             }
         }
@@ -247,7 +247,7 @@ pub(super) fn load(
         } = read(&snapshot, subscription, from, count)?;
         drop(snapshot);
         for (key, why) in damaged {
-            shared.hand_over(Share::Known, move |transaction| {
+            shared.submit(Share::Known, move |transaction| {
                 transaction.quarantine_row(key, &why)
             });
         }
@@ -259,14 +259,14 @@ pub(super) fn load(
 
 struct Batch {
     rows: Vec<PendingRow>,
-    next: Option<Place>,
+    next: Option<ReadyKey>,
     damaged: Vec<(super::row::RowKey, Damage)>,
 }
 
 fn read(
     connection: &Connection,
     subscription: u32,
-    from: Place,
+    from: ReadyKey,
     count: usize,
 ) -> rusqlite::Result<Batch> {
     let mut select = connection.prepare_cached(
@@ -291,7 +291,7 @@ fn read(
         let due = row.get_ref(3)?.as_i64().unwrap_or_default();
         let (key, decoded) = read_row(row)?;
         if deliveries >= count {
-            batch.next = Some(Place {
+            batch.next = Some(ReadyKey {
                 due: Timestamp(due),
                 sequence: key.sequence,
                 run: key.run_column(),

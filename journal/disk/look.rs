@@ -71,8 +71,8 @@ fn look(shared: &Shared) -> rusqlite::Result<Option<String>> {
     if let Some(said) = check::look_at_pages(&snapshot)? {
         return Ok(Some(said.join("; ")));
     }
-    if let Some((place, key, why)) = tables::find_damaged(&snapshot)?.into_iter().next() {
-        return Ok(Some(format!("a record in {place} ({key}): {why}")));
+    if let Some((table, key, why)) = tables::find_damaged(&snapshot)?.into_iter().next() {
+        return Ok(Some(format!("a record in {table} ({key}): {why}")));
     }
     let agrees = match committed(&snapshot)? {
         Some(committed) => Actual::count(&snapshot)?.agrees(&committed),

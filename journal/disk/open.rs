@@ -240,7 +240,7 @@ impl Shared {
             clock,
             queues,
             wake: Notify::new(),
-            turn: Mutex::new(()),
+            exclusive: Mutex::new(()),
             gate: Mutex::new(()),
             trouble: Mutex::new(None),
             ballast: Mutex::new(ballast),

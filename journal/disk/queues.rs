@@ -5,7 +5,7 @@
 //! by due time:   [ window: in memory ]  beyond │ rows that only the disk knows
 //! ```
 //!
-//! Each queue holds a window: every row on disk whose place lies before `beyond` and that is not
+//! Each queue holds a window: every row on disk whose key lies before `beyond` and that is not
 //! leased. Where `beyond` is none the window is all there is. Fresh rows past it are left to the
 //! disk and loaded when the window runs low, so that a backlog takes no memory. Everything here
 //! follows a commit and never runs ahead of it. What is leased in which order, and when, is up to
@@ -31,7 +31,7 @@ use super::epochs::Epochs;
 use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
-pub(super) use crate::queue::{Moment, Place};
+pub(super) use crate::queue::{Moment, ReadyKey};
 use crate::{LeaseOwner, LeaseToken};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
@@ -71,7 +71,7 @@ pub(super) enum Effect {
     Insert(PendingRow),
     /// A delivery is gone from the queue without having been leased.
     Remove { key: RowKey, due: Timestamp },
-    /// A lease has ended; what became of its delivery is told by other effects.
+    /// A lease has ended; other effects say what became of its delivery.
     End(LeaseToken),
     /// A lease has ended and its delivery is as it was.
     Release(LeaseToken),
@@ -89,7 +89,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 struct Window {
     /// Rows from here on are on disk alone.
-    beyond: Option<Place>,
+    beyond: Option<ReadyKey>,
     loading: Option<Loading>,
     /// Up to here rows that were due at once when they were made are due, whatever the clock says
     /// now.
@@ -134,7 +134,7 @@ impl Queues {
     }
 
     /// Makes a subscription known, with all of its rows on disk alone.
-    pub(super) fn know(&mut self, subscription: u32, open: bool, has_rows: bool) {
+    pub(super) fn add(&mut self, subscription: u32, open: bool, has_rows: bool) {
         self.machine
             .set_open(SubscriptionNumber(subscription), open);
         if has_rows {
@@ -145,7 +145,7 @@ impl Queues {
     /// Says that all of a subscription's rows are on disk alone.
     fn unload(&mut self, subscription: u32) {
         let window = self.windows.entry(subscription).or_default();
-        window.beyond = Some(Place::FIRST);
+        window.beyond = Some(ReadyKey::FIRST);
         self.low.insert(subscription);
     }
 
@@ -184,8 +184,8 @@ impl Queues {
 
     /// Leases nothing of a subscription until a transaction has come to its end, which takes
     /// deliveries out of it.
-    pub(super) fn hold(&mut self, subscription: u32) {
-        self.machine.hold(SubscriptionNumber(subscription));
+    pub(super) fn pause(&mut self, subscription: u32) {
+        self.machine.pause(SubscriptionNumber(subscription));
     }
 
     /// The deliveries of a subscription that are in flight: sequence and run.
@@ -243,7 +243,7 @@ impl Queues {
     }
 
     fn insert(&mut self, row: PendingRow) {
-        let (number, place) = (row.key.subscription, row.place());
+        let (number, ready_key) = (row.key.subscription, row.ready_key());
         let subscription = SubscriptionNumber(number);
         let capacity = self.capacity();
         let window = self.windows.entry(number).or_default();
@@ -259,20 +259,21 @@ impl Queues {
                 && self.machine.ready(subscription) >= capacity
                 && self
                     .machine
-                    .last_place(subscription)
-                    .is_none_or(|last| last < place)
+                    .last_ready_key(subscription)
+                    .is_none_or(|last| last < ready_key)
             {
-                window.beyond = Some(place);
+                window.beyond = Some(ready_key);
             }
-            if window.beyond.is_some_and(|beyond| place >= beyond) {
+            if window.beyond.is_some_and(|beyond| ready_key >= beyond) {
                 if let Some(loading) = &mut window.loading {
                     let skipped = loading.skipped;
-                    loading.skipped = Some(skipped.map_or(place, |skipped| skipped.min(place)));
+                    loading.skipped =
+                        Some(skipped.map_or(ready_key, |skipped| skipped.min(ready_key)));
                 }
                 return;
             }
         }
-        self.machine.insert(subscription, place, slot(row));
+        self.machine.insert(subscription, ready_key, slot(row));
     }
 
     fn remove(&mut self, key: RowKey, due: Timestamp) {
@@ -284,18 +285,18 @@ impl Queues {
     }
 
     /// Brings the queues up to a moment.
-    pub(super) fn turn(&mut self, now: Moment) {
-        self.machine.turn(now);
+    pub(super) fn advance(&mut self, now: Moment) {
+        self.machine.advance(now);
     }
 
     /// The subscriptions that may have something to lease which they had not before.
-    pub(super) fn take_news(&mut self) -> Option<Vec<SubscriptionNumber>> {
-        self.machine.take_news()
+    pub(super) fn take_ready(&mut self) -> Option<Vec<SubscriptionNumber>> {
+        self.machine.take_ready()
     }
 
-    /// Whether the sleeper is to be woken.
-    pub(super) fn wakes(&self) -> bool {
-        self.machine.wakes()
+    /// Whether whoever sleeps is to be woken.
+    pub(super) fn should_wake(&self) -> bool {
+        self.machine.should_wake()
     }
 
     /// How long the caller may sleep, who is woken when that changes.

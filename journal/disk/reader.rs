@@ -192,7 +192,7 @@ impl Reader for DiskReader {
             && let Some(queues) = live.queues.upgrade()
         {
             let mut queues = queues.lock();
-            queues.turn(Moment::now(&*live.clock));
+            queues.advance(Moment::now(&*live.clock));
             for status in &mut statuses {
                 // Read a moment later than the row: what was settled since is not pending in the
                 // one and not in flight in the other.

@@ -174,15 +174,15 @@ impl<'v> Decoder<'v> {
     }
 }
 
-fn place<T: PartialEq>(list: &[T], one: &T) -> u8 {
+fn index_of<T: PartialEq>(list: &[T], one: &T) -> u8 {
     list.iter()
         .position(|other| other == one)
-        .and_then(|place| u8::try_from(place).ok())
+        .and_then(|index| u8::try_from(index).ok())
         .unwrap_or_default()
 }
 
-fn at_place<T: Copy>(list: &[T], place: u8) -> Result<T, Damage> {
-    list.get(usize::from(place))
+fn at_index<T: Copy>(list: &[T], index: u8) -> Result<T, Damage> {
+    list.get(usize::from(index))
         .copied()
         .ok_or(Damage("it names something that is not known"))
 }

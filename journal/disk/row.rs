@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::record::{Damage, Decoder, Encoder, Table, decode_last, encode_last};
 use crate::LastOutcome;
-use crate::queue::{DeliveryKey, Place};
+use crate::queue::{DeliveryKey, ReadyKey};
 
 /// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs
 /// no more than this.
@@ -112,9 +112,9 @@ impl PendingRow {
         }
     }
 
-    /// Its place in the order of leasing, which is that of the index by due time.
-    pub(super) fn place(&self) -> Place {
-        Place {
+    /// Its key in the ready queue, which orders as the index by due time does.
+    pub(super) fn ready_key(&self) -> ReadyKey {
+        ReadyKey {
             due: self.due,
             sequence: self.key.sequence,
             run: self.key.run_column(),

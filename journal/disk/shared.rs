@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) queues: Arc<Mutex<Queues>>,
     pub(super) wake: Notify,
     /// Held by the writer while it works on the database, and by whoever needs it to itself.
-    pub(super) turn: Mutex<()>,
+    pub(super) exclusive: Mutex<()>,
     /// Held by the writer from its commit until memory has followed, and by a load while its
     /// snapshot begins.
     pub(super) gate: Mutex<()>,
@@ -76,7 +76,7 @@ impl Shared {
     pub(super) fn suspect(&self, error: rusqlite::Error) {
         if is_corrupt(&error) {
             let mut error = Some(error);
-            self.hand_over(Share::Known, move |_| {
+            self.submit(Share::Known, move |_| {
                 error
                     .take()
                     .map_or(Ok(()), |error| Err(Failure::Database(error)))
@@ -90,7 +90,7 @@ impl Shared {
         let mut anew = Queues::new(queues.last_token(), Arc::clone(&committed.epochs));
         for (number, subscribed) in &committed.subscriptions {
             let open = subscribed.attached && subscribed.activity == Activity::Active;
-            anew.know(*number, open, subscribed.counts.pending > 0);
+            anew.add(*number, open, subscribed.counts.pending > 0);
         }
         *queues = anew;
         drop(queues);
@@ -100,7 +100,7 @@ impl Shared {
 
     /// Loads the front of every queue that runs low.
     pub(super) fn fill(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.queues.lock().turn(Moment::now(&*self.clock));
+        self.queues.lock().advance(Moment::now(&*self.clock));
         loop {
             let Some(subscription) = self.queues.lock().take_low() else {
                 return Ok(());
@@ -110,7 +110,7 @@ impl Shared {
     }
 
     /// Hands a job to the writer without waiting for it; false where the writer cannot take it.
-    pub(super) fn hand_over(
+    pub(super) fn submit(
         &self,
         share: Share,
         work: impl FnMut(&mut Transaction<'_>) -> Result<(), Failure> + Send + 'static,
@@ -127,7 +127,7 @@ impl Shared {
         share: Share,
         work: impl FnMut(&mut Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> bool {
-        let (job, told) = Ask::new(share, 0, work);
+        let (job, answer) = Ask::new(share, 0, work);
         let Some(jobs) = self.jobs.upgrade() else {
             return false;
         };
@@ -135,6 +135,6 @@ impl Shared {
             return false;
         }
         drop(jobs);
-        matches!(told.blocking_recv(), Ok(Ok(_)))
+        matches!(answer.blocking_recv(), Ok(Ok(_)))
     }
 }

@@ -279,7 +279,7 @@ impl<'c> Transaction<'c> {
             order_key: new.order_key,
             ..PendingRow::immediate(key, now)
         };
-        self.place(row)
+        self.insert(row)
     }
 
     fn dead_letter(&mut self, key: RowKey, dead: &DeadRow) -> Result<(), Failure> {

@@ -68,7 +68,7 @@ struct UpkeepRequests {
 /// Why a round begins.
 struct Round {
     needs_room: bool,
-    told: Vec<tokio::sync::oneshot::Sender<()>>,
+    waiting: Vec<tokio::sync::oneshot::Sender<()>>,
 }
 
 impl UpkeepHandle {
@@ -87,15 +87,16 @@ impl UpkeepHandle {
         self.changed.notify_one();
     }
 
-    /// Asks for a whole round; told when it has ended, dropped where there will be none.
+    /// Asks for a whole round; it is answered when that has ended, and dropped where there will be
+    /// none.
     pub(super) fn round(&self) -> tokio::sync::oneshot::Receiver<()> {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (reply, ended) = tokio::sync::oneshot::channel();
         let mut requests = self.state.lock();
         if !requests.is_closed {
-            requests.rounds.push(tell);
+            requests.rounds.push(reply);
         }
         self.changed.notify_one();
-        told
+        ended
     }
 
     pub(super) fn close(&self) {
@@ -116,7 +117,7 @@ impl UpkeepHandle {
         }
         (!requests.is_closed).then(|| Round {
             needs_room: std::mem::take(&mut requests.needs_room),
-            told: std::mem::take(&mut requests.rounds),
+            waiting: std::mem::take(&mut requests.rounds),
         })
     }
 }
@@ -148,14 +149,14 @@ impl Upkeep {
     pub(super) fn work(mut self) {
         let shared = Arc::clone(&self.shared);
         while let Some(round) = shared.upkeep.wait() {
-            let is_whole = !round.told.is_empty();
+            let is_whole = !round.waiting.is_empty();
             if let Err(error) = self.round(is_whole, round.needs_room) {
                 tracing::warn!(%error, "tidying up the store");
                 self.connection = None;
                 shared.suspect(error);
             }
-            for told in round.told {
-                let _ = told.send(());
+            for waiting in round.waiting {
+                let _ = waiting.send(());
             }
         }
     }
@@ -233,7 +234,7 @@ impl Upkeep {
         // The writer waits for this one, for which little is left to do: it never leaves the
         // database alone by itself. A reader in the middle of the log is not waited for; the next
         // look comes soon.
-        let _turn = self.shared.turn.lock();
+        let _exclusive = self.shared.exclusive.lock();
         self.but_full(self.shared.rewind_log(connection, READER_WAIT, cut))
     }
 

@@ -39,7 +39,7 @@ const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
 /// How long to wait before a store that failed is opened anew: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
-/// Something to be done in a transaction, and somebody to be told.
+/// Something to be done in a transaction, and who waits for its outcome.
 pub(super) trait Job: Send {
     /// Does it. It may be called again where the first transaction was rolled back. What it refuses
     /// is kept for the answer.
@@ -61,7 +61,7 @@ pub(super) struct Ask<T, F> {
     share: Share,
     size_bytes: u64,
     value: Option<Result<T, JournalError>>,
-    tell: oneshot::Sender<Result<T, JournalError>>,
+    reply: oneshot::Sender<Result<T, JournalError>>,
 }
 
 /// Where the answer of the writer to an [`Ask`] comes.
@@ -70,15 +70,15 @@ type Answer<T> = oneshot::Receiver<Result<T, JournalError>>;
 impl<T, F> Ask<T, F> {
     /// A job of the writer, and where its answer comes.
     pub(super) fn new(share: Share, size_bytes: u64, work: F) -> (Box<Self>, Answer<T>) {
-        let (tell, told) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let ask = Self {
             work,
             share,
             size_bytes,
             value: None,
-            tell,
+            reply,
         };
-        (Box::new(ask), told)
+        (Box::new(ask), answer)
     }
 }
 
@@ -111,7 +111,7 @@ where
             ))
         });
         // Whoever has gone away meanwhile does not hear it; it has happened all the same.
-        let _ = self.tell.send(committed.and(value));
+        let _ = self.reply.send(committed.and(value));
     }
 }
 
@@ -215,7 +215,7 @@ impl Writer {
             .connection
             .as_ref()
             .ok_or(rusqlite::Error::InvalidQuery)?;
-        let _turn = shared.turn.lock();
+        let _exclusive = shared.exclusive.lock();
         let now = shared.clock.now();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let bytes = group.iter().map(|job| job.size_bytes()).sum();
@@ -259,10 +259,10 @@ impl Writer {
         if let Some(sweep) = shared.sweep.lock().as_mut() {
             sweep.extend(changes.pinned);
         }
-        let (told, low) = {
+        let (should_wake, low) = {
             let mut queues = shared.queues.lock();
             queues.apply(changes.effects, now);
-            (queues.wakes(), queues.has_low())
+            (queues.should_wake(), queues.has_low())
         };
         drop(gate);
         if let Some(mark) = &mut self.mark
@@ -271,7 +271,7 @@ impl Writer {
             // The commit stands; what is missing is the means to notice that it was lost.
             tracing::warn!(%error, "writing the mark of the last commit");
         }
-        if told {
+        if should_wake {
             shared.wake.notify_one();
         }
         if low {

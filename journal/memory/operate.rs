@@ -29,8 +29,8 @@ impl State {
     /// Ends a delivery that is not in flight; its event stays pinned.
     fn cancel_one(&mut self, key: DeliveryKey) -> Option<Delivery> {
         let subscribed = self.subscribed(key.subscription)?;
-        let place = (Sequence(key.sequence), key.run);
-        let due = subscribed.pending.get(&place)?.due;
+        let pending_key = (Sequence(key.sequence), key.run);
+        let due = subscribed.pending.get(&pending_key)?.due;
         if !self.queues.remove(key, due) {
             return None;
         }

@@ -22,7 +22,7 @@ impl State {
         let (subscription, until) = (grant.subscription, self.now.after(grant.lease));
         let (bytes_max, mut bytes) = (bytes_max.min(grant.bytes_max), 0);
         for _ in 0..grant.count {
-            let Some((place, sequence)) = self.queues.next(subscription) else {
+            let Some((ready_key, sequence)) = self.queues.next(subscription) else {
                 break;
             };
             let Some(retained) = self.events.get(&Sequence(sequence)) else {
@@ -36,7 +36,7 @@ impl State {
                 });
                 break;
             }
-            let Some((token, lease)) = self.queues.take(subscription, place, Some(until), ())
+            let Some((token, lease)) = self.queues.take(subscription, ready_key, Some(until), ())
             else {
                 break;
             };

@@ -37,8 +37,8 @@ impl State {
         limit: usize,
     ) -> Vec<DeadLetter> {
         let after = after.map(|id| (id.sequence, id.subscription, id.run));
-        let later = self.dead.iter().filter(|(place, dead)| {
-            after.is_none_or(|after| **place > after) && selection.selects(&dead.letter)
+        let later = self.dead.iter().filter(|(key, dead)| {
+            after.is_none_or(|after| **key > after) && selection.selects(&dead.letter)
         });
         later
             .take(limit)
@@ -118,7 +118,7 @@ impl State {
         Totals {
             events: self.events.len() as u64,
             dead: self.dead.len() as u64,
-            rejects: self.dead.keys().filter(|place| place.1.0 == 0).count() as u64,
+            rejects: self.dead.keys().filter(|key| key.1.0 == 0).count() as u64,
             quarantined: 0,
             lost_commits: 0,
             bytes: self.bytes,

@@ -8,7 +8,7 @@ use pointsman_schemas::{
 };
 
 use super::MemoryOptions;
-use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place, Slot};
+use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::{
     Activity, Backlog, Counts, DeadLetter, JournalError, LastOutcome, LeaseOwner, StoredEvent,
     SubscriptionIdentity,
@@ -136,9 +136,9 @@ impl State {
 
     /// Brings everything up to a moment: leases run out, deliveries fall due, old events go, and
     /// so do subscriptions that no rule wants and that hold nothing.
-    pub(super) fn turn(&mut self, now: Moment) {
+    pub(super) fn advance(&mut self, now: Moment) {
         self.now = now;
-        self.queues.turn(now);
+        self.queues.advance(now);
         self.retain(now.time.minus(self.options.retention), 0);
         self.drop_detached();
     }
@@ -161,13 +161,13 @@ impl State {
     /// Makes a delivery pending. Its event is pinned and counted already.
     pub(super) fn insert(&mut self, key: DeliveryKey, delivery: Delivery, immediate: bool) {
         let slot = Slot::one(key.sequence, immediate, delivery.order_key, ());
-        let place = Place::of(&key, delivery.due);
+        let ready_key = ReadyKey::of(&key, delivery.due);
         if let Some(subscribed) = self.subscribed(key.subscription) {
             subscribed.counts.pending += 1;
-            let place = (Sequence(key.sequence), key.run);
-            subscribed.pending.insert(place, delivery);
+            let pending_key = (Sequence(key.sequence), key.run);
+            subscribed.pending.insert(pending_key, delivery);
         }
-        self.queues.insert(key.subscription, place, slot);
+        self.queues.insert(key.subscription, ready_key, slot);
     }
 
     /// Takes a delivery from the pending ones; its event stays pinned.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::{DeliveryKey, DeliveryQueues, Place, Slot};
+use super::{DeliveryKey, DeliveryQueues, ReadyKey, Slot};
 use crate::LeaseToken;
 
 /// A delivery in flight, with all that is needed to put it back or to settle it.
@@ -29,28 +29,34 @@ pub struct Lease<T, L = ()> {
 }
 
 impl<T: Clone, L> DeliveryQueues<T, L> {
-    /// Returns the delivery that is leased next: its place and its sequence.
-    pub fn next(&mut self, subscription: SubscriptionNumber) -> Option<(Place, u64)> {
+    /// Returns the delivery that is leased next: its key and its sequence.
+    pub fn next(&mut self, subscription: SubscriptionNumber) -> Option<(ReadyKey, u64)> {
         let time = self.time;
         let queue = self
             .queues
             .get_mut(&subscription)
-            .filter(|queue| queue.is_open && !queue.is_held)?;
+            .filter(|queue| queue.is_open && !queue.is_paused)?;
         loop {
             let mut due = queue.due(time);
-            let (&place, slot) = due.next()?;
+            let (&ready_key, slot) = due.next()?;
             let sequence = *slot.sequences.last()?;
             // The first of a block may have gone, and what is left of it come behind others that
             // fell due at the same time: it moves behind them.
             let is_behind = due
                 .next()
-                .is_some_and(|(next, _)| next.due == place.due && next.sequence < sequence);
+                .is_some_and(|(next, _)| next.due == ready_key.due && next.sequence < sequence);
             drop(due);
-            if is_behind && let Some(slot) = queue.slots.remove(&place) {
-                queue.slots.insert(Place { sequence, ..place }, slot);
+            if is_behind && let Some(slot) = queue.slots.remove(&ready_key) {
+                queue.slots.insert(
+                    ReadyKey {
+                        sequence,
+                        ..ready_key
+                    },
+                    slot,
+                );
                 continue;
             }
-            return Some((place, sequence));
+            return Some((ready_key, sequence));
         }
     }
 
@@ -62,16 +68,16 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             .flat_map(|(_, slot)| slot.sequences.iter().rev().copied())
     }
 
-    /// Leases the [next](DeliveryQueues::next) delivery at this place until then, or until it is
+    /// Leases the [next](DeliveryQueues::next) delivery under this key until then, or until it is
     /// settled. None where nothing waits there.
     pub fn take(
         &mut self,
         subscription: SubscriptionNumber,
-        place: Place,
+        ready_key: ReadyKey,
         until: Option<Instant>,
         attached: L,
     ) -> Option<(LeaseToken, &Lease<T, L>)> {
-        let (key, slot) = self.pop(subscription, place)?;
+        let (key, slot) = self.pop(subscription, ready_key)?;
         self.last_token += 1;
         let number = self.last_token;
         if let Some(order_key) = slot.order_key {
@@ -85,7 +91,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
         let lease = Lease {
             key,
-            due: place.due,
+            due: ready_key.due,
             order_key: slot.order_key,
             carried: slot.carried,
             attached,
@@ -97,14 +103,14 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         Some((LeaseToken::new(self.owner, number), lease))
     }
 
-    /// Takes the [next](DeliveryQueues::next) delivery at this place out of the queue without a
+    /// Takes the [next](DeliveryQueues::next) delivery under this key out of the queue without a
     /// lease: it is of no use to anybody.
     pub fn withdraw(
         &mut self,
         subscription: SubscriptionNumber,
-        place: Place,
+        ready_key: ReadyKey,
     ) -> Option<(DeliveryKey, T)> {
-        let (key, slot) = self.pop(subscription, place)?;
+        let (key, slot) = self.pop(subscription, ready_key)?;
         self.leave_key(subscription, slot.order_key);
         Some((key, slot.carried))
     }
@@ -113,10 +119,10 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     fn pop(
         &mut self,
         subscription: SubscriptionNumber,
-        place: Place,
+        ready_key: ReadyKey,
     ) -> Option<(DeliveryKey, Slot<T>)> {
         let queue = self.queues.get_mut(&subscription)?;
-        let slot = queue.slots.get_mut(&place)?;
+        let slot = queue.slots.get_mut(&ready_key)?;
         let sequence = slot.sequences.pop()?;
         let alone = Slot::one(
             sequence,
@@ -125,11 +131,11 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             slot.carried.clone(),
         );
         if slot.sequences.is_empty() {
-            queue.slots.remove(&place);
+            queue.slots.remove(&ready_key);
         }
         queue.ready -= 1;
         self.ready -= 1;
-        let run = place.delivery_run();
+        let run = ready_key.delivery_run();
         let key = DeliveryKey {
             subscription,
             sequence,
@@ -218,11 +224,11 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             carried,
             ..
         } = lease;
-        let place = Place::of(&key, due);
+        let ready_key = ReadyKey::of(&key, due);
         let slot = Slot::one(key.sequence, immediate, order_key, carried);
         match order_key {
-            Some(order_key) => self.return_to_key(key.subscription, order_key, place, slot),
-            None => self.push(key.subscription, place, slot),
+            Some(order_key) => self.return_to_key(key.subscription, order_key, ready_key, slot),
+            None => self.push(key.subscription, ready_key, slot),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
-use super::{DeliveryKey, DeliveryQueues, Parking, Place, Slot};
+use super::{DeliveryKey, DeliveryQueues, Parking, ReadyKey, Slot};
 
 /// The deliveries with one order key.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(super) struct KeyQueue<T> {
 /// Where the delivery is that the others wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
-    /// In the ready queue, at this place.
-    Ready(Place),
+    /// In the ready queue, under this key.
+    Ready(ReadyKey),
     /// In flight: its sequence and run.
     InFlight((u64, i64)),
     /// Gone: the next one takes its place.
@@ -56,7 +56,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             return Vec::new();
         };
         let first = match key_queue.first {
-            First::Ready(place) => Some(place.sequence),
+            First::Ready(ready_key) => Some(ready_key.sequence),
             First::InFlight((sequence, _)) => Some(sequence),
             First::Gone => None,
         };
@@ -68,24 +68,26 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         &mut self,
         subscription: SubscriptionNumber,
         order_key: u64,
-        place: Place,
+        ready_key: ReadyKey,
         slot: Slot<T>,
     ) {
         let queue = self.queues.entry(subscription).or_default();
         match queue.order_keys.get_mut(&order_key) {
             // Who parks says so that it is the first again: an earlier one has come and gone.
-            Some(key_queue) if key_queue.first == First::InFlight(place.rank()) => {}
+            Some(key_queue) if key_queue.first == First::InFlight(ready_key.rank()) => {}
             Some(key_queue) => {
-                key_queue.behind.insert(place.rank(), (place.due, slot));
+                key_queue
+                    .behind
+                    .insert(ready_key.rank(), (ready_key.due, slot));
                 self.advance_key(subscription, order_key);
             }
             None => {
                 if self.parking == Parking::Here {
                     queue
                         .order_keys
-                        .insert(order_key, KeyQueue::new(First::Ready(place)));
+                        .insert(order_key, KeyQueue::new(First::Ready(ready_key)));
                 }
-                self.push(subscription, place, slot);
+                self.push(subscription, ready_key, slot);
             }
         }
     }
@@ -99,17 +101,17 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             return;
         };
         let next = key_queue.behind.first_key_value().map(|(rank, _)| *rank);
-        if let (First::Ready(place), Some(next)) = (key_queue.first, next)
-            && next <= place.rank()
+        if let (First::Ready(ready_key), Some(next)) = (key_queue.first, next)
+            && next <= ready_key.rank()
         {
-            if let Some(later) = queue.slots.remove(&place) {
+            if let Some(later) = queue.slots.remove(&ready_key) {
                 queue.ready -= later.sequences.len();
                 self.ready -= later.sequences.len();
                 // The same delivery, put in anew, stands for the one that was there.
                 key_queue
                     .behind
-                    .entry(place.rank())
-                    .or_insert((place.due, later));
+                    .entry(ready_key.rank())
+                    .or_insert((ready_key.due, later));
             }
             key_queue.first = First::Gone;
         }
@@ -117,9 +119,9 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         if key_queue.first == First::Gone
             && let Some(((sequence, run), (due, slot))) = key_queue.behind.pop_first()
         {
-            let place = Place { due, sequence, run };
-            key_queue.first = First::Ready(place);
-            ready = Some((place, slot));
+            let ready_key = ReadyKey { due, sequence, run };
+            key_queue.first = First::Ready(ready_key);
+            ready = Some((ready_key, slot));
         }
         let is_needed = match key_queue.first {
             First::InFlight(_) => true,
@@ -129,8 +131,8 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         if !is_needed {
             queue.order_keys.remove(&order_key);
         }
-        if let Some((place, slot)) = ready {
-            self.push(subscription, place, slot);
+        if let Some((ready_key, slot)) = ready {
+            self.push(subscription, ready_key, slot);
         }
     }
 
@@ -161,7 +163,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         &mut self,
         subscription: SubscriptionNumber,
         order_key: u64,
-        place: Place,
+        ready_key: ReadyKey,
         slot: Slot<T>,
     ) {
         let key_queue = self
@@ -169,16 +171,18 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             .get_mut(&subscription)
             .and_then(|queue| queue.order_keys.get_mut(&order_key));
         let Some(key_queue) = key_queue else {
-            return self.insert_ordered(subscription, order_key, place, slot);
+            return self.insert_ordered(subscription, order_key, ready_key, slot);
         };
         key_queue.first = First::Gone;
         let is_overtaken = key_queue
             .behind
             .first_key_value()
-            .is_some_and(|(earlier, _)| *earlier < place.rank());
+            .is_some_and(|(earlier, _)| *earlier < ready_key.rank());
         // Its caller parks what an earlier one has overtaken, and inserts it when that has ended.
         if !is_overtaken || self.parking == Parking::Here {
-            key_queue.behind.insert(place.rank(), (place.due, slot));
+            key_queue
+                .behind
+                .insert(ready_key.rank(), (ready_key.due, slot));
         }
         self.advance_key(subscription, order_key);
     }

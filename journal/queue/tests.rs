@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{DeliveryKey, DeliveryQueues, Moment, Parking, Place, Slot};
+use super::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::{LeaseOwner, LeaseToken};
 
 /// Times are few, so that many things happen at once.
@@ -97,8 +97,8 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn place(&self, key: &DeliveryKey) -> Place {
-        Place::of(key, self.due)
+    fn ready_key(&self, key: &DeliveryKey) -> ReadyKey {
+        ReadyKey::of(key, self.due)
     }
 
     fn slot(&self, key: &DeliveryKey) -> Slot<DeliveryKey> {
@@ -113,7 +113,7 @@ struct Bench {
     now: Moment,
     deliveries: BTreeMap<DeliveryKey, Delivery>,
     open: BTreeSet<u32>,
-    held: BTreeSet<u32>,
+    paused: BTreeSet<u32>,
     /// Subscriptions that the one who leases knows to have something.
     known: BTreeSet<u32>,
     /// Until when whoever waits for news sleeps.
@@ -135,7 +135,7 @@ impl Bench {
             now,
             deliveries: BTreeMap::new(),
             open: BTreeSet::new(),
-            held: BTreeSet::new(),
+            paused: BTreeSet::new(),
             known: BTreeSet::new(),
             asleep_until: now.instant,
             tokens: vec![LeaseToken::new(LeaseOwner::Memory, 7)],
@@ -145,7 +145,7 @@ impl Bench {
         for number in 1..=SUBSCRIPTIONS {
             bench.run(&Op::Open(number, true));
         }
-        bench.queues.turn(now);
+        bench.queues.advance(now);
         bench
     }
 
@@ -166,7 +166,7 @@ impl Bench {
 
     /// What may be leased of a subscription, in order.
     fn eligible(&self, number: u32) -> Vec<DeliveryKey> {
-        if !self.open.contains(&number) || self.held.contains(&number) {
+        if !self.open.contains(&number) || self.paused.contains(&number) {
             return Vec::new();
         }
         let mut eligible: Vec<_> = self
@@ -194,8 +194,8 @@ impl Bench {
 
     fn insert(&mut self, key: DeliveryKey, delivery: Delivery) {
         if self.parking == Parking::Here || delivery.order_key.is_none() {
-            let (place, slot) = (delivery.place(&key), delivery.slot(&key));
-            self.queues.insert(key.subscription, place, slot);
+            let (ready_key, slot) = (delivery.ready_key(&key), delivery.slot(&key));
+            self.queues.insert(key.subscription, ready_key, slot);
             self.deliveries.insert(key, delivery);
             return;
         }
@@ -220,14 +220,18 @@ impl Bench {
             let is_first = seen.insert((key.subscription, order_key));
             if delivery.is_parked && is_first {
                 delivery.is_parked = false;
-                firsts.push((key.subscription, delivery.place(key), delivery.slot(key)));
+                firsts.push((
+                    key.subscription,
+                    delivery.ready_key(key),
+                    delivery.slot(key),
+                ));
             } else if !delivery.is_parked && !is_first {
                 delivery.is_parked = true;
                 self.queues.remove(*key, delivery.due);
             }
         }
-        for (subscription, place, slot) in firsts {
-            self.queues.insert(subscription, place, slot);
+        for (subscription, ready_key, slot) in firsts {
+            self.queues.insert(subscription, ready_key, slot);
         }
     }
 
@@ -335,8 +339,8 @@ impl Bench {
             } => self.lease(*subscription, *count, *seconds),
             Op::Withdraw(number) => {
                 let subscription = SubscriptionNumber(*number);
-                if let Some((place, sequence)) = self.queues.next(subscription) {
-                    let (key, carried) = self.queues.withdraw(subscription, place).unwrap();
+                if let Some((ready_key, sequence)) = self.queues.next(subscription) {
+                    let (key, carried) = self.queues.withdraw(subscription, ready_key).unwrap();
                     assert_eq!(key.sequence, sequence);
                     assert_eq!(self.deliveries.remove(&key).unwrap().carried, carried);
                 }
@@ -371,12 +375,12 @@ impl Bench {
                 self.open.extend(is_open.then_some(*number));
             }
             Op::Hold(number) => {
-                self.queues.hold(SubscriptionNumber(*number));
-                self.held.insert(*number);
+                self.queues.pause(SubscriptionNumber(*number));
+                self.paused.insert(*number);
             }
             Op::Resume(number) => {
                 self.queues.resume(SubscriptionNumber(*number));
-                self.held.remove(number);
+                self.paused.remove(number);
             }
             Op::RemoveSubscription(number) => {
                 let subscription = SubscriptionNumber(*number);
@@ -384,7 +388,7 @@ impl Bench {
                 self.deliveries
                     .retain(|key, _| key.subscription != subscription);
                 // It comes back at once, as a new one.
-                self.held.remove(number);
+                self.paused.remove(number);
                 self.run(&Op::Open(*number, self.open.contains(number)));
             }
             Op::Wait(seconds) => {
@@ -393,8 +397,8 @@ impl Bench {
                 self.now.instant += by;
             }
             Op::HearNews => {
-                let news = self.queues.take_news().unwrap_or_default();
-                self.known.extend(news.iter().map(|number| number.0));
+                let ready = self.queues.take_ready().unwrap_or_default();
+                self.known.extend(ready.iter().map(|number| number.0));
             }
         }
     }
@@ -407,14 +411,14 @@ impl Bench {
             return;
         };
         let sequences: SmallVec<[u64; 1]> = keys.iter().map(|key| key.sequence).collect();
-        let place = Place {
+        let ready_key = ReadyKey {
             due: self.now.time,
             sequence: first.sequence,
-            run: Place::BLOCK,
+            run: ReadyKey::BLOCK,
         };
         // A block carries one value for all.
         let slot = Slot::block(sequences, first);
-        self.queues.insert(first.subscription, place, slot);
+        self.queues.insert(first.subscription, ready_key, slot);
         for key in keys {
             let delivery = Delivery {
                 due: self.now.time,
@@ -438,11 +442,14 @@ impl Bench {
                 next.map(|(_, sequence)| sequence),
                 expected.map(|key| key.sequence)
             );
-            let Some((place, _)) = next else {
+            let Some((ready_key, _)) = next else {
                 self.known.remove(&number);
                 return;
             };
-            let (token, lease) = self.queues.take(subscription, place, until, ()).unwrap();
+            let (token, lease) = self
+                .queues
+                .take(subscription, ready_key, until, ())
+                .unwrap();
             assert_eq!(Some(lease.key), expected);
             assert!(!self.tokens.contains(&token), "{token:?}");
             self.tokens.push(token);
@@ -468,7 +475,7 @@ impl Bench {
     /// Leases run out, and whoever parks does so; then everything must be as in the model.
     fn check(&mut self) {
         self.park();
-        self.queues.turn(self.now);
+        self.queues.advance(self.now);
         for delivery in self.deliveries.values_mut() {
             let has_ended = |until: Option<Instant>| until.is_some_and(|u| u <= self.now.instant);
             if delivery.lease.is_some_and(|(_, until)| has_ended(until)) {
@@ -492,7 +499,10 @@ impl Bench {
                 in_flight.count()
             );
             let is_known = self.known.contains(&number)
-                || self.queues.news.contains(&SubscriptionNumber(number));
+                || self
+                    .queues
+                    .newly_ready
+                    .contains(&SubscriptionNumber(number));
             assert!(
                 is_known || eligible.is_empty(),
                 "nobody was told of {number}"
@@ -520,7 +530,7 @@ impl Bench {
             waiting.map(|(_, delivery)| self.now.instant + delivery.due.since(self.now.time));
         let next = leases.chain(due_times).min();
         let is_late = next.is_some_and(|next| next < self.asleep_until);
-        if self.now.instant >= self.asleep_until || self.queues.wakes() {
+        if self.now.instant >= self.asleep_until || self.queues.should_wake() {
             self.asleep_until = self.now.instant + self.queues.sleep(self.now);
             assert!(next.is_none_or(|next| self.asleep_until <= next));
         } else {
@@ -641,11 +651,11 @@ fn a_retry_due_later_holds_back_what_has_its_order_key_and_nothing_else() {
     assert!(bench.queues.claim(token, bench.now.instant).is_none());
     assert_eq!(bench.queues.next(SubscriptionNumber(1)), None);
     bench.now.time = due;
-    bench.queues.turn(bench.now);
+    bench.queues.advance(bench.now);
     let next = bench.queues.next(SubscriptionNumber(1));
     assert_eq!(next.map(|(_, sequence)| sequence), Some(1));
-    let (place, _) = next.unwrap();
-    bench.queues.withdraw(SubscriptionNumber(1), place);
+    let (ready_key, _) = next.unwrap();
+    bench.queues.withdraw(SubscriptionNumber(1), ready_key);
     let next = bench.queues.next(SubscriptionNumber(1));
     assert_eq!(next.map(|(_, sequence)| sequence), Some(2));
 }
@@ -655,14 +665,14 @@ fn a_sleeper_is_woken_for_what_falls_due_before_he_would_wake() {
     let mut bench = Bench::new(Parking::Here);
     let minute = Duration::from_secs(60);
     assert_eq!(bench.queues.sleep(bench.now), minute);
-    assert!(!bench.queues.wakes());
+    assert!(!bench.queues.should_wake());
     one(&mut bench, Some(5), None);
-    assert!(bench.queues.wakes());
+    assert!(bench.queues.should_wake());
     assert_eq!(bench.queues.sleep(bench.now), Duration::from_secs(5));
     one(&mut bench, Some(9), None);
-    assert!(!bench.queues.wakes());
+    assert!(!bench.queues.should_wake());
     one(&mut bench, Some(2), None);
-    assert!(bench.queues.wakes());
+    assert!(bench.queues.should_wake());
 }
 
 #[test]

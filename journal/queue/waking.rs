@@ -1,4 +1,4 @@
-//! Whom to tell that something may be leased, and when.
+//! Who is woken because something may be leased, and when.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Alarm {
 impl<T: Clone, L> DeliveryQueues<T, L> {
     /// Brings the queues up to a moment: leases run out and deliveries fall due. Time never goes
     /// back here: a moment may have been read before another one and arrive after it.
-    pub fn turn(&mut self, now: Moment) {
+    pub fn advance(&mut self, now: Moment) {
         self.advance_time(now.time);
         self.expire(now.instant);
         while let Some((due, subscription)) = self.timers.first().copied()
@@ -45,27 +45,27 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
     }
 
-    /// Says what time it is, so that what is inserted next is told of at once where it is due.
+    /// Sets the time, so that what is inserted next is ready at once where it is due.
     pub fn advance_time(&mut self, time: Timestamp) {
         self.time = self.time.max(time);
     }
 
     /// Takes the subscriptions that may have something to lease which they had not before.
-    pub fn take_news(&mut self) -> Option<Vec<SubscriptionNumber>> {
-        let news = std::mem::take(&mut self.news);
-        (!news.is_empty()).then(|| news.into_iter().collect())
+    pub fn take_ready(&mut self) -> Option<Vec<SubscriptionNumber>> {
+        let ready = std::mem::take(&mut self.newly_ready);
+        (!ready.is_empty()).then(|| ready.into_iter().collect())
     }
 
-    /// Whether the sleeper is to be woken: there is news, or something falls due or runs out before
-    /// what he sleeps for.
+    /// Whether whoever [sleeps](DeliveryQueues::sleep) is to be woken: something became ready, or
+    /// something falls due or runs out before what the sleep was to end for.
     #[must_use]
-    pub fn wakes(&self) -> bool {
+    pub fn should_wake(&self) -> bool {
         let is_late = |sleeper: &Alarm| self.alarm().is_sooner_than(sleeper);
-        !self.news.is_empty() || self.sleeper.as_ref().is_some_and(is_late)
+        !self.newly_ready.is_empty() || self.sleeper.as_ref().is_some_and(is_late)
     }
 
-    /// Returns how long the caller may sleep. He is woken as soon as [`DeliveryQueues::wakes`] says
-    /// so.
+    /// Returns how long the caller may sleep unless [`DeliveryQueues::should_wake`] says otherwise
+    /// before.
     pub fn sleep(&mut self, now: Moment) -> Duration {
         let alarm = self.alarm();
         self.sleeper = Some(alarm);
@@ -95,7 +95,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         };
         let next_due = queue.next_due(self.time);
         if queue.is_open && queue.due(self.time).next().is_some() {
-            self.news.insert(subscription);
+            self.newly_ready.insert(subscription);
         }
         if let Some(due) = next_due {
             self.set_timer(subscription, due);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
 use super::source_state::SourceState;
-use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, Place};
+use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey};
 use pointsman_journal::{
     Activity, Counts, Cut, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
 };
@@ -101,10 +101,10 @@ impl PipeQueues {
     }
 
     /// Brings the queues up to a time.
-    fn turn(&mut self, time: Timestamp) {
+    fn advance(&mut self, time: Timestamp) {
         // Leases do not run out here: they live in the same process as whoever holds them.
         let instant = Instant::now();
-        self.machine.turn(Moment { time, instant });
+        self.machine.advance(Moment { time, instant });
     }
 
     /// Leases what is due of a subscription to what is leased already, within a grant and a limit
@@ -117,7 +117,7 @@ impl PipeQueues {
         leases: &mut Leases,
     ) {
         let number = grant.subscription;
-        self.turn(now);
+        self.advance(now);
         if self.machine.next(number).is_none() {
             return;
         }
@@ -132,7 +132,7 @@ impl PipeQueues {
             (count + 1, bytes + one.event.size_bytes())
         });
         for _ in count..grant.count {
-            let Some((place, sequence)) = self.machine.next(number) else {
+            let Some((ready_key, sequence)) = self.machine.next(number) else {
                 return;
             };
             let Some(delivery) = self.deliveries.get_mut(&sequence) else {
@@ -146,7 +146,7 @@ impl PipeQueues {
                 });
                 return;
             }
-            let Some((token, _)) = self.machine.take(number, place, None, ()) else {
+            let Some((token, _)) = self.machine.take(number, ready_key, None, ()) else {
                 return;
             };
             bytes += event_bytes;
@@ -189,14 +189,14 @@ impl PipeQueues {
     }
 
     /// Whether a waiting caller is to be woken.
-    pub(super) fn wakes(&self) -> bool {
-        self.machine.wakes()
+    pub(super) fn should_wake(&self) -> bool {
+        self.machine.should_wake()
     }
 
     /// The subscriptions of which something has become due since this was last asked.
-    pub(super) fn take_news(&mut self, now: Timestamp) -> Option<Vec<SubscriptionNumber>> {
-        self.turn(now);
-        self.machine.take_news()
+    pub(super) fn take_ready(&mut self, now: Timestamp) -> Option<Vec<SubscriptionNumber>> {
+        self.advance(now);
+        self.machine.take_ready()
     }
 
     /// How long a waiting caller may sleep unless it is woken.
@@ -215,7 +215,7 @@ impl PendingDelivery {
         }
     }
 
-    fn place(&self, sequence: u64) -> Place {
-        Place::of(&self.key(sequence), self.due)
+    fn ready_key(&self, sequence: u64) -> ReadyKey {
+        ReadyKey::of(&self.key(sequence), self.due)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
-use super::{Moment, Place, Queues};
+use super::{Moment, Queues, ReadyKey};
 use crate::disk::record::{Damage, EventRow};
 use crate::disk::row::RowKey;
 use crate::{Cut, Grant, Leased, Leases};
@@ -71,7 +71,7 @@ impl Leasing {
 
     /// Leases as far as memory and `found` reach.
     pub(in crate::disk) fn run(&mut self, queues: &mut Queues, found: &Found) -> Need {
-        queues.turn(self.now);
+        queues.advance(self.now);
         while let Some(grant) = self.grants.get(self.at).copied() {
             let need = self.lease(&grant, queues, found);
             queues.fill_where_low(grant.subscription.0);
@@ -88,16 +88,16 @@ impl Leasing {
     fn lease(&mut self, grant: &Grant, queues: &mut Queues, found: &Found) -> Option<Need> {
         let (number, until) = (grant.subscription.0, self.now.after(grant.lease));
         while self.taken < grant.count {
-            let (place, sequence) = match queues.next(number) {
+            let (ready_key, sequence) = match queues.next(number) {
                 Next::Nothing => return None,
                 Next::Unloaded => return Some(Need::Rows(number)),
-                Next::Delivery(place, sequence) => (place, sequence),
+                Next::Delivery(ready_key, sequence) => (ready_key, sequence),
             };
             let cached = queues.cache.get(sequence).cloned().map(Ok);
             let stored = match cached.or_else(|| found.get(&sequence).cloned()) {
                 None => return Some(Need::Events(queues.upcoming(number))),
                 Some(Err(why)) => {
-                    self.damaged.extend(queues.withdraw(number, place, why));
+                    self.damaged.extend(queues.withdraw(number, ready_key, why));
                     continue;
                 }
                 Some(Ok(stored)) => stored,
@@ -115,7 +115,7 @@ impl Leasing {
             self.bytes += event_bytes;
             self.grant_bytes += event_bytes;
             self.taken += 1;
-            let leased = queues.take(number, place, &stored, until);
+            let leased = queues.take(number, ready_key, &stored, until);
             self.leases.leased.extend(leased);
         }
         None
@@ -125,7 +125,7 @@ impl Leasing {
 enum Next {
     Nothing,
     Unloaded,
-    Delivery(Place, u64),
+    Delivery(ReadyKey, u64),
 }
 
 impl Queues {
@@ -141,9 +141,9 @@ impl Queues {
             next,
             window.and_then(|window| Some((window, window.beyond?))),
         ) {
-            (Some((place, sequence)), None) => Next::Delivery(place, sequence),
-            (Some((place, sequence)), Some((_, beyond))) if place < beyond => {
-                Next::Delivery(place, sequence)
+            (Some((ready_key, sequence)), None) => Next::Delivery(ready_key, sequence),
+            (Some((ready_key, sequence)), Some((_, beyond))) if ready_key < beyond => {
+                Next::Delivery(ready_key, sequence)
             }
             // One that came back or was freed, past rows that have not been read.
             (Some(_), Some(_)) => Next::Unloaded,
@@ -172,13 +172,15 @@ impl Queues {
     }
 
     /// Takes a delivery out whose event cannot be read.
-    fn withdraw(&mut self, number: u32, place: Place, why: Damage) -> Option<Damaged> {
-        let withdrawn = self.machine.withdraw(SubscriptionNumber(number), place)?;
+    fn withdraw(&mut self, number: u32, ready_key: ReadyKey, why: Damage) -> Option<Damaged> {
+        let withdrawn = self
+            .machine
+            .withdraw(SubscriptionNumber(number), ready_key)?;
         let (key, carried) = withdrawn;
         Some(Damaged {
             key: key.into(),
             block: carried.block.map(NonZeroU64::get),
-            due: place.due,
+            due: ready_key.due,
             why,
         })
     }
@@ -186,14 +188,14 @@ impl Queues {
     fn take(
         &mut self,
         number: u32,
-        place: Place,
+        ready_key: ReadyKey,
         stored: &EventRow,
         until: tokio::time::Instant,
     ) -> Option<Leased> {
         let (subscription, origin) = (SubscriptionNumber(number), stored.origin.clone());
         let (token, lease) = self
             .machine
-            .take(subscription, place, Some(until), origin)?;
+            .take(subscription, ready_key, Some(until), origin)?;
         Some(Leased {
             token,
             id: self.epochs.id(number, lease.key.sequence, lease.key.run),
@@ -226,7 +228,7 @@ mod tests {
             instant: Instant::now(),
         };
         let mut queues = Queues::new(0, Arc::default());
-        queues.know(1, true, false);
+        queues.add(1, true, false);
         let all: Vec<u64> = (1..=200).collect();
         queues.apply(
             all.chunks(50)

@@ -4,13 +4,13 @@ use pointsman_schemas::SubscriptionNumber;
 
 use super::{Queues, WINDOW_DELIVERIES, WINDOW_DELIVERIES_LEAST, WINDOWS_DELIVERIES, slot};
 use crate::disk::row::PendingRow;
-use crate::queue::{DeliveryKey, Place};
+use crate::queue::{DeliveryKey, ReadyKey};
 
 /// What happened to a queue while it was being loaded.
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     /// The first of the rows that were left to the disk meanwhile.
-    pub(super) skipped: Option<Place>,
+    pub(super) skipped: Option<ReadyKey>,
     /// Something was removed that the load may have read.
     pub(super) stale: bool,
 }
@@ -52,11 +52,11 @@ impl Queues {
         self.fill_below(subscription, self.capacity() / 4);
     }
 
-    /// Begins to fill a queue: from which place on, and how many deliveries; none where there is
+    /// Begins to fill a queue: from which key on, and how many deliveries; none where there is
     /// nothing to do.
     ///
     /// Between this call and the beginning of the read transaction no commit may be applied.
-    pub(in crate::disk) fn begin_load(&mut self, subscription: u32) -> Option<(Place, usize)> {
+    pub(in crate::disk) fn begin_load(&mut self, subscription: u32) -> Option<(ReadyKey, usize)> {
         let room = self
             .capacity()
             .saturating_sub(self.machine.ready(SubscriptionNumber(subscription)));
@@ -66,13 +66,13 @@ impl Queues {
         Some((beyond, room.max(1)))
     }
 
-    /// Takes what was read; `next` is the place of the first row that was not, none where the end
+    /// Takes what was read; `next` is the key of the first row that was not, none where the end
     /// was reached. Returns false where it was of no use, and the load has to be made again.
     pub(in crate::disk) fn end_load(
         &mut self,
         subscription: u32,
         rows: Vec<PendingRow>,
-        next: Option<Place>,
+        next: Option<ReadyKey>,
     ) -> bool {
         let number = SubscriptionNumber(subscription);
         let leased = self.machine.leased(number);
@@ -88,8 +88,8 @@ impl Queues {
         }
         window.beyond = next.into_iter().chain(loading.skipped).min();
         for mut row in rows {
-            let place = row.place();
-            if window.beyond.is_some_and(|beyond| place >= beyond) {
+            let ready_key = row.ready_key();
+            if window.beyond.is_some_and(|beyond| ready_key >= beyond) {
                 break;
             }
             let is_block = row.is_block();
@@ -110,7 +110,7 @@ impl Queues {
             if row.immediate {
                 window.immediate_until = window.immediate_until.max(row.due);
             }
-            self.machine.insert(number, place, slot(row));
+            self.machine.insert(number, ready_key, slot(row));
         }
         true
     }

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use pointsman_schemas::{Name, Reject, Timestamp};
 
 use super::{
-    Damage, Decoder, Encoder, Table, at_place, decode_last, decode_option, encode_last,
-    encode_option, place,
+    Damage, Decoder, Encoder, Table, at_index, decode_last, decode_option, encode_last,
+    encode_option, index_of,
 };
 use crate::{DeadReason, LastOutcome};
 
+/// The index in this list is what lies on disk: append only.
 const REASONS: [DeadReason; 7] = [
     DeadReason::Rejected,
     DeadReason::Exhausted,
@@ -38,7 +39,7 @@ impl DeadRow {
         let mut out = Encoder::new(96);
         out.bytes(self.tenant.as_str().as_bytes())
             .bytes(self.origin.as_str().as_bytes());
-        out.byte(place(&REASONS, &self.reason))
+        out.byte(index_of(&REASONS, &self.reason))
             .time(self.at)
             .number(u64::from(self.attempts));
         encode_option(&mut out, self.order_key);
@@ -57,7 +58,7 @@ impl DeadRow {
         let mut from = Decoder::open(Table::Dead, key, value)?;
         let (tenant, origin) = (from.name()?, from.name()?);
         let (reason, at, attempts) = (
-            at_place(&REASONS, from.byte()?)?,
+            at_index(&REASONS, from.byte()?)?,
             from.time()?,
             from.narrow()?,
         );

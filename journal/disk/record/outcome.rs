@@ -5,7 +5,7 @@ use pointsman_schemas::Class;
 use super::{Damage, Decoder, Encoder};
 use crate::LastOutcome;
 
-/// The place in these lists is what lies on disk: append only.
+/// The index in this list is what lies on disk: append only.
 const CLASSES: [Class; 7] = [
     Class::Delivered,
     Class::Throttled,

@@ -2,9 +2,10 @@
 
 use pointsman_schemas::Name;
 
-use super::{Damage, Decoder, Encoder, Table, at_place, place};
+use super::{Damage, Decoder, Encoder, Table, at_index, index_of};
 use crate::{Activity, Backlog, Counts, Role, SubscriptionIdentity};
 
+/// The index in these lists is what lies on disk: append only.
 const ROLES: [Role; 3] = [Role::To, Role::OnSuccess, Role::OnFailure];
 
 const ACTIVITIES: [Activity; 3] = [Activity::Active, Activity::Suspended, Activity::Gone];
@@ -59,10 +60,10 @@ impl Subscribed {
         } = &self.identity;
         out.bytes(tenant.as_str().as_bytes())
             .bytes(rule.as_str().as_bytes())
-            .byte(place(&ROLES, role))
+            .byte(index_of(&ROLES, role))
             .bytes(target.as_str().as_bytes());
         out.byte(u8::from(self.attached))
-            .byte(place(&ACTIVITIES, &self.activity));
+            .byte(index_of(&ACTIVITIES, &self.activity));
         match self.backlog {
             None => out.byte(0),
             Some(backlog) => out
@@ -103,10 +104,10 @@ impl Subscribed {
         let (tenant, rule, role, target) = (
             from.name()?,
             from.name()?,
-            at_place(&ROLES, from.byte()?)?,
+            at_index(&ROLES, from.byte()?)?,
             from.name()?,
         );
-        let (attached, activity) = (from.byte()? != 0, at_place(&ACTIVITIES, from.byte()?)?);
+        let (attached, activity) = (from.byte()? != 0, at_index(&ACTIVITIES, from.byte()?)?);
         let backlog = match from.byte()? {
             0 => None,
             kind => Some(Backlog {

@@ -383,7 +383,7 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
             .unwrap();
         // What is in memory hides the damage from the running journal.
         *journal.shared.queues.lock() = queues::Queues::new(0, Arc::default());
-        journal.shared.queues.lock().know(1, true, true);
+        journal.shared.queues.lock().add(1, true, true);
         let leased = journal
             .lease(
                 &[Grant {
@@ -442,7 +442,7 @@ fn a_damaged_delivery_at_the_head_of_an_order_key_lets_the_next_go() {
             .unwrap();
         drop(other);
         *journal.shared.queues.lock() = queues::Queues::new(0, Arc::default());
-        journal.shared.queues.lock().know(number.0, true, true);
+        journal.shared.queues.lock().add(number.0, true, true);
         let grant = Grant {
             subscription: number,
             count: 9,

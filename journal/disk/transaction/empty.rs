@@ -14,7 +14,7 @@ use crate::disk::schema;
 use crate::{JournalError, NewDelivery};
 
 /// Sequence and run of the last row that was looked at.
-type Place = (i64, i64);
+type PageKey = (i64, i64);
 
 impl Transaction<'_> {
     /// Looks whether both are there, and gives the last sequence that counts: what is appended
@@ -26,7 +26,7 @@ impl Transaction<'_> {
         now: Moment,
     ) -> Result<u64, Failure> {
         // Leases that have run out are none.
-        self.queues.lock().turn(now);
+        self.queues.lock().advance(now);
         let tenant = |number| {
             self.subscription(number)
                 .map(|subscribed| &subscribed.identity.tenant)
@@ -46,9 +46,9 @@ impl Transaction<'_> {
         from: u32,
         to: Option<u32>,
         until: u64,
-        after: Option<Place>,
+        after: Option<PageKey>,
         rows_max: usize,
-    ) -> Result<Page<Place>, Failure> {
+    ) -> Result<Page<PageKey>, Failure> {
         self.flush()?;
         if to == Some(from)
             || self.subscription(from).is_none()
@@ -93,7 +93,7 @@ impl Transaction<'_> {
         waiting.sort_unstable_by_key(|(sequence, run, _)| (*sequence, *run));
         let leased = {
             let mut queues = self.queues.lock();
-            queues.hold(from);
+            queues.pause(from);
             queues.leased(from)
         };
         self.withheld.insert(from);

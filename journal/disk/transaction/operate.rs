@@ -153,7 +153,7 @@ impl Transaction<'_> {
                 continue;
             }
             if self.withheld.insert(key.subscription) {
-                self.queues.lock().hold(key.subscription);
+                self.queues.lock().pause(key.subscription);
             }
             self.changes
                 .effects
@@ -236,7 +236,7 @@ impl Transaction<'_> {
                 order_key: dead.order_key,
                 ..PendingRow::immediate(RowKey { run, ..key }, self.now)
             };
-            self.place(row)?;
+            self.insert(row)?;
             count += 1;
         }
         Ok(Page {

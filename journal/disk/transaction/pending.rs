@@ -15,7 +15,7 @@ pub(super) struct EndedIn {
 impl<'c> Transaction<'c> {
     /// Writes a row of its own for a delivery that has none; of each order key the earliest alone
     /// is not parked.
-    pub(super) fn place(&mut self, mut row: PendingRow) -> Result<(), Failure> {
+    pub(super) fn insert(&mut self, mut row: PendingRow) -> Result<(), Failure> {
         row.parked = false;
         if let Some(first) = self.first_of_key(&row)? {
             if (first.key.sequence, first.key.run) < (row.key.sequence, row.key.run) {
@@ -159,8 +159,8 @@ impl<'c> Transaction<'c> {
         let Some(first) = block else {
             return self.delete(key);
         };
-        let place = (key.subscription, first);
-        if !self.ended.contains_key(&place) {
+        let block = (key.subscription, first);
+        if !self.ended.contains_key(&block) {
             let Some(row) = self.row(RowKey {
                 sequence: first,
                 run: BLOCK_RUN,
@@ -170,14 +170,14 @@ impl<'c> Transaction<'c> {
                 return Ok(false);
             };
             self.ended.insert(
-                place,
+                block,
                 EndedIn {
                     row,
                     ended: Vec::new(),
                 },
             );
         }
-        let Some(EndedIn { row, ended }) = self.ended.get_mut(&place) else {
+        let Some(EndedIn { row, ended }) = self.ended.get_mut(&block) else {
             return Ok(false);
         };
         let is_there =

@@ -59,8 +59,8 @@ impl Transaction<'_> {
     }
 
     /// Moves a damaged row of any table to `quarantine` and counts it; false where it is not there.
-    fn set_aside(&mut self, place: &str, key: &DamagedKey, why: &Damage) -> Result<bool, Failure> {
-        let (columns, value) = match place {
+    fn set_aside(&mut self, table: &str, key: &DamagedKey, why: &Damage) -> Result<bool, Failure> {
+        let (columns, value) = match table {
             "events" => ("sequence = ?1", "record"),
             "pending" => ("subscription = ?1 AND sequence = ?2 AND run = ?3", "value"),
             "dead" => ("sequence = ?1 AND subscription = ?2 AND run = ?3", "value"),
@@ -68,7 +68,7 @@ impl Transaction<'_> {
             "positions" => ("tenant = ?1 AND source = ?2 AND key = ?3", "value"),
             _ => ("high = ?1 AND low = ?2", "value"),
         };
-        let read = format!("SELECT {value} FROM {place} WHERE {columns}");
+        let read = format!("SELECT {value} FROM {table} WHERE {columns}");
         let found: Option<Value> = self
             .connection
             .query_row(&read, params_from_iter(&key.0), |row| row.get(0))
@@ -76,14 +76,14 @@ impl Transaction<'_> {
         let Some(value) = found else { return Ok(false) };
         self.connection.execute(
             "INSERT INTO quarantine (at, place, key, why, value) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![self.now.0, place, key.to_string(), why.0, value],
+            params![self.now.0, table, key.to_string(), why.0, value],
         )?;
         self.connection.execute(
-            &format!("DELETE FROM {place} WHERE {columns}"),
+            &format!("DELETE FROM {table} WHERE {columns}"),
             params_from_iter(&key.0),
         )?;
         self.changes.ledger.quarantined += 1;
-        tracing::error!(place, %key, why = why.0, "a damaged record has been set aside");
+        tracing::error!(table, %key, why = why.0, "a damaged record has been set aside");
         Ok(true)
     }
 
@@ -91,11 +91,11 @@ impl Transaction<'_> {
     /// [`Transaction::recount`]'s to mend.
     pub(in crate::disk) fn quarantine(
         &mut self,
-        place: &str,
+        table: &str,
         key: &DamagedKey,
         why: &Damage,
     ) -> Result<(), Failure> {
-        self.set_aside(place, key, why).map(drop)
+        self.set_aside(table, key, why).map(drop)
     }
 
     /// Brings every counter to what the rows hold; what is missing counts as quarantined.

@@ -30,14 +30,14 @@ impl Transaction<'_> {
                 .filter(|(_, lease)| lease.is_some())
                 .map(|(settlement, _)| settlement.token),
         );
-        let mut told = Vec::with_capacity(settlements.len());
+        let mut settled = Vec::with_capacity(settlements.len());
         for (settlement, lease) in settlements.iter().zip(leases) {
-            told.push(match lease {
+            settled.push(match lease {
                 None => false,
                 Some(lease) => self.settle_one(settlement, &lease)?,
             });
         }
-        Ok(told)
+        Ok(settled)
     }
 
     fn settle_one(&mut self, settlement: &Settlement, lease: &Lease) -> Result<bool, Failure> {
@@ -71,7 +71,7 @@ impl Transaction<'_> {
                     self.count(lease.key.subscription, |counts| {
                         counts.retrying += u64::from(lease.attempts == 0)
                     });
-                    self.place(row)?;
+                    self.insert(row)?;
                 }
                 held
             }

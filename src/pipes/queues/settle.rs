@@ -19,7 +19,7 @@ impl PipeQueues {
             ending,
             follow_ups,
         } = settlement;
-        self.turn(now);
+        self.advance(now);
         let lease = self.machine.claim(token, Instant::now());
         let Some(sequence) = lease.map(|lease| lease.key.sequence) else {
             return false;

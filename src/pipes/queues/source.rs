@@ -73,7 +73,7 @@ impl PipeQueues {
         cursor: Option<Cursor>,
         now: Timestamp,
     ) {
-        self.turn(now);
+        self.advance(now);
         let Some(source) = self.sources.get_mut(&key) else {
             return;
         };
@@ -148,7 +148,7 @@ impl PipeQueues {
             is_late: false,
         };
         source.until.extend(until.map(|until| (until, sequence)));
-        let (place, waits) = (delivery.place(sequence), {
+        let (ready_key, waits) = (delivery.ready_key(sequence), {
             let (is_immediate, carried) = (true, ());
             queue::Slot::one(sequence, is_immediate, order_key, carried)
         });
@@ -159,7 +159,7 @@ impl PipeQueues {
         // An earlier one of its key may wait in the journal.
         let may_follow = order_key.is_some() && !state.no_earlier;
         let is_behind = order_key.is_some_and(|key| self.machine.is_busy(subscription, key));
-        self.machine.insert(subscription, place, waits);
+        self.machine.insert(subscription, ready_key, waits);
         if may_follow && !is_behind {
             self.spill(sequence);
         }

@@ -30,7 +30,7 @@ impl PipeQueues {
         time: Instant,
         now: Timestamp,
     ) {
-        self.turn(now);
+        self.advance(now);
         while let Some(source) = self.sources.get_mut(&key)
             && let Some(&(until, sequence)) = source.until.first()
             && until <= time

@@ -283,7 +283,7 @@ impl Play {
                 self.settle(0, Ending::Delivered);
             }
             self.now.0 += 100;
-            self.queues.take_news(self.now);
+            self.queues.take_ready(self.now);
             self.lease(usize::MAX);
             if self.leased.is_empty() {
                 break;

@@ -25,13 +25,13 @@ pub(super) fn wrong_bits(is_big_endian: bool, seed: Sum, frame: &[u8], stored: S
                     let by = (1_u32 << bit).wrapping_mul(sign);
                     if (adds.0.wrapping_mul(by), adds.1.wrapping_mul(by)) == off {
                         let byte_in_word = if is_big_endian { 3 - bit / 8 } else { bit / 8 };
-                        let place = (word * 4 + byte_in_word as usize) * 8 + bit as usize % 8;
+                        let index = (word * 4 + byte_in_word as usize) * 8 + bit as usize % 8;
                         // A bit is wrong in one direction only.
                         let is_set = covered(frame)
-                            .nth(place / 8)
-                            .is_some_and(|byte| byte >> (place % 8) & 1 == 1);
+                            .nth(index / 8)
+                            .is_some_and(|byte| byte >> (index % 8) & 1 == 1);
                         if is_set == (sign != 1) {
-                            bits.push(place);
+                            bits.push(index);
                         }
                     }
                 }
@@ -89,8 +89,8 @@ pub(super) fn sum_at(bytes: &[u8], at: usize) -> Sum {
 }
 
 pub(super) fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
-    if let Some(place) = bytes.get_mut(at..at + what.len()) {
-        place.copy_from_slice(what);
+    if let Some(target) = bytes.get_mut(at..at + what.len()) {
+        target.copy_from_slice(what);
     }
 }
 
