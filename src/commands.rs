@@ -17,6 +17,7 @@ pub mod match_event;
 pub mod run;
 pub mod schema;
 pub mod send;
+mod store;
 pub mod subscriptions;
 pub mod test;
 pub mod timers;

@@ -2,6 +2,7 @@
 //! the API and of what speaks to it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::commands::client::{Answer, Client};
 use crate::pipes::Pipes;
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
+use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
     Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role,
@@ -149,19 +151,34 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-pub(crate) struct TestBus {
+pub(crate) struct TestBus<J = MemoryJournal> {
     pub(crate) address: SocketAddr,
-    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) journal: Arc<J>,
     pub(crate) overview: Arc<FixedOverview>,
     _stop: DropGuard,
 }
 
 impl TestBus {
+    /// A bus whose journal is in memory.
+    pub(crate) async fn start(keys: &[&str]) -> Self {
+        let journal = MemoryJournal::new(Arc::new(Fixed(NOON)), MemoryOptions::default());
+        Self::over(journal, keys).await
+    }
+}
+
+impl TestBus<DiskJournal> {
+    /// A bus whose journal lies in a folder.
+    pub(crate) async fn start_on_disk(folder: &Path) -> Self {
+        let journal = DiskJournal::open(folder, DiskOptions::default(), Arc::new(Fixed(NOON)));
+        Self::over(journal.unwrap(), &[]).await
+    }
+}
+
+impl<J: Journal + 'static> TestBus<J> {
     /// Three events for two subscriptions and a reject: the first subscription has one delivered,
     /// one dead and one to be retried; the second has all three dead.
-    pub(crate) async fn start(keys: &[&str]) -> Self {
+    async fn over(journal: Arc<J>, keys: &[&str]) -> Self {
         let clock = Arc::new(Fixed(NOON));
-        let journal = MemoryJournal::new(clock.clone(), MemoryOptions::default());
         let numbers = journal
             .subscribe(vec![
                 subscription("thumbnails", "thumbnailer"),

@@ -3,9 +3,8 @@
 mod print;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use pointsman_schemas::{DeliveryId, Name};
 use serde::{Deserialize, Serialize, de::IntoDeserializer};
@@ -14,9 +13,10 @@ use url::form_urlencoded;
 
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
+use super::store;
 use crate::admin::view::{self, DeadRequest, DeadView, Page};
 use crate::output::{self, OutputArgs};
-use pointsman_journal::{DeadReason, DeadSelection, JournalError, Reader};
+use pointsman_journal::{DeadReason, DeadSelection, JournalError};
 use print::{as_sheet, as_table};
 
 /// Dead letters: deliveries that ended without success, and what sources could not read
@@ -131,9 +131,6 @@ pub struct PurgeArgs {
     pub yes: bool,
 }
 
-/// Opens the store at a path to look at it, whether a bus runs on it or not.
-pub type OpenStore = dyn Fn(&Path) -> Result<Arc<dyn Reader>, JournalError> + Send + Sync;
-
 fn reason(text: &str) -> Result<DeadReason, String> {
     DeadReason::deserialize(text.into_deserializer())
         .map_err(|error: serde::de::value::Error| error.to_string())
@@ -143,16 +140,16 @@ fn reason(text: &str) -> Result<DeadReason, String> {
 ///
 /// # Errors
 /// There is no bus or no store there, or it refuses.
-pub async fn run(args: DeadArgs, open: &OpenStore) -> Result<ExitCode, miette::Report> {
-    output::print(&execute(args, open).await?).map_err(unprintable)?;
+pub async fn run(args: DeadArgs) -> Result<ExitCode, miette::Report> {
+    output::print(&execute(args).await?).map_err(unprintable)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Does it and tells what to print.
-async fn execute(args: DeadArgs, open: &OpenStore) -> Result<String, CommandError> {
+async fn execute(args: DeadArgs) -> Result<String, CommandError> {
     match args.command {
-        DeadCommand::List(args) => list(&args, open).await,
-        DeadCommand::Show(args) => show(&args, open).await,
+        DeadCommand::List(args) => list(&args).await,
+        DeadCommand::Show(args) => show(&args).await,
         DeadCommand::Redrive(args) => change(&args, Change::Redrive).await,
         DeadCommand::Purge(args) => {
             if !args.yes {
@@ -163,7 +160,7 @@ async fn execute(args: DeadArgs, open: &OpenStore) -> Result<String, CommandErro
     }
 }
 
-async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError> {
+async fn list(args: &ListArgs) -> Result<String, CommandError> {
     let page: Page<DeadView> = match &args.from.store {
         Some(path) => {
             let filter = args.filter.clone();
@@ -175,7 +172,7 @@ async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError>
                 reason: filter.reason,
             };
             view::dead_page(
-                &*store(path, open)?,
+                &*store::open(path)?,
                 &selection,
                 args.after,
                 usize::from(args.limit),
@@ -221,10 +218,10 @@ async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError>
     }
 }
 
-async fn show(args: &ShowArgs, open: &OpenStore) -> Result<String, CommandError> {
+async fn show(args: &ShowArgs) -> Result<String, CommandError> {
     let whole: Box<RawValue> = match &args.from.store {
         Some(path) => {
-            let whole = view::dead_letter(&*store(path, open)?, args.id)
+            let whole = view::dead_letter(&*store::open(path)?, args.id)
                 .await
                 .map_err(unreadable)?;
             let whole = whole
@@ -314,12 +311,6 @@ fn request(ids: &[DeliveryId], filter: &FilterArgs, all: bool) -> DeadRequest {
         reason: filter.reason,
         all,
     }
-}
-
-pub(super) fn store(path: &Path, open: &OpenStore) -> Result<Arc<dyn Reader>, CommandError> {
-    open(path).map_err(|error| {
-        CommandError::new(format!("cannot open the store {}: {error}", path.display()))
-    })
 }
 
 fn unprintable(error: impl std::fmt::Display) -> CommandError {

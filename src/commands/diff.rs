@@ -22,8 +22,8 @@ use url::form_urlencoded;
 use self::compare::Comparison;
 use super::check::show;
 use super::client::{AdminArgs, Client};
-use super::dead::OpenStore;
 use super::error::CommandError;
+use super::store;
 use crate::admin::view::{EventView, Page};
 use crate::config::{Config, PathArgs};
 use crate::output::{self, OutputArgs};
@@ -68,8 +68,8 @@ fn interval(text: &str) -> Result<Interval, String> {
 
 /// Runs it. Exit code 0 where every event would go where it goes, 1 where one would not, 2 where
 /// that could not be found out.
-pub async fn run(args: &DiffArgs, open: &OpenStore) -> ExitCode {
-    let printed = match execute(args, open, Timestamp::now()).await {
+pub async fn run(args: &DiffArgs) -> ExitCode {
+    let printed = match execute(args, Timestamp::now()).await {
         Ok((text, code)) => output::print(&text)
             .map(|()| code)
             .map_err(|error| CommandError::new(format!("cannot print: {error}"))),
@@ -82,11 +82,7 @@ pub async fn run(args: &DiffArgs, open: &OpenStore) -> ExitCode {
 }
 
 /// Does it and tells what to print, and the exit code.
-async fn execute(
-    args: &DiffArgs,
-    open: &OpenStore,
-    now: Timestamp,
-) -> Result<(String, u8), CommandError> {
+async fn execute(args: &DiffArgs, now: Timestamp) -> Result<(String, u8), CommandError> {
     let mut configs = Vec::new();
     let from = PathArgs {
         paths: args.from.clone(),
@@ -107,12 +103,7 @@ async fn execute(
     let since = now.minus(args.against.0);
     let mut comparison = Comparison::new(old, new, usize::from(args.examples));
     let mut events = match &args.store {
-        Some(path) => {
-            let reader = open(path).map_err(|error| {
-                CommandError::new(format!("cannot open the store {}: {error}", path.display()))
-            })?;
-            Events::Store(reader)
-        }
+        Some(path) => Events::Store(store::open(path)?),
         None => Events::Bus(Box::new(Client::of_admin(&args.admin)?)),
     };
     let mut from = Some(EventsFrom::Time(since));

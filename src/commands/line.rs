@@ -1,9 +1,7 @@
 //! The command line as a whole: which commands there are, and what each is given.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -13,8 +11,6 @@ use super::{
     subscriptions, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
-use pointsman_journal::disk::DiskReader;
-use pointsman_journal::{JournalError, Reader};
 
 /// The version, and the commit where it was built from one.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("POINTSMAN_COMMIT"));
@@ -162,10 +158,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => Ok(runtime.block_on(run::run(&args))),
         Command::Check(args) => runtime.block_on(check::run(&args)),
         Command::Test(args) => runtime.block_on(test::run(&args)),
-        Command::Diff(args) => Ok(runtime.block_on(diff::run(&args, &open_store))),
+        Command::Diff(args) => Ok(runtime.block_on(diff::run(&args))),
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
-        Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args, &open_store)),
+        Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),
@@ -174,7 +170,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => runtime.block_on(send::run(args)),
         Command::Listen(args) => runtime.block_on(listen::run(args)),
         Command::Explain(args) => runtime.block_on(explain::run(args)),
-        Command::Dead(args) => runtime.block_on(dead::run(args, &open_store)),
+        Command::Dead(args) => runtime.block_on(dead::run(args)),
     };
     // Threads of client libraries that are still at work panic as the runtime ends under them,
     // which is nobody's concern any more.
@@ -185,12 +181,6 @@ pub fn main() -> ExitCode {
         eprintln!("{report:?}");
         ExitCode::FAILURE
     })
-}
-
-fn open_store(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
-    DiskReader::open(path)
-        .map(|reader| reader as Arc<dyn Reader>)
-        .map_err(|error| JournalError::Io(error.to_string()))
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{AdminArgs, Client};
-use super::dead::OpenStore;
 use super::error::CommandError;
+use super::store;
 use crate::admin::view::{Page, SubscriptionView};
 use crate::output::{self, OutputArgs};
-use pointsman_journal::{Activity, Role};
+use pointsman_journal::{Activity, Reader, Role};
 
 /// Subscriptions: what waits for each rule and target
 #[derive(Clone, Debug, clap::Args)]
@@ -104,15 +104,15 @@ pub struct MoveArgs {
 ///
 /// # Errors
 /// There is no bus or no store there, or it refuses.
-pub async fn run(args: SubscriptionsArgs, open: &OpenStore) -> Result<ExitCode, miette::Report> {
-    output::print(&execute(args, open).await?).map_err(unprintable)?;
+pub async fn run(args: SubscriptionsArgs) -> Result<ExitCode, miette::Report> {
+    output::print(&execute(args).await?).map_err(unprintable)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Does it and returns what to print.
-async fn execute(args: SubscriptionsArgs, open: &OpenStore) -> Result<String, CommandError> {
+async fn execute(args: SubscriptionsArgs) -> Result<String, CommandError> {
     match args.command {
-        SubscriptionsCommand::List(args) => list(&args, open).await,
+        SubscriptionsCommand::List(args) => list(&args).await,
         SubscriptionsCommand::Cancel(args) => {
             if !args.yes {
                 confirm(args.one.number)?;
@@ -156,10 +156,10 @@ impl Listed {
     }
 }
 
-async fn list(args: &ListArgs, open: &OpenStore) -> Result<String, CommandError> {
+async fn list(args: &ListArgs) -> Result<String, CommandError> {
     let items: Vec<Value> = match &args.store {
         Some(path) => {
-            let reader = super::dead::store(path, open)?;
+            let reader = store::open(path)?;
             let statuses = reader
                 .subscriptions()
                 .await
@@ -288,13 +288,11 @@ fn unprintable(error: impl std::fmt::Display) -> CommandError {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use clap::Parser;
 
     use super::*;
     use crate::admin::testing::{TestBus, subscription};
-    use pointsman_journal::{Journal, JournalError};
+    use pointsman_journal::Journal;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -303,25 +301,21 @@ mod tests {
     }
 
     /// What a command line prints when it is spoken to a bus.
-    async fn typed(bus: &TestBus, line: &str) -> String {
+    async fn typed(bus: &TestBus<impl Journal + 'static>, line: &str) -> String {
         let words = format!("subscriptions {line} --admin http://{}", bus.address);
         let args = match Line::try_parse_from(words.split_whitespace()) {
             Ok(line) => line.args,
             Err(error) => return error.to_string(),
         };
-        let journal = bus.journal.clone();
-        let open = move |path: &Path| match path.to_str() {
-            Some("here") => Ok(journal.reader()),
-            _ => Err(JournalError::NotFound("store".into())),
-        };
-        execute(args, &open)
+        execute(args)
             .await
             .unwrap_or_else(|error| format!("{error}\n{}", error.help_text()))
     }
 
     #[tokio::test]
     async fn what_a_rule_that_is_gone_left_is_listed_moved_and_cancelled() {
-        let bus = TestBus::start(&[]).await;
+        let folder = tempfile::tempdir().unwrap();
+        let bus = TestBus::start_on_disk(folder.path()).await;
         bus.journal
             .subscribe(vec![
                 subscription("audit", "archive"),
@@ -379,7 +373,8 @@ mod tests {
             ),
             (1, &json!(1), &json!(1))
         );
-        assert_eq!(typed(&bus, "list --store here").await, all);
+        let line = format!("list --store {}", folder.path().display());
+        assert_eq!(typed(&bus, &line).await, all);
         assert_eq!(typed(&bus, "list --rule audit").await.lines().count(), 2);
 
         assert!(

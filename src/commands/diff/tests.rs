@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,7 +36,7 @@ rules:
 ";
 
 /// Events of the last hours.
-async fn events(bus: &TestBus) {
+async fn events(bus: &TestBus<impl Journal + 'static>) {
     let event = |id: usize, ty: &'static str, data: String| {
         let event = Event::builder(id.to_string(), "/shop", ty)
             .subject("a.jpg")
@@ -76,7 +75,12 @@ async fn events(bus: &TestBus) {
 }
 
 /// What a command line prints when it is spoken to a bus, and its exit code.
-async fn typed(bus: &TestBus, old: &str, new: &str, line: &str) -> (String, u8) {
+async fn typed(
+    bus: &TestBus<impl Journal + 'static>,
+    old: &str,
+    new: &str,
+    line: &str,
+) -> (String, u8) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -101,8 +105,7 @@ async fn typed(bus: &TestBus, old: &str, new: &str, line: &str) -> (String, u8) 
         Ok(args) => args,
         Err(error) => return (error.to_string(), 2),
     };
-    let journal = bus.journal.clone();
-    let (text, code) = execute(&args, &move |_: &Path| Ok(journal.reader()), NOON)
+    let (text, code) = execute(&args, NOON)
         .await
         .unwrap_or_else(|error| (error.to_string(), 2));
     (text.replace(&folder.path().display().to_string(), ""), code)
@@ -110,12 +113,14 @@ async fn typed(bus: &TestBus, old: &str, new: &str, line: &str) -> (String, u8) 
 
 #[tokio::test]
 async fn what_would_go_elsewhere_is_told_with_examples() {
-    let bus = TestBus::start(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bus = TestBus::start_on_disk(folder.path()).await;
     events(&bus).await;
     let (text, code) = typed(&bus, OLD, NEW, "--examples 2").await;
     assert_eq!(code, 1);
     insta::assert_snapshot!(text);
-    let (of_store, _) = typed(&bus, OLD, NEW, "--examples 2 --store here").await;
+    let store = format!("--store {}", folder.path().display());
+    let (of_store, _) = typed(&bus, OLD, NEW, &format!("--examples 2 {store}")).await;
     assert_eq!(of_store, text, "a store says the same as the bus on it");
     let json: Value =
         serde_json::from_str(&typed(&bus, OLD, NEW, "--json --examples 1").await.0).unwrap();
@@ -168,12 +173,14 @@ async fn the_same_rules_send_nothing_elsewhere() {
 
 #[tokio::test]
 async fn many_events_are_read_page_by_page() {
-    let bus = TestBus::start(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bus = TestBus::start_on_disk(folder.path()).await;
     for _ in 0..500 {
         events(&bus).await;
     }
     let of_bus = typed(&bus, OLD, NEW, "--json").await;
     let json: Value = serde_json::from_str(&of_bus.0).unwrap();
     assert_eq!(json["events"], 3 + 500 * 5);
-    assert_eq!(typed(&bus, OLD, NEW, "--json --store here").await, of_bus);
+    let line = format!("--json --store {}", folder.path().display());
+    assert_eq!(typed(&bus, OLD, NEW, &line).await, of_bus);
 }
