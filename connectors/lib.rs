@@ -4,6 +4,7 @@
 //! no journal. What it needs from the bus is handed to it when it opens. A new connector is a
 //! folder and a line in [`CONNECTORS`].
 
+mod body;
 pub mod credential;
 pub mod directory;
 pub mod exec;

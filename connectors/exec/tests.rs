@@ -1,13 +1,19 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_schemas::{Class, Outcome, Replies, json};
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
+use super::function::outcome;
+use super::process::CommandOutput;
+use super::settings::Output;
 use super::*;
 use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
+use crate::{Attempt, TargetSettings};
 
 fn target(settings: Value) -> ExecTarget {
     serde_json::from_value(settings).unwrap()

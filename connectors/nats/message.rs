@@ -19,12 +19,13 @@ use async_nats::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
-use pointsman_schemas::{Clock, Data, DataKind, Event, Name, Reject, Timestamp, json};
+use pointsman_schemas::{Clock, Event, Name, Reject, Timestamp, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
+use crate::body;
 use crate::{Arrival, Plain};
 
 /// The type of an event that is made of a plain message.
@@ -146,7 +147,8 @@ impl Mapper {
                 .find(|(name, _)| is_header(name, CONTENT_TYPE.as_str()))
                 .and_then(|(_, values)| Some(values.last()?.as_str()))
         });
-        let (data, media_type) = data(declared, message.payload.clone())?;
+        let (data, media_type) =
+            body::read(declared, message.payload.clone()).map_err(|error| error.to_string())?;
         let id = match stored {
             // The time tells a message from one of the same number in a stream that was made anew.
             Some(at) => format!(
@@ -235,21 +237,6 @@ fn http_headers(headers: &HeaderMap) -> Result<http::HeaderMap, String> {
         map.insert(CONTENT_TYPE, media_type);
     }
     Ok(map)
-}
-
-/// JSON byte for byte where it is declared or, undeclared, is some; text where it is of a textual
-/// type; else binary.
-fn data(declared: Option<&str>, body: Bytes) -> Result<(Option<Data>, Option<&str>), String> {
-    if body.is_empty() {
-        return Ok((None, declared));
-    }
-    let data = Data::read(declared, body).map_err(|error| error.to_string())?;
-    let implied = match data.kind() {
-        DataKind::Json => "application/json",
-        DataKind::Text => "text/plain",
-        DataKind::Binary => "application/octet-stream",
-    };
-    Ok((Some(data), Some(declared.unwrap_or(implied))))
 }
 
 /// What an `event:` mapping sees beside the body.

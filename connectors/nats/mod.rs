@@ -63,6 +63,7 @@ mod poison;
 mod progress;
 mod pull;
 mod puller;
+mod reader;
 mod requests;
 mod source;
 mod subscription;

@@ -21,6 +21,7 @@ use super::message::Mapper;
 use super::outstanding::MESSAGES_MAX;
 use super::progress::{ConsumerProgress, Gap};
 use super::puller::Puller;
+use super::reader::ConsumerReader;
 use crate::{Batch, Link, Message, Source, SourceError};
 
 /// The most messages of a batch.
@@ -104,7 +105,8 @@ impl StreamSource {
         monitor.skipped(gaps);
         let (position, known_position) = watch::channel(stored);
         let fixed_files = plan.fixed_files.clone();
-        let puller = Puller::new(plan, client, spec, progress, position, monitor, mapper, out);
+        let reader = ConsumerReader::new(client, spec, progress, position, monitor, mapper, out);
+        let puller = Puller::new(plan, reader);
         Self {
             messages,
             position: known_position,

@@ -1,4 +1,5 @@
-//! The task that pulls: it requests messages, hands them on, and looks after the consumer.
+//! The task that pulls: it sees that the consumer is there, has it read, and says what is wrong
+//! where it is not.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,41 +7,19 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::Info;
-use async_nats::jetstream::{self, Context, stream};
-use async_nats::{Client, Subject, Subscriber};
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
-use pointsman_schemas::{Backoff, Cursor, backoff::spread};
+use pointsman_schemas::Backoff;
+use pointsman_schemas::backoff::spread;
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::auth::Renewal;
 use super::connection::{Plan, RENEWED};
-use super::consumer::{ConsumerError, ConsumerSpec};
-use super::create::ack_wait;
-use super::message::Mapper;
-use super::outstanding::{Credit, Outstanding, REQUEST_MESSAGES};
+use super::consumer::ConsumerError;
 use super::poison;
-use super::progress::{ConsumerOrigin, ConsumerProgress, acknowledged};
-use super::pull::{BATCH_MESSAGES_MAX, StreamMonitor};
-use super::requests::{Limits, RequestStatus, Requests};
+use super::reader::{CLOSED, ConsumerReader, Interruption};
 use crate::files::Files;
 use crate::{Acknowledgement, Message, SourceError, Verdict};
-
-/// How often the consumer is looked at: what waits in it, what is acknowledged, whether it is still
-/// there.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// How long what is on its way may take to come when nobody wants it any more.
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
-
-const CLOSED: &str = "the NATS client has broken off; it is opened anew";
-
-const SILENT: &str = "the NATS server does not answer requests for messages; other clients may \
-                      have as many open as max_waiting of the consumer allows";
 
 /// First and longest pause after the server could not say what became of the consumer, of which at
 /// least half is waited.
@@ -53,84 +32,25 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 /// The task that pulls.
 pub(super) struct Puller {
-    client: Client,
-    jetstream: Context,
-    /// The message that came last, as `async-nats` reads where it lies in its stream: with a
-    /// context, which is not made anew for each.
-    latest: jetstream::Message,
-    spec: ConsumerSpec,
-    known: ConsumerProgress,
-    position: watch::Sender<Option<Cursor>>,
-    monitor: Arc<StreamMonitor>,
-    outstanding: Arc<Outstanding>,
-    mapper: Mapper,
-    out: mpsc::Sender<Message>,
+    reader: ConsumerReader,
     /// Messages that the client cannot read, and that are stored as rejects: they stay among the
     /// first unacknowledged ones while an earlier message is.
     rejected: Arc<Mutex<HashSet<u64>>>,
-    /// True where the server would not take requests, until it is seen to take one.
-    refused: bool,
     _renewal: Option<Renewal>,
 }
 
-/// Why the puller stopped waiting for messages.
-enum Interruption {
-    /// Nobody takes them any more.
-    Dropped,
-    /// The consumer is gone.
-    Gone,
-    /// The connection was lost and is there again.
-    Reconnected,
-    /// The server does not take requests as the consumer was last seen, or is silent.
-    Refused(String),
-    /// The server would not go on.
-    Stopped(String),
-    /// It cannot go on before somebody has changed something.
-    Misconfigured(String),
-}
-
-impl Interruption {
-    /// True where somebody may just be deleting the consumer.
-    fn may_be_an_end(&self) -> bool {
-        matches!(self, Self::Gone | Self::Refused(_))
-    }
-}
-
 impl Puller {
-    #[expect(clippy::too_many_arguments, reason = "they are its parts")]
-    pub(super) fn new(
-        plan: &Plan,
-        client: Client,
-        spec: ConsumerSpec,
-        known: ConsumerProgress,
-        position: watch::Sender<Option<Cursor>>,
-        monitor: Arc<StreamMonitor>,
-        mapper: Mapper,
-        out: mpsc::Sender<Message>,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, reader: ConsumerReader) -> Self {
         Self {
-            jetstream: spec.context(&client),
-            latest: jetstream::Message {
-                message: nothing(),
-                context: spec.context(&client),
-            },
-            outstanding: Outstanding::new(mapper.name().clone(), client.clone()),
             rejected: Arc::default(),
-            refused: false,
-            _renewal: plan.renewal(&client),
-            client,
-            spec,
-            known,
-            position,
-            monitor,
-            mapper,
-            out,
+            _renewal: plan.renewal(&reader.client),
+            reader,
         }
     }
 
     /// Pulls until the source ends, and then waits until the messages are acknowledged.
     pub(super) async fn run(mut self, found: Info, mut fixed_files: Files) -> SourceError {
-        let outstanding = Arc::clone(&self.outstanding);
+        let outstanding = Arc::clone(&self.reader.outstanding);
         let acknowledging = outstanding.run();
         tokio::pin!(acknowledging);
         let ended = tokio::select! {
@@ -156,9 +76,9 @@ impl Puller {
         loop {
             let problem = match info {
                 Ok(info) => {
-                    self.looked_at(&info);
-                    if !self.refused {
-                        self.monitor.link.up();
+                    self.reader.looked_at(&info);
+                    if !self.reader.refused {
+                        self.reader.monitor.link.up();
                     }
                     // What the client cannot read breaks the connection, so only after that there
                     // can be such.
@@ -166,11 +86,11 @@ impl Puller {
                         self.reject_unreadable(&info).await;
                     }
                     let begin = Instant::now();
-                    let interruption = self.read(&info).await;
+                    let interruption = self.reader.read(&info).await;
                     if begin.elapsed() > AGAIN.max {
                         pause = AGAIN.initial;
                     }
-                    if interruption.may_be_an_end() && !self.refused {
+                    if interruption.may_be_an_end() && !self.reader.refused {
                         settled_at = Instant::now() + SETTLES_WITHIN;
                     }
                     match interruption {
@@ -180,13 +100,13 @@ impl Puller {
                         }
                         Interruption::Gone => None,
                         Interruption::Reconnected => {
-                            (connected_anew, self.refused) = (true, false);
+                            (connected_anew, self.reader.refused) = (true, false);
                             None
                         }
                         // The consumer may be gone or have changed, so that the next are other
                         // requests; but nobody hurries twice.
                         Interruption::Refused(problem) => {
-                            std::mem::replace(&mut self.refused, true).then_some(problem)
+                            std::mem::replace(&mut self.reader.refused, true).then_some(problem)
                         }
                         Interruption::Stopped(problem) => Some(problem),
                     }
@@ -201,11 +121,11 @@ impl Puller {
             };
             if let Some(problem) = problem {
                 if Instant::now() >= settled_at {
-                    self.monitor.link.down(problem);
+                    self.reader.monitor.link.down(problem);
                 }
                 tokio::select! {
                     () = sleep(spread(pause, rand::random())) => {}
-                    () = self.out.closed() => return SourceError::Ended,
+                    () = self.reader.out.closed() => return SourceError::Ended,
                 }
                 pause = AGAIN.longer(pause);
             }
@@ -221,23 +141,26 @@ impl Puller {
     async fn ensured(&mut self) -> Option<Result<Info, ConsumerError>> {
         let ensure = async {
             self.connected().await;
-            self.spec.ensure(&self.jetstream, Some(self.known)).await
+            self.reader
+                .spec
+                .ensure(&self.reader.jetstream, Some(self.reader.known))
+                .await
         };
         tokio::select! {
             ensured = ensure => Some(ensured.map(|(info, known, gaps)| {
-                self.known = known;
-                self.monitor.skipped(gaps);
+                self.reader.known = known;
+                self.reader.monitor.skipped(gaps);
                 info
             })),
-            () = self.out.closed() => None,
+            () = self.reader.out.closed() => None,
         }
     }
 
     /// Returns once there is a connection: until then the client tells why there is none, and
     /// asking for the consumer would tell less.
     async fn connected(&self) {
-        let mut connects = self.monitor.connects.subscribe();
-        while self.client.connection_state() != State::Connected {
+        let mut connects = self.reader.monitor.connects.subscribe();
+        while self.reader.client.connection_state() != State::Connected {
             // The state may change a moment after it is reported.
             let _ = timeout(Duration::from_secs(1), connects.changed()).await;
         }
@@ -245,13 +168,14 @@ impl Puller {
 
     /// Hands on, as rejected, the messages over which the client would break off again and again.
     async fn reject_unreadable(&self, info: &Info) {
-        for found in poison::find(&self.jetstream, &self.spec, info).await {
+        for found in poison::find(&self.reader.jetstream, &self.reader.spec, info).await {
             if self.rejected.lock().contains(&found.sequence) {
                 continue;
             }
-            let acknowledgement = self
-                .outstanding
-                .take(found.reply, found.reject.raw.len(), 1);
+            let acknowledgement =
+                self.reader
+                    .outstanding
+                    .take(found.reply, found.reject.raw.len(), 1);
             let rejected = Arc::clone(&self.rejected);
             let acknowledgement = Acknowledgement::io(async move |verdict| {
                 if verdict == Verdict::Stored {
@@ -260,7 +184,7 @@ impl Puller {
                 acknowledgement.tell(verdict).await;
             });
             // Full or closed: it is dropped without a verdict, and found again.
-            let _ = self.out.try_send(Message {
+            let _ = self.reader.out.try_send(Message {
                 arrivals: SmallVec::new(),
                 rejects: vec![found.reject],
                 acknowledgement,
@@ -273,244 +197,9 @@ impl Puller {
     async fn is_closed(&self) -> bool {
         let asked = timeout(
             Duration::from_secs(1),
-            self.client.subscribe(self.client.new_inbox()),
+            self.reader.client.subscribe(self.reader.client.new_inbox()),
         )
         .await;
         matches!(asked, Ok(Err(_)))
-    }
-
-    /// Takes note of the consumer's state.
-    fn looked_at(&mut self, info: &Info) {
-        self.outstanding.set_ack_wait(ack_wait(info));
-        self.known.acknowledged = self.known.acknowledged.max(acknowledged(info));
-        self.monitor.link.lag(Some(info.num_pending));
-        let cursor = Some(Cursor {
-            fingerprint: self.spec.fingerprint(),
-            position: self.known.write(),
-        });
-        self.position.send_if_modified(|stored| {
-            let changed = *stored != cursor;
-            *stored = cursor;
-            changed
-        });
-    }
-
-    /// Asks for messages and hands them on.
-    async fn read(&mut self, info: &Info) -> Interruption {
-        let mut requests = Requests::new(self.client.new_inbox(), Limits::of(&info.config));
-        let mut subscriber = match self.client.subscribe(requests.subscription()).await {
-            Ok(subscriber) => subscriber,
-            Err(error) => return Interruption::Stopped(format!("cannot subscribe: {error}")),
-        };
-        // A connection that is lost from here on forgets the requests. The first connection is
-        // reported late, and is no new one.
-        let mut connects = self.monitor.connects.subscribe();
-        let connects_before = (*connects.borrow()).max(1);
-        let mut looking = self.look();
-        loop {
-            let barred_until = match self.ask(&mut requests).await {
-                Ok(barred_until) => barred_until,
-                Err(problem) => return Interruption::Stopped(problem),
-            };
-            tokio::select! {
-                message = subscriber.next() => match message {
-                    Some(message) => {
-                        if let Err(interruption) = self.received(message, &mut subscriber, &mut requests) {
-                            self.drain(&mut subscriber);
-                            return interruption;
-                        }
-                    }
-                    None => return Interruption::Misconfigured(CLOSED.to_owned()),
-                },
-                () = self.outstanding.changed() => {}
-                () = until(barred_until) => {}
-                () = until(requests.silent_at()) => return Interruption::Refused(SILENT.to_owned()),
-                () = passed(&mut connects, connects_before) => {
-                    self.drain(&mut subscriber);
-                    return Interruption::Reconnected;
-                }
-                looked = &mut looking => {
-                    match looked {
-                        Ok(Some((info, stream))) => {
-                            let gaps = self.known.gap(&info, &stream, ConsumerOrigin::Found).into_iter().chain(self.known.removed(&info.stream_name));
-                            let gaps: Vec<_> = gaps.collect();
-                            // Reported once the position that counts it is there to be stored.
-                            self.looked_at(&info);
-                            self.monitor.skipped(gaps);
-                        }
-                        // Somebody has deleted it, and perhaps made it again.
-                        Ok(None) => return Interruption::Gone,
-                        Err(ConsumerError::Misconfigured(problem)) => return Interruption::Misconfigured(problem),
-                        // The heartbeats tell whether anything is wrong.
-                        Err(ConsumerError::Unavailable(_)) => {}
-                    }
-                    looking = self.look();
-                }
-                () = self.out.closed() => {
-                    self.give_back(subscriber).await;
-                    return Interruption::Dropped;
-                }
-            }
-        }
-    }
-
-    /// Looks at the consumer in a while.
-    fn look(&self) -> BoxFuture<'static, Result<Option<(Info, stream::Info)>, ConsumerError>> {
-        let (spec, jetstream) = (self.spec.clone(), self.jetstream.clone());
-        async move {
-            sleep(LOOK_EVERY).await;
-            spec.look(&jetstream).await
-        }
-        .boxed()
-    }
-
-    /// Requests as much as there is credit for. Returns when to ask again, where that is known.
-    async fn ask(&self, requests: &mut Requests) -> Result<Option<Instant>, String> {
-        requests.expire();
-        if let Some(until) = requests
-            .not_before()
-            .filter(|until| Instant::now() < *until)
-        {
-            return Ok(Some(until));
-        }
-        while requests.may_ask() {
-            let bytes = match self.outstanding.credit(requests.to_come()) {
-                Credit::Available { bytes } => bytes,
-                Credit::NotBefore(until) => return Ok(Some(until)),
-                Credit::Exhausted => return Ok(None),
-            };
-            let (request, reply) =
-                requests.open(REQUEST_MESSAGES, self.outstanding.largest(), bytes);
-            let payload = serde_json::to_vec(&request)
-                .map_err(|error| format!("cannot ask for messages: {error}"))?;
-            let asked = self
-                .client
-                .publish_with_reply(self.spec.next_subject(), reply, payload.into())
-                .await;
-            asked.map_err(|error| format!("cannot ask for messages: {error}"))?;
-        }
-        Ok(None)
-    }
-
-    /// Hands on a message, or reads what the server says about a request.
-    fn received(
-        &mut self,
-        message: async_nats::Message,
-        from: &mut Subscriber,
-        requests: &mut Requests,
-    ) -> Result<(), Interruption> {
-        let mut next = Some(message);
-        // What has come with it is taken along, without all that has to be looked after between two
-        // waits.
-        for _ in 0..BATCH_MESSAGES_MAX {
-            let Some(message) = next.take() else { break };
-            if is_stored(&message) {
-                requests.arrived(message.length);
-                self.accepted();
-                self.hand_on(message);
-            } else {
-                match requests.on_status(&message) {
-                    RequestStatus::InspectConsumer(problem) => {
-                        return Err(Interruption::Refused(problem));
-                    }
-                    RequestStatus::Completed => {}
-                    RequestStatus::Alive => self.accepted(),
-                }
-            }
-            next = from.next().now_or_never().flatten();
-        }
-        Ok(())
-    }
-
-    /// The server takes requests after all.
-    fn accepted(&mut self) {
-        if std::mem::take(&mut self.refused) {
-            self.monitor.link.up();
-        }
-    }
-
-    fn hand_on(&mut self, message: async_nats::Message) {
-        self.latest.message = message;
-        let message = &self.latest;
-        // Only what has no such subject at all fails here, and then nobody could acknowledge it.
-        let (Ok(info), Some(reply)) = (message.info(), message.reply.clone()) else {
-            return;
-        };
-        self.known.delivered(&info);
-        let acknowledgement = self.outstanding.take(reply, message.length, info.delivered);
-        let (arrivals, rejects) = self.mapper.read(&message.message, Some(&info));
-        // Full or closed: it is dropped without a verdict, and so given back.
-        let _ = self.out.try_send(Message {
-            arrivals,
-            rejects,
-            acknowledgement,
-            positions: Vec::new(),
-        });
-    }
-
-    /// Hands on what has come already, before the subscription is given up.
-    fn drain(&mut self, subscriber: &mut Subscriber) {
-        while let Some(Some(message)) = subscriber.next().now_or_never() {
-            self.hand_on_any(message);
-        }
-    }
-
-    /// Ends the subscription and gives back what is still on its way, which would else come again
-    /// only after the server's patience.
-    async fn give_back(&mut self, mut subscriber: Subscriber) {
-        if subscriber.drain().await.is_ok() {
-            let rest = async {
-                while let Some(message) = subscriber.next().await {
-                    self.hand_on_any(message);
-                }
-            };
-            // What has not come by then comes again by itself.
-            let _ = timeout(GIVE_BACK_WITHIN, rest).await;
-        }
-    }
-
-    /// Hands a message on, and leaves what the server has to say.
-    fn hand_on_any(&mut self, message: async_nats::Message) {
-        if is_stored(&message) {
-            self.hand_on(message);
-        }
-    }
-}
-
-/// No message.
-fn nothing() -> async_nats::Message {
-    let (subject, payload) = (Subject::from_static(""), Bytes::new());
-    async_nats::Message {
-        subject,
-        reply: None,
-        payload,
-        headers: None,
-        status: None,
-        description: None,
-        length: 0,
-    }
-}
-
-/// True for a message of the stream. A publisher may have given it a status of its own: only what
-/// can be acknowledged is one.
-fn is_stored(message: &async_nats::Message) -> bool {
-    message
-        .reply
-        .as_ref()
-        .is_some_and(|reply| reply.starts_with("$JS.ACK."))
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => pending().await,
-    }
-}
-
-/// Returns once the count is above that.
-async fn passed(counted: &mut watch::Receiver<u64>, count: u64) {
-    // Where nobody counts any more nothing will come of waiting.
-    if counted.wait_for(|counted| *counted > count).await.is_err() {
-        pending().await
     }
 }

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pointsman_schemas::{Clock, Data, DataKind, Event, InvalidEvent, Name, Reject, json};
+use pointsman_schemas::{Clock, Event, InvalidEvent, Name, Reject, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::lines::Line;
-use super::{CursorForm, LINE_TYPE, Output};
+use super::settings::{CursorForm, Output};
+use crate::body;
 use crate::{Acknowledgement, Arrival, Message, Plain, SourceContext};
+
+/// The type of an event that is made of a line.
+pub const LINE_TYPE: &str = "com.pointsman.exec.line";
 
 /// The longest cursor: what fits into a variable of the environment, twice.
 const CURSOR_BYTES_MAX: usize = 64 * 1024;
@@ -151,7 +155,7 @@ impl Mapper {
     }
 
     fn event(&self, line: &Bytes, cursor_number: u64) -> Result<Arrival, InvalidEvent> {
-        let data = Data::read(None, line.clone())?;
+        let (data, media_type) = body::read(None, line.clone())?;
         let (name, count) = (&self.name, self.count);
         let id = if self.cursor.is_some() {
             let digest = Sha256::digest(line)
@@ -162,14 +166,9 @@ impl Mapper {
         } else {
             format!("{name}/{:032x}-{count}", self.run)
         };
-        let media_type = match data.kind() {
-            DataKind::Json => "application/json",
-            DataKind::Text => "text/plain",
-            DataKind::Binary => "application/octet-stream",
-        };
         let defaults = Event::builder(id, format!("/exec/{name}"), LINE_TYPE)
             .time(self.clock.now().to_string())
-            .datacontenttype(media_type)
+            .datacontenttype(media_type.unwrap_or_default())
             .data(data);
         if !self.mapped {
             return Ok(Arrival::Event(Arc::new(defaults.build()?)));

@@ -3,14 +3,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_schemas::{Clock, DataKind, Event, Name, SystemClock};
+use pointsman_schemas::{Clock, Cursor, DataKind, Event, Name, SystemClock};
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use super::commands::BATCH_MESSAGES_MAX;
 use super::*;
 use crate::listener::Routes;
 use crate::suite::{SourceFixture, next_within, sources};
-use crate::{Arrival, Link, Message};
+use crate::{Arrival, Batch, Link, Message};
 
 /// Follows a file and says behind each line how far it is.
 const FOLLOW: &str = r#"number=${POINTSMAN_CURSOR:-0}; tail -n +$((number + 1)) -F lines 2>/dev/null | while IFS= read -r line; do

@@ -1,6 +1,12 @@
-use lapin::types::{ByteArray, FieldArray};
-use serde_json::json;
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, LongString};
+use pointsman_schemas::{
+    AttributeValue, Data, DataKind, Event, ExtensionValue, Name, Timestamp, json,
+};
+use serde_json::{Value, json};
 
+use super::incoming::OFFSET;
 use super::*;
 use crate::suite::event;
 

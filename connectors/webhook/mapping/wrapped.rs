@@ -2,10 +2,11 @@
 //! rest.
 
 use bytes::Bytes;
-use pointsman_schemas::{Data, DataKind};
+use pointsman_schemas::Data;
 use serde_json::Value;
 
 use super::{Attributes, container};
+use crate::body;
 
 /// A message out of its envelope.
 pub(super) struct Wrapped {
@@ -20,14 +21,10 @@ pub(super) struct Wrapped {
 /// The message as data: JSON where it is an object or a list, else the text or the bytes that it
 /// is.
 pub(super) fn read(message: Bytes) -> (Option<Data>, Option<String>) {
-    if message.is_empty() {
-        return (None, None);
-    }
-    let data = container(&message).or_else(|| Data::read(None, message).ok());
-    let media_type = data.as_ref().map(|data| match data.kind() {
-        DataKind::Json => "application/json",
-        DataKind::Text => "text/plain",
-        DataKind::Binary => "application/octet-stream",
-    });
+    let (data, media_type) = match container(&message) {
+        Some(json) => (Some(json), Some("application/json")),
+        // What nobody has declared is never refused.
+        None => body::read(None, message).unwrap_or_default(),
+    };
     (data, media_type.map(str::to_owned))
 }
