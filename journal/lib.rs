@@ -10,8 +10,8 @@
 //!
 //! 1. What a call has answered with `Ok` is durable. What it has answered with an error has not
 //!    happened, or, after [`JournalError::Io`], may have: the caller tells nobody that it did.
-//! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects, its cursor and its
-//!    rows of the source's position.
+//! 2. An [`Append`] is all or nothing: its events, their deliveries, its rejects, its cursor and
+//!    its rows of the source's position.
 //! 3. Ids of deliveries are never used again, whatever becomes of the store. Sequences and
 //!    subscription numbers grow and are never used again, also after everything has been deleted.
 //! 4. A delivery is pending, in flight, or ended, and ends once per run. In flight means leased and

@@ -176,8 +176,8 @@ pub enum Parking {
     /// Here: the caller inserts all deliveries, and the machine finds the first of each key.
     Here,
     /// With the caller, who inserts the first delivery of each key alone, and the next one when
-    /// that has ended. Where an earlier one comes, the caller removes the first one before. So a delivery
-    /// takes no more memory for having an order key.
+    /// that has ended. Where an earlier one comes, the caller removes the first one before. So a
+    /// delivery takes no more memory for having an order key.
     AtCaller,
 }
 

@@ -68,7 +68,8 @@ impl JournalClock {
             );
             tracing::warn!(
                 ?by,
-                "the system's clock was set {direction}; what waits falls due and grows old as if it had not been"
+                "the system's clock was set {direction}; what waits falls due and grows old as if \
+                 it had not been"
             );
         }
         *offset

@@ -121,7 +121,10 @@ impl Format {
         };
         format.write(Timestamp::UNIX_EPOCH).map_err(|error| {
             let problem = Problem::new(format!("this is no format of a date: {error}"));
-            problem.help("write it as for strftime, such as \"%Y-%m-%d\" or \"%d.%m.%Y %H:%M\"; %% is a percent sign")
+            problem.help(
+                "write it as for strftime, such as \"%Y-%m-%d\" or \"%d.%m.%Y %H:%M\"; %% is a \
+                 percent sign",
+            )
         })?;
         Ok(format)
     }

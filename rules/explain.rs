@@ -122,11 +122,16 @@ pub(crate) fn with_verdict(matches: bool, filter: &Filter, document: &Document<'
     }
     let note = if room.cut.get() {
         Some(format!(
-            "not all is shown: of a list {ELEMENTS_MAX} elements are looked at, of a rule {CHECKS_MAX} conditions, and alternatives {DEPTH_MAX} deep"
+            "not all is shown: of a list {ELEMENTS_MAX} elements are looked at, of a rule \
+             {CHECKS_MAX} conditions, and alternatives {DEPTH_MAX} deep"
         ))
     } else {
         let disagree = !matches && checks.iter().all(|check| check.holds);
-        disagree.then(|| "each of these holds by itself, but not within one element of a list, or not for all of its elements".to_owned())
+        disagree.then(|| {
+            "each of these holds by itself, but not within one element of a list, or not for all \
+             of its elements"
+                .to_owned()
+        })
     };
     Explanation {
         matches,

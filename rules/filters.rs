@@ -194,7 +194,10 @@ fn attributes(
         problems.extend(attribute_problem(name).map(|problem| problem.key().at(name.as_str())));
         if text.is_empty() {
             let problem = Problem::new("this text is empty").at(name.as_str());
-            problems.push(problem.help("write what the attribute is compared with; `EXISTS` in a `sql` asks whether it is there"));
+            problems.push(problem.help(
+                "write what the attribute is compared with; `EXISTS` in a `sql` asks whether it \
+                 is there",
+            ));
         }
         let compared = match comparison {
             Comparison::Exact => Compared::Whole,

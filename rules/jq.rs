@@ -66,7 +66,8 @@ const MAIN: &str = "main";
 pub enum JqError {
     /// It takes too much work.
     #[error(
-        "it takes more than {STEPS_MAX} steps, and some for the event's size; make the event or the program smaller"
+        "it takes more than {STEPS_MAX} steps, and some for the event's size; make the event or \
+         the program smaller"
     )]
     Steps,
     /// Values or calls are nested too deeply.

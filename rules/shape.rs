@@ -29,7 +29,12 @@ const ANYTHING: &str = "<$>";
 pub fn of_report() -> Value {
     let context = object(&["task", "rule", "target", "condition", "attempts", "event"]);
     let response = object(&["class", "code", "message"]);
-    json!({ "requestContext": context, "requestPayload": ANYTHING, "responseContext": response, "responsePayload": ANYTHING })
+    json!({
+        "requestContext": context,
+        "requestPayload": ANYTHING,
+        "responseContext": response,
+        "responsePayload": ANYTHING,
+    })
 }
 
 /// An object that has these keys, each with anything under it.
@@ -93,7 +98,8 @@ impl<'s> Shape<'s> {
                         format!("no event has `{name}`; did you mean `{meant}`?")
                     }
                     _ => format!(
-                        "no event has `{name}`: attributes are made of a-z and 0-9, and fields of the data stand under `data`"
+                        "no event has `{name}`: attributes are made of a-z and 0-9, and fields of \
+                         the data stand under `data`"
                     ),
                 })
             }
@@ -101,7 +107,8 @@ impl<'s> Shape<'s> {
                 "`{name}` is there in a source's `event` alone; an event's body stands under `data`"
             )),
             (name, [below, ..]) => Some(format!(
-                "`{name}` is an attribute, and has nothing below it; did you mean `$.data.{name}{below}`?"
+                "`{name}` is an attribute, and has nothing below it; did you mean \
+                 `$.data.{name}{below}`?"
             )),
             (name, []) => {
                 let is_removed = self

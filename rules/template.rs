@@ -39,7 +39,8 @@ pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub enum RenderError {
     /// Nothing was found where a value is needed.
     #[error(
-        "{query} finds nothing; give a default as in <{query} ?? \"x\"> or match only events that have it"
+        "{query} finds nothing; give a default as in <{query} ?? \"x\"> or match only events that \
+         have it"
     )]
     Nothing {
         /// The query.
@@ -47,7 +48,8 @@ pub enum RenderError {
     },
     /// A value that is to be written as a date is none.
     #[error(
-        "what {query} finds is no point in time: {found}; there is wanted a text such as 2026-11-27T09:00:00Z, or a number of seconds since 1970"
+        "what {query} finds is no point in time: {found}; there is wanted a text such as \
+         2026-11-27T09:00:00Z, or a number of seconds since 1970"
     )]
     NoDate {
         /// The query.

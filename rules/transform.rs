@@ -24,7 +24,13 @@ pub use attributes::{RawAttributes, RawMapping};
 /// `transform` as a rule file holds it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Transform", extend("not" = { "required": ["data", "jq"] }, "examples" = [{ "set": { "type": "order.paid" }, "data": { "id": "<$.data.id>" } }]))]
+#[schemars(
+    rename = "Transform",
+    extend(
+        "not" = { "required": ["data", "jq"] },
+        "examples" = [{ "set": { "type": "order.paid" }, "data": { "id": "<$.data.id>" } }]
+    )
+)]
 pub struct RawTransform {
     /// Attributes to set, each a template; null takes an optional one away.
     #[serde(default)]
@@ -69,7 +75,8 @@ pub enum TransformError {
     },
     /// An attribute that every event must have would be empty.
     #[error(
-        "cannot set the attribute {attribute:?}: its template finds nothing; give a default as in <$.data.kind ?? \"x\">"
+        "cannot set the attribute {attribute:?}: its template finds nothing; give a default as in \
+         <$.data.kind ?? \"x\">"
     )]
     Required {
         /// Which attribute.

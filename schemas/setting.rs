@@ -1,5 +1,5 @@
-//! Kinds of values in the rule file: texts that may come from the environment or a file, and numbers
-//! with a unit.
+//! Kinds of values in the rule file: texts that may come from the environment or a file, and
+//! numbers with a unit.
 
 mod unit;
 
@@ -172,8 +172,18 @@ impl JsonSchema for Text {
             "description": "A text, or where to take it from: an environment variable or a file.",
             "oneOf": [
                 { "type": "string" },
-                { "type": "object", "properties": { "env": { "type": "string" } }, "required": ["env"], "additionalProperties": false },
-                { "type": "object", "properties": { "file": { "type": "string" } }, "required": ["file"], "additionalProperties": false },
+                {
+                    "type": "object",
+                    "properties": { "env": { "type": "string" } },
+                    "required": ["env"],
+                    "additionalProperties": false,
+                },
+                {
+                    "type": "object",
+                    "properties": { "file": { "type": "string" } },
+                    "required": ["file"],
+                    "additionalProperties": false,
+                },
             ]
         })
     }

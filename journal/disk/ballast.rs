@@ -308,7 +308,11 @@ impl Ballast {
                 Ok(()) => break,
                 Err(error) if is_no_room(&error) => part /= 2,
                 Err(error) => {
-                    tracing::warn!(path = ?self.path, %error, "making the ballast of the store: without it a full disk cannot be drained");
+                    tracing::warn!(
+                        path = ?self.path,
+                        %error,
+                        "making the ballast of the store: without it a full disk cannot be drained"
+                    );
                     self.is_impossible = true;
                 }
             }

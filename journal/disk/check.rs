@@ -80,7 +80,10 @@ fn mend_and_open(
     let mut wrong = None;
     if occasion == Occasion::Start {
         if let Some(kept) = salvage::put_in_place(directory, now)? {
-            findings.push(format!("a salvage that was interrupted has been finished; the old files are kept in {kept:?}"));
+            findings.push(format!(
+                "a salvage that was interrupted has been finished; the old files are kept in \
+                 {kept:?}"
+            ));
         }
         if !is_new(directory) {
             wrong = check_files(directory, database, now, &mut findings)?;
@@ -125,8 +128,9 @@ fn check_files(
         let (mended, damaged) = log.damaged();
         let kept = salvage::set_log_aside(directory, now, log)?;
         findings.push(format!(
-            "the write-ahead log was damaged: {mended} frames had a wrong bit and were mended, {damaged} could not be; {} commits behind the damage were saved, and the log \
-             as it was is kept in {kept:?}",
+            "the write-ahead log was damaged: {mended} frames had a wrong bit and were mended, \
+             {damaged} could not be; {} commits behind the damage were saved, and the log as it \
+             was is kept in {kept:?}",
             log.commits_saved()
         ));
     }

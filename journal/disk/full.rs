@@ -265,7 +265,11 @@ impl Shared {
                 None => Ok(()),
             });
         if let Err(error) = drawn {
-            tracing::warn!(%error, growth, "taking room for the database to grow by what is in its log");
+            tracing::warn!(
+                %error,
+                growth,
+                "taking room for the database to grow by what is in its log"
+            );
         }
         Ok(())
     }
@@ -274,7 +278,10 @@ impl Shared {
     pub(super) fn note_full_disk(&self) {
         let before = self.disk_full.lock().replace(std::time::Instant::now());
         if before.is_none_or(|before| before.elapsed() >= DISK_FULL_FOR) {
-            tracing::error!(store = ?self.directory, "the disk is full; nothing is taken in until there is room on it");
+            tracing::error!(
+                store = ?self.directory,
+                "the disk is full; nothing is taken in until there is room on it"
+            );
         }
     }
 

@@ -212,8 +212,12 @@ impl Loader {
     /// Has the writer set a damaged one aside; where that fails with the store, it is found again
     /// in the next.
     fn set_aside(&self, damaged: Damaged) {
-        tracing::error!(sequence = damaged.key.sequence, subscription = damaged.key.subscription, why = %damaged.why,
-            "a delivery whose event cannot be read is set aside");
+        tracing::error!(
+            sequence = damaged.key.sequence,
+            subscription = damaged.key.subscription,
+            why = %damaged.why,
+            "a delivery whose event cannot be read is set aside"
+        );
         self.shared.ask_blocking(Share::Known, move |transaction| {
             transaction.quarantine_delivery(&damaged)
         });
@@ -271,7 +275,8 @@ fn read(
 ) -> rusqlite::Result<Batch> {
     let mut select = connection.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_due
-         WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4) ORDER BY due, sequence, run",
+         WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4)
+         ORDER BY due, sequence, run",
     )?;
     let mut found = select.query(params![
         subscription,

@@ -34,7 +34,8 @@ use crate::steady::JournalClock;
 pub enum OpenError {
     /// Another process has it open.
     #[error(
-        "the store in {path:?} is in use by process {process}; stop that one, or give this one a store.path of its own"
+        "the store in {path:?} is in use by process {process}; stop that one, or give this one a \
+         store.path of its own"
     )]
     Locked {
         /// The store's directory.
@@ -44,7 +45,8 @@ pub enum OpenError {
     },
     /// A later version of this software has written it.
     #[error(
-        "the store in {path:?} has format {found}, and this version understands formats up to {understood}; run a newer pointsman"
+        "the store in {path:?} has format {found}, and this version understands formats up to \
+         {understood}; run a newer pointsman"
     )]
     Newer {
         /// The store's directory.
@@ -59,7 +61,8 @@ pub enum OpenError {
     Missing(PathBuf),
     /// What a store is made of makes no sense, and could not be saved.
     #[error(
-        "the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one from before"
+        "the store in {path:?} is damaged: {what}; keep a copy of the directory, and restore one \
+         from before"
     )]
     Damaged {
         /// The store's directory.
@@ -69,7 +72,8 @@ pub enum OpenError {
     },
     /// Reading or writing failed, which says nothing of what the files hold.
     #[error(
-        "the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the disk (see dmesg), then start again"
+        "the store in {path:?} cannot be used now: {what}; nothing of it was given up; mend the \
+         disk (see dmesg), then start again"
     )]
     Unreadable {
         /// The store's directory.
@@ -79,7 +83,8 @@ pub enum OpenError {
     },
     /// There is no room on the disk.
     #[error(
-        "the disk that holds the store in {path:?} is full, and the store cannot be opened without some room on it; make some, then start again: nothing of the store is lost"
+        "the disk that holds the store in {path:?} is full, and the store cannot be opened \
+         without some room on it; make some, then start again: nothing of the store is lost"
     )]
     DiskFull {
         /// The store's directory.
@@ -375,7 +380,8 @@ fn hold_against_mark(mark: &mut Mark, committed: &mut CommittedState) -> Option<
             (committed.ledger.commit, committed.ledger.lost_commits) =
                 (marked, committed.ledger.lost_commits + (marked - commit));
             Some(format!(
-                "the store is behind its mark: commits {} to {marked} are lost; its write-ahead log was damaged, cut or replaced",
+                "the store is behind its mark: commits {} to {marked} are lost; its write-ahead \
+                 log was damaged, cut or replaced",
                 commit + 1
             ))
         }

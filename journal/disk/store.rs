@@ -79,7 +79,11 @@ fn restrict(path: &Path) {
         }
     });
     if let Err(error) = restricted {
-        tracing::warn!(?path, %error, "others can read this part of the store, and it cannot be taken from them");
+        tracing::warn!(
+            ?path,
+            %error,
+            "others can read this part of the store, and it cannot be taken from them"
+        );
     }
 }
 
@@ -113,7 +117,11 @@ impl Lock {
         };
         // On a full disk there is no room for it, and the lock holds without.
         if let Err(error) = write(&mut file) {
-            tracing::warn!(?path, %error, "writing the number of this process beside the lock of the store");
+            tracing::warn!(
+                ?path,
+                %error,
+                "writing the number of this process beside the lock of the store"
+            );
         }
         Ok(Self { _file: file })
     }

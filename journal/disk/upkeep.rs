@@ -242,7 +242,10 @@ impl Upkeep {
     fn but_full(&self, moved: rusqlite::Result<()>) -> rusqlite::Result<()> {
         match moved {
             Err(error) if self.shared.is_full(&error) => {
-                tracing::debug!(%error, "moving the write-ahead log into the database on a full disk");
+                tracing::debug!(
+                    %error,
+                    "moving the write-ahead log into the database on a full disk"
+                );
                 Ok(())
             }
             other => other,

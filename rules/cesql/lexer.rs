@@ -123,7 +123,8 @@ fn unknown(rest: &str, character: char, at: usize) -> Problem {
         '!' => (1, "write NOT, or != between two values"),
         '.' | '[' | ']' => (
             1,
-            "CESQL sees the context attributes alone; hold the data against `match` or `where` beside `filters`",
+            "CESQL sees the context attributes alone; hold the data against `match` or `where` \
+             beside `filters`",
         ),
         '$' => (
             1,
@@ -134,7 +135,8 @@ fn unknown(rest: &str, character: char, at: usize) -> Problem {
         }
         _ => (
             character.len_utf8(),
-            "there are attributes, literals, functions, parentheses and operators (CESQL 1.0, section 2)",
+            "there are attributes, literals, functions, parentheses and operators (CESQL 1.0, \
+             section 2)",
         ),
     };
     let shown = rest.get(..length).unwrap_or_default();

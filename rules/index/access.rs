@@ -182,7 +182,10 @@ impl<'r> Chooser<'_, 'r> {
 
     fn all_of(&self, way: Way<'r>) -> Costed<'r> {
         let cost: f64 = way.iter().map(|key| self.statistics.likelihood(key)).sum();
-        let data = way.iter().any(|key| matches!(key, Key::Scalar(field, _) | Key::Absent(field) if self.data.contains(field)));
+        let data = way.iter().any(|key| match key {
+            Key::Scalar(field, _) | Key::Absent(field) => self.data.contains(field),
+            _ => false,
+        });
         (cost.min(1.0) + if data { self.data_cost } else { 0.0 }, way)
     }
 

@@ -233,7 +233,8 @@ pub(super) fn filter<'n>(
             "the documentation of transforms lists the filters that there are".to_owned()
         }
         None => format!(
-            "for the event's own write `.{name}`; the documentation of transforms lists the filters that there are"
+            "for the event's own write `.{name}`; the documentation of transforms lists the \
+             filters that there are"
         ),
     }
 }

@@ -65,11 +65,16 @@ fn stepped(term: Term<&str>) -> Term<&str> {
     pipe(term, call(STEP, Vec::new()))
 }
 
+/// Whether nothing in a text is computed.
+fn is_constant<T>(parts: &[StrPart<&str, T>]) -> bool {
+    !parts.iter().any(|part| matches!(part, StrPart::Term(_)))
+}
+
 /// Pays for the size of each value, where it is not known to be small.
 fn weighed(term: Term<&str>) -> Term<&str> {
     let small = match &term {
         Term::Num(_) => true,
-        Term::Str(None, parts) => parts.iter().all(|part| !matches!(part, StrPart::Term(_))),
+        Term::Str(None, parts) => is_constant(parts),
         Term::Call(name, arguments) => {
             arguments.is_empty() && ["true", "false", "null"].contains(name)
         }
@@ -207,7 +212,7 @@ impl<'s, 'f> Rewriting<'s, 'f> {
             // Resolved like a call of the format's name.
             self.call(name, Vec::new());
         }
-        let is_constant = parts.iter().all(|part| !matches!(part, StrPart::Term(_)));
+        let is_constant = is_constant(&parts);
         let parts = parts.into_iter().map(|part| match part {
             StrPart::Term(inner) => StrPart::Term(weighed(self.term(inner))),
             constant => constant,
@@ -286,12 +291,21 @@ impl<'s, 'f> Rewriting<'s, 'f> {
         let parts = path.0.into_iter().map(|(part, optional)| {
             let part = match part {
                 Part::Index(index) => {
-                    let constant = matches!(&index, Term::Num(_))
-                        || matches!(&index, Term::Str(None, parts) if parts.iter().all(|part| !matches!(part, StrPart::Term(_))));
+                    let constant = match &index {
+                        Term::Num(_) => true,
+                        Term::Str(None, parts) => is_constant(parts),
+                        _ => false,
+                    };
                     let index = self.term(index);
-                    Part::Index(if constant { index } else { pipe(index, call(KEY, Vec::new())) })
+                    Part::Index(if constant {
+                        index
+                    } else {
+                        pipe(index, call(KEY, Vec::new()))
+                    })
                 }
-                Part::Range(from, to) => Part::Range(from.map(|from| self.term(from)), to.map(|to| self.term(to))),
+                Part::Range(from, to) => {
+                    Part::Range(from.map(|from| self.term(from)), to.map(|to| self.term(to)))
+                }
             };
             (part, optional)
         });

@@ -167,7 +167,8 @@ fn mistake(text: &str) -> Option<String> {
             .any(|comparison| text.contains(comparison))
     {
         Some(
-            "a query that can find many values cannot be compared: compare inside it, as in $.data.items[?@.price > 10]",
+            "a query that can find many values cannot be compared: compare inside it, as in \
+             $.data.items[?@.price > 10]",
         )
     } else {
         None

@@ -1,6 +1,7 @@
 //! A pattern checked and compiled; every mistake in it is found.
 
 mod meant;
+mod numeric;
 mod operators;
 
 use std::sync::Arc;
@@ -181,15 +182,18 @@ impl Compiler {
         }
         if self.tried > TRIED_MAX {
             let message = format!(
-                "the pattern has {} operators that are tried one by one for each value of an event; at most {TRIED_MAX} are taken",
+                "the pattern has {} operators that are tried one by one for each value of an \
+                 event; at most {TRIED_MAX} are taken",
                 self.tried
             );
-            let help = "these are compare-to, anything-but, what is in all, and wildcards with texts in several places; split the rule";
+            let help = "these are compare-to, anything-but, what is in all, and wildcards with \
+                        texts in several places; split the rule";
             self.problem(Problem::new(message).help(help));
         }
         if self.sought_bytes > SOUGHT_BYTES_MAX {
             let message = format!(
-                "the texts of contains and wildcard take {} KiB in this pattern; at most {} are taken",
+                "the texts of contains and wildcard take {} KiB in this pattern; at most {} are \
+                 taken",
                 self.sought_bytes.div_ceil(1024),
                 SOUGHT_BYTES_MAX / 1024
             );

@@ -53,7 +53,8 @@ pub(super) fn range(text: &str) -> Result<IpNet, Refused> {
         return match without_zeros(before) {
             Some(meant) => refused(
                 format!(
-                    "{before:?} has a part with a leading zero, which is octal to some and decimal to others"
+                    "{before:?} has a part with a leading zero, which is octal to some and \
+                     decimal to others"
                 ),
                 format!("write {meant}/{behind}"),
             ),
@@ -79,7 +80,8 @@ pub(super) fn range(text: &str) -> Result<IpNet, Refused> {
                 .filter(|length| *length <= 32);
             refused(
                 format!(
-                    "{text:?} is written as an IPv4 address inside an IPv6 one; such addresses are held against ranges of IPv4"
+                    "{text:?} is written as an IPv4 address inside an IPv6 one; such addresses \
+                     are held against ranges of IPv4"
                 ),
                 within.map_or(FORM.to_owned(), |length| format!("write {mapped}/{length}")),
             )

@@ -143,8 +143,10 @@ impl Dated {
                     "it takes a format, and a time zone behind a ; where it is not UTC",
                 )?;
                 let Some(format) = text(0) else {
-                    return Err(Problem::new("`strftime` wants a format")
-                        .help("write strftime(\"%Y-%m-%d\"), with a zone strftime(\"%H:%M\"; \"Europe/Berlin\")"));
+                    return Err(Problem::new("`strftime` wants a format").help(
+                        "write strftime(\"%Y-%m-%d\"), with a zone \
+                         strftime(\"%H:%M\"; \"Europe/Berlin\")",
+                    ));
                 };
                 self.format = Some(Format::new(format, text(1))?);
             }
@@ -237,12 +239,19 @@ fn moved(problem: Problem, by: usize) -> Problem {
 fn unknown(name: &str) -> Problem {
     let problem = Problem::new(format!("there is no filter `{name}` in templates"));
     match name {
-        "" => Problem::new("a filter is wanted behind |").help("there are strftime, todate, fromdate and now; a default stands behind ??"),
+        "" => Problem::new("a filter is wanted behind |")
+            .help("there are strftime, todate, fromdate and now; a default stands behind ??"),
         "default" => problem.help("write a default behind ??: <$.a ?? \"x\">"),
-        "date" | "format" | "formatDate" | "format_date" => problem.help("write strftime(\"%Y-%m-%d\")"),
+        "date" | "format" | "formatDate" | "format_date" => {
+            problem.help("write strftime(\"%Y-%m-%d\")")
+        }
         _ => problem.help(match suggest::nearest(name, FILTERS) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => "there are strftime, todate, fromdate and now; for anything else write the data as a jq program".to_owned(),
+            None => {
+                "there are strftime, todate, fromdate and now; for anything else write the data \
+                 as a jq program"
+                    .to_owned()
+            }
         }),
     }
 }

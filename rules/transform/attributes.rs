@@ -43,7 +43,8 @@ impl JsonSchema for RawAttributes {
             .collect();
         named.extend(["specversion", "data"].map(|name| (name.to_owned(), false.into())));
         json_schema!({
-            "description": "Context attributes by name, extensions included, each a value that may hold templates such as <$.data.id>.",
+            "description": "Context attributes by name, extensions included, each a value that may \
+                            hold templates such as <$.data.id>.",
             "type": "object",
             "properties": named,
             "propertyNames": { "pattern": "^[a-z0-9]+$" },

@@ -59,7 +59,8 @@ impl Collector for Connections {
             "Messages that wait in the outside system, where it can tell",
             lag,
         )?;
-        let help = "Messages that the outside system removed before they could be read, as far as it can tell";
+        let help = "Messages that the outside system removed before they could be read, as far as \
+                    it can tell";
         // A counter's name gets its `_total` when it is written.
         let mut skipped = encoder.encode_descriptor(
             "pointsman_source_skipped",

@@ -42,7 +42,8 @@ pub struct AdminSettings {
 pub enum AdminError {
     /// Anybody who reaches the address could change everything.
     #[error(
-        "refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback address such as 127.0.0.1:8081"
+        "refusing to serve the admin API on {0} without keys; set admin.auth, or a loopback \
+         address such as 127.0.0.1:8081"
     )]
     Open(SocketAddr),
     /// The address has no value.
@@ -53,7 +54,8 @@ pub enum AdminError {
     Key(OpenError),
     /// The address cannot be had.
     #[error(
-        "cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set admin to another address"
+        "cannot listen on {address} for the admin API: {reason}; stop whoever holds it, or set \
+         admin to another address"
     )]
     Bind {
         /// As it was given.

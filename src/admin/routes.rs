@@ -27,7 +27,8 @@ use crate::telemetry::JournalSnapshot;
 /// Dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
 
-/// Dead letters or events listed at once at most: a page stays well under what a client wants to hold.
+/// Dead letters or events listed at once at most: a page stays well under what a client wants to
+/// hold.
 const LIMIT_MAX: usize = 1_000;
 
 /// A request's body: room for [`view::IDS_MAX`] ids.

@@ -33,7 +33,13 @@ pub struct AdminArgs {
     #[arg(long = "admin", env = "POINTSMAN_ADMIN", value_name = "URL")]
     pub url: Option<Uri>,
     /// A key of admin.auth, where the bus asks for one; better set by the variable
-    #[arg(long = "admin-key", env = "POINTSMAN_ADMIN_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
+    #[arg(
+        long = "admin-key",
+        env = "POINTSMAN_ADMIN_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        value_parser = secret
+    )]
     pub key: Option<Secret>,
 }
 
@@ -203,10 +209,13 @@ impl Client {
                 let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
                 let cause = root(&error);
                 match () {
-                    () if cause.contains("invalid peer certificate") => failed.help(of_certificate(&cause)),
-                    () if error.is_connect() => {
-                        failed.help("is a bus listening there? start one with `pointsman run`, or give its address")
+                    () if cause.contains("invalid peer certificate") => {
+                        failed.help(of_certificate(&cause))
                     }
+                    () if error.is_connect() => failed.help(
+                        "is a bus listening there? start one with `pointsman run`, or give \
+                         its address",
+                    ),
                     () => failed,
                 }
             })?;
@@ -315,7 +324,8 @@ fn of_certificate(cause: &str) -> &'static str {
         }
         () if cause.contains("xpired") => "let the bus have a new certificate",
         () => {
-            "the bus's certificate is not one that this system takes; --ca FILE names others to trust"
+            "the bus's certificate is not one that this system takes; --ca FILE names others to \
+             trust"
         }
     }
 }

@@ -48,7 +48,12 @@ pub struct DiffArgs {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = interval)]
     pub against: Interval,
     /// Examples of each kind for each target
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=100))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(0..=100)
+    )]
     pub examples: u16,
     /// Where the bus is
     #[command(flatten)]

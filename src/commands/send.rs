@@ -40,7 +40,13 @@ pub struct SendArgs {
     pub mode: Option<SendMode>,
     /// A file of CloudEvents in JSON (`-` for standard input): one, a list of them, or one on each
     /// line
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ty", "source", "subject", "id", "time", "data", "content_type", "extensions"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "ty", "source", "subject", "id", "time", "data", "content_type", "extensions",
+        ]
+    )]
     pub file: Option<PathBuf>,
     /// The event's type
     #[arg(long = "type", required_unless_present = "file", value_name = "TYPE")]

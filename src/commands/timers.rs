@@ -20,7 +20,12 @@ pub struct TimersArgs {
     #[command(flatten)]
     pub files: PathArgs,
     /// How many firings of each
-    #[arg(long, short = 'n', default_value_t = FIRINGS, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(
+        long,
+        short = 'n',
+        default_value_t = FIRINGS,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
     pub count: u16,
     /// How
     #[command(flatten)]

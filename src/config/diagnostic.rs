@@ -225,11 +225,22 @@ impl Diagnostic {
             "error"
         };
         if self.file.absent {
-            return json!({ "severity": severity, "file": file, "message": self.mistake.message, "help": self.mistake.help });
+            return json!({
+                "severity": severity,
+                "file": file,
+                "message": self.mistake.message,
+                "help": self.mistake.help,
+            });
         }
         json!({
-            "severity": severity, "file": file, "line": line, "column": column, "end_line": end_line, "end_column": end_column,
-            "message": self.mistake.message, "help": self.mistake.help,
+            "severity": severity,
+            "file": file,
+            "line": line,
+            "column": column,
+            "end_line": end_line,
+            "end_column": end_column,
+            "message": self.mistake.message,
+            "help": self.mistake.help,
         })
     }
 

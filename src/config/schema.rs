@@ -94,7 +94,8 @@ pub fn rule_file() -> Value {
         "sources": sources(source),
         "targets": targets(target),
         "rules": rules(rule),
-        "pipes": named("Straight from one source to one target: the source is told once the target has answered.", pipes),
+        "pipes": named("Straight from one source to one target: the source is told once the target \
+                        has answered.", pipes),
         "tests": {
             "description": "What the rules are expected to do; run by `pointsman test`.",
             "type": ["object", "null"],
@@ -127,7 +128,10 @@ fn sources(source: Value) -> Value {
     with(
         with(sources, "propertyNames", names),
         "examples",
-        json!([{ "heartbeat": { "timer": { "every": "30s" } } }, { "inbox": { "directory": { "path": "./uploads" } } }]),
+        json!([
+            { "heartbeat": { "timer": { "every": "30s" } } },
+            { "inbox": { "directory": { "path": "./uploads" } } },
+        ]),
     )
 }
 
@@ -135,7 +139,10 @@ fn targets(target: Value) -> Value {
     with(
         named("Where events go.", target),
         "examples",
-        json!([{ "function": { "http": { "url": "http://127.0.0.1:9000/" } } }, { "console": { "stdout": {} } }]),
+        json!([
+            { "function": { "http": { "url": "http://127.0.0.1:9000/" } } },
+            { "console": { "stdout": {} } },
+        ]),
     )
 }
 
@@ -143,7 +150,17 @@ fn rules(rule: Value) -> Value {
     with(
         named("Which events go where.", rule),
         "examples",
-        json!([{ "large-orders": { "match": { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } }, "to": "function" } }]),
+        json!([
+            {
+                "large-orders": {
+                    "match": {
+                        "type": ["order.paid"],
+                        "data": { "total": [{ "numeric": [">", 100] }] },
+                    },
+                    "to": "function",
+                },
+            },
+        ]),
     )
 }
 
@@ -222,7 +239,12 @@ fn entity(
             kinds.push(json!({ "required": [connector.kind] }));
         }
     }
-    json!({ "type": "object", "properties": properties, "oneOf": kinds, "additionalProperties": false })
+    json!({
+        "type": "object",
+        "properties": properties,
+        "oneOf": kinds,
+        "additionalProperties": false,
+    })
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ pub(super) fn read_committed(
     let mut damaged = 0;
     if let Err(damage) = schema::journal_id(connection)? {
         damaged += 1;
-        findings
-            .push(format!("the journal's identity is damaged ({damage}); it gets a new one, and ids of deliveries told before are void"));
+        findings.push(format!(
+            "the journal's identity is damaged ({damage}); it gets a new one, and ids of \
+             deliveries told before are void"
+        ));
         schema::write_identity(connection, now)?;
     }
     let mut committed = CommittedState::default();
@@ -45,7 +47,8 @@ pub(super) fn read_committed(
                 let placeholder = Subscribed::placeholder(number);
                 let rule = &placeholder.identity.rule;
                 findings.push(format!(
-                    "subscription {number} is damaged ({damage}); its deliveries wait for a rule with `renamed_from: {rule}`"
+                    "subscription {number} is damaged ({damage}); its deliveries wait for a rule \
+                     with `renamed_from: {rule}`"
                 ));
                 committed.ledger.quarantined += 1;
                 placeholder

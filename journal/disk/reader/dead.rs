@@ -79,7 +79,8 @@ pub(in crate::disk) fn dead_page(
         }
     } else {
         let mut select = connection.prepare_cached(
-            "SELECT sequence, subscription, run, value FROM dead WHERE (sequence, subscription, run) > (?1, ?2, ?3)
+            "SELECT sequence, subscription, run, value FROM dead
+             WHERE (sequence, subscription, run) > (?1, ?2, ?3)
              ORDER BY sequence, subscription, run LIMIT ?4",
         )?;
         let (sequence, subscription, run) = after.map_or((-1, 0, 0), |after| {

@@ -64,7 +64,8 @@ pub(super) fn statuses(connection: &Connection) -> rusqlite::Result<Vec<Subscrip
 
 fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option<Timestamp>> {
     let mut select = connection.prepare_cached(
-        "SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1 ORDER BY sequence LIMIT ?2",
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending
+         WHERE subscription = ?1 ORDER BY sequence LIMIT ?2",
     )?;
     let mut oldest: Option<Timestamp> = None;
     for row in select.query_map(params![subscription, ROWS_FOR_AGE], read_row)? {
@@ -115,7 +116,8 @@ pub(super) fn pending(
     let mut blocks = transaction.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
          WHERE subscription = ?1 AND run < 0 AND sequence >= coalesce(
-             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)
+             (SELECT max(sequence) FROM pending INDEXED BY blocks
+             WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)
          ORDER BY sequence",
     )?;
     let mut in_blocks = 0;

@@ -59,7 +59,8 @@ impl Transaction<'_> {
         let (sequence, run) = after.unwrap_or((-1, 0));
         let mut select = self.connection.prepare_cached(
             "SELECT subscription, sequence, run, due, order_key, value FROM pending
-             WHERE subscription = ?1 AND (sequence, run) > (?2, ?3) AND sequence <= ?4 ORDER BY sequence, run LIMIT ?5",
+             WHERE subscription = ?1 AND (sequence, run) > (?2, ?3) AND sequence <= ?4
+             ORDER BY sequence, run LIMIT ?5",
         )?;
         let rows = select.query_map(
             params![

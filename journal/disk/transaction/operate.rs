@@ -188,7 +188,8 @@ impl Transaction<'_> {
             return Ok(None);
         }
         let mut select = self.connection.prepare_cached(
-            "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+            "SELECT subscription, sequence, run, due, order_key, value
+             FROM pending INDEXED BY blocks
              WHERE subscription = ?1 AND run < 0 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
         )?;
         match select
@@ -327,9 +328,10 @@ impl Transaction<'_> {
             .room
             .checked_sub(64 * rows_max as u64)
             .ok_or_else(full)?;
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT sequence, record FROM events WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3")?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT sequence, record FROM events
+             WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3",
+        )?;
         let bound = |sequence: Sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX);
         let mut rows = select.query(params![bound(from), bound(to), schema::limit(rows_max)])?;
         let (mut events, mut seen, mut last) = (Vec::new(), 0, None);

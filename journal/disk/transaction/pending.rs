@@ -64,9 +64,10 @@ impl<'c> Transaction<'c> {
             sequence,
             ..
         } = row.key;
-        let mut update = self
-            .connection
-            .prepare_cached("UPDATE pending SET due = ?4, value = ?5 WHERE subscription = ?1 AND sequence = ?2 AND run = ?3")?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE pending SET due = ?4, value = ?5
+             WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
+        )?;
         update.execute(params![
             subscription,
             sequence.cast_signed(),
@@ -84,7 +85,8 @@ impl<'c> Transaction<'c> {
         };
         loop {
             let mut select = self.connection.prepare_cached(
-                "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_key
+                "SELECT subscription, sequence, run, due, order_key, value
+                 FROM pending INDEXED BY by_key
                  WHERE subscription = ?1 AND order_key = ?2 ORDER BY sequence, run LIMIT 1",
             )?;
             match select
@@ -123,7 +125,8 @@ impl<'c> Transaction<'c> {
     /// One row by its key.
     pub(super) fn row(&mut self, key: RowKey) -> Result<Option<PendingRow>, Failure> {
         let mut select = self.connection.prepare_cached(
-            "SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
+            "SELECT subscription, sequence, run, due, order_key, value FROM pending
+             WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
         )?;
         match select
             .query_row(

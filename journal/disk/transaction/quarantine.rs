@@ -46,7 +46,8 @@ impl Transaction<'_> {
         let mut select = self.connection.prepare_cached(&format!(
             "SELECT p.subscription, p.order_key FROM pending p
              WHERE p.order_key IS NOT NULL AND p.due IS NULL AND {of} AND NOT EXISTS (
-                 SELECT 1 FROM pending q WHERE q.subscription = p.subscription AND q.order_key = p.order_key
+                 SELECT 1 FROM pending q
+                 WHERE q.subscription = p.subscription AND q.order_key = p.order_key
                      AND (q.sequence, q.run) < (p.sequence, p.run))"
         ))?;
         let stuck = select.query_map([subscription], |row| {
@@ -146,9 +147,10 @@ impl Transaction<'_> {
     /// Brings a subscription's counters to what its rows hold; what is missing counts as
     /// quarantined.
     fn recount(&mut self, subscription: u32) -> Result<(), Failure> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT subscription, sequence, run, due, order_key, value FROM pending WHERE subscription = ?1")?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT subscription, sequence, run, due, order_key, value FROM pending
+             WHERE subscription = ?1",
+        )?;
         let (mut pending, mut retrying) = (0, 0);
         for row in select.query_map([subscription], read_row)? {
             if let (_, Ok(row)) = row? {

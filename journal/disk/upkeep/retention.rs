@@ -74,8 +74,10 @@ impl Upkeep {
         let now = self.shared.clock.now();
         let (mut high, mut low) = (i64::MIN, i64::MIN);
         loop {
-            let mut select = connection
-                .prepare_cached("SELECT high, low, value FROM identities WHERE (high, low) >= (?1, ?2) ORDER BY high, low LIMIT ?3")?;
+            let mut select = connection.prepare_cached(
+                "SELECT high, low, value FROM identities
+                 WHERE (high, low) >= (?1, ?2) ORDER BY high, low LIMIT ?3",
+            )?;
             let mut rows = select.query(params![high, low, schema::limit(IDENTITIES_PER_STEP)])?;
             let (mut past, mut seen) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
@@ -110,8 +112,10 @@ fn events_after(
     until: u64,
     count: usize,
 ) -> rusqlite::Result<Vec<u64>> {
-    let mut select =
-        connection.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3")?;
+    let mut select = connection.prepare_cached(
+        "SELECT sequence FROM events
+         WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+    )?;
     let rows = select.query_map(
         params![
             after.cast_signed(),
@@ -141,12 +145,15 @@ fn pinned(connection: &Connection, from: u64, to: u64) -> rusqlite::Result<HashS
     let numbers: Vec<u32> = numbers
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut alone =
-        snapshot.prepare_cached("SELECT sequence FROM pending WHERE subscription = ?1 AND sequence BETWEEN ?2 AND ?3 AND run >= 0")?;
+    let mut alone = snapshot.prepare_cached(
+        "SELECT sequence FROM pending
+         WHERE subscription = ?1 AND sequence BETWEEN ?2 AND ?3 AND run >= 0",
+    )?;
     let mut blocks = snapshot.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
          WHERE subscription = ?1 AND run < 0 AND sequence <= ?3 AND sequence >= coalesce(
-             (SELECT max(sequence) FROM pending INDEXED BY blocks WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)",
+             (SELECT max(sequence) FROM pending INDEXED BY blocks
+             WHERE subscription = ?1 AND run < 0 AND sequence <= ?2), 0)",
     )?;
     for number in numbers {
         let range = params![number, from.cast_signed(), to.cast_signed()];

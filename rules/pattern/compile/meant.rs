@@ -45,7 +45,8 @@ pub(super) fn operator(name: &str, operand: &Value) -> Option<String> {
             Some(json!({ "wildcard": of_glob(operand) }).to_string())
         }
         "regex" | "regexp" | "matches" | "match" | "pattern" | "~" | "=~" => Some(format!(
-            "{{\"wildcard\":\"a*\"}}, or take a `where` with a regular expression: where: search($.subject, {operand})"
+            "{{\"wildcard\":\"a*\"}}, or take a `where` with a regular expression: where: \
+             search($.subject, {operand})"
         )),
         "present" | "has" | "defined" => Some(json!({ "exists": true }).to_string()),
         "absent" | "missing" => Some(json!({ "exists": false }).to_string()),

@@ -4,12 +4,9 @@ use pointsman_schemas::{Problem, Segment, suggest};
 use serde_json::Value;
 
 use super::{Compiler, OPERATORS, meant};
-use crate::comparator::Comparator;
 use crate::literal::{self, Compared};
-use crate::number::Number;
-use crate::path::Path;
 use crate::pattern::network;
-use crate::pattern::operator::{Folded, Range};
+use crate::pattern::operator::Folded;
 use crate::pattern::wildcard::{Refused, Wildcard};
 use crate::pattern::{List, Operator};
 
@@ -39,8 +36,10 @@ impl Compiler {
                         self.within(name.as_str(), |compiler| compiler.named(name, operand))
                     }
                     (Some(_), Some((second, _))) => {
-                        let problem = Problem::new("an operator stands alone in its object")
-                            .help("write one object each for alternatives; where one value must fit both, write [{ all: [{ … }, { … }] }]");
+                        let problem = Problem::new("an operator stands alone in its object").help(
+                            "write one object each for alternatives; where one value must fit \
+                             both, write [{ all: [{ … }, { … }] }]",
+                        );
                         self.within(second.as_str(), |compiler| compiler.problem(problem.key()));
                         None
                     }
@@ -109,24 +108,39 @@ impl Compiler {
                 }
             },
             _ => {
-                let problem = Problem::new(format!("there is no operator {name:?}")).key();
-                let lower = name.to_lowercase().replace(['_', ' '], "-");
-                // The path ends with the operator's own name; what its list stands under comes
-                // before.
-                let keys = self.path.iter().rev().filter_map(|segment| match segment {
-                    Segment::Key(key) => Some(key.as_str()),
-                    Segment::Index(_) => None,
-                });
-                let is_or = keys.clone().nth(1).is_some_and(meant::is_or) && operand.is_array();
-                self.problem(problem.help(match (suggest::nearest(&lower, OPERATORS), meant::operator(&lower, operand)) {
-                    _ if is_or => format!("alternatives over several fields are written $or: [{{ {name}: {operand} }}, …]"),
-                    (_, Some(written)) => format!("write {written}"),
-                    (Some(meant), None) => format!("write {meant}"),
-                    (None, None) => format!("one of {}; a field of an object in a list is written without the list", OPERATORS.join(", ")),
-                }));
+                self.unknown_operator(name, operand);
                 None
             }
         }
+    }
+
+    fn unknown_operator(&mut self, name: &str, operand: &Value) {
+        let problem = Problem::new(format!("there is no operator {name:?}")).key();
+        let lower = name.to_lowercase().replace(['_', ' '], "-");
+        // The path ends with the operator's own name; what its list stands under comes
+        // before.
+        let keys = self.path.iter().rev().filter_map(|segment| match segment {
+            Segment::Key(key) => Some(key.as_str()),
+            Segment::Index(_) => None,
+        });
+        let is_or = keys.clone().nth(1).is_some_and(meant::is_or) && operand.is_array();
+        self.problem(problem.help(
+            match (
+                suggest::nearest(&lower, OPERATORS),
+                meant::operator(&lower, operand),
+            ) {
+                _ if is_or => format!(
+                    "alternatives over several fields are written $or: [{{ \
+                     {name}: {operand} }}, …]"
+                ),
+                (_, Some(written)) => format!("write {written}"),
+                (Some(meant), None) => format!("write {meant}"),
+                (None, None) => format!(
+                    "one of {}; a field of an object in a list is written without the list",
+                    OPERATORS.join(", ")
+                ),
+            },
+        ));
     }
 
     /// Warns of a text that looks as if it was not meant letter by letter.
@@ -189,7 +203,10 @@ impl Compiler {
         match refused {
             Refused::At(at, message) => self.problem(Problem::new(message).inside(at..at + 1)),
             Refused::TooComplex => {
-                self.problem(Problem::new("the wildcard is too complex; use fewer stars, or fewer repetitions behind a star"));
+                self.problem(Problem::new(
+                    "the wildcard is too complex; use fewer stars, or fewer repetitions behind a \
+                     star",
+                ));
             }
             // Told once, of the whole pattern.
             Refused::TooMany => {}
@@ -232,20 +249,29 @@ impl Compiler {
         self.within(name.as_str(), |compiler| {
             compiler.values += operand.as_array().map_or(1, Vec::len);
             let listed = match name.as_str() {
-                "prefix" | "suffix" => compiler.one_or_many(operand, |compiler, item| match compiler.text(item)? {
-                    "" => {
-                        compiler.problem(Problem::new("every text begins and ends with the empty text, so this matches no text"));
-                        None
-                    }
-                    text if name == "prefix" => Some(Operator::Prefix(text.as_bytes().into())),
-                    text => Some(Operator::Suffix(text.as_bytes().into())),
+                "prefix" | "suffix" => {
+                    compiler.one_or_many(operand, |compiler, item| match compiler.text(item)? {
+                        "" => {
+                            compiler.problem(Problem::new(
+                                "every text begins and ends with the empty \
+                                 text, so this matches no text",
+                            ));
+                            None
+                        }
+                        text if name == "prefix" => Some(Operator::Prefix(text.as_bytes().into())),
+                        text => Some(Operator::Suffix(text.as_bytes().into())),
+                    })
+                }
+                "equals-ignore-case" => compiler.one_or_many(operand, |compiler, item| {
+                    compiler
+                        .text(item)
+                        .map(|text| Operator::EqualsIgnoreCase(Folded::new(text)))
                 }),
-                "equals-ignore-case" => compiler
-                    .one_or_many(operand, |compiler, item| compiler.text(item).map(|text| Operator::EqualsIgnoreCase(Folded::new(text)))),
                 "wildcard" => compiler.one_or_many(operand, Self::wildcard),
                 _ => {
                     let known = ["prefix", "suffix", "equals-ignore-case", "wildcard"];
-                    let problem = Problem::new(format!("anything-but does not take {name:?}")).key();
+                    let problem =
+                        Problem::new(format!("anything-but does not take {name:?}")).key();
                     compiler.problem(problem.help(match suggest::nearest(name, known) {
                         Some(meant) => format!("write {meant}"),
                         None => format!("a value, a list, or one of {}", known.join(", ")),
@@ -309,118 +335,5 @@ impl Compiler {
         });
         let read: Vec<_> = read.collect();
         read.into_iter().collect::<Option<_>>().map(Operator::All)
-    }
-
-    /// `[comparison, path]`.
-    fn compare_to(&mut self, operand: &Value) -> Option<Operator> {
-        const FORM: &str = r#"write [">", "$.data.limit"]"#;
-        self.tried += 1;
-        let (comparison, path) = match operand.as_array().map(Vec::as_slice) {
-            Some([Value::String(comparison), Value::String(path)]) => (comparison, path),
-            _ => {
-                self.problem(
-                    Problem::new("compare-to takes a comparison and the path of another field")
-                        .help(FORM),
-                );
-                return None;
-            }
-        };
-        let comparator = match comparison.as_str() {
-            "=" => Some(Comparator::Equal),
-            "!=" => Some(Comparator::Unequal),
-            "<" => Some(Comparator::Less),
-            "<=" => Some(Comparator::LessOrEqual),
-            ">" => Some(Comparator::Greater),
-            ">=" => Some(Comparator::GreaterOrEqual),
-            _ => {
-                let problem = Problem::new(format!("{comparison:?} is no comparison"))
-                    .help("one of =, !=, <, <=, >, >=");
-                self.within(0, |compiler| compiler.problem(problem));
-                None
-            }
-        };
-        let path = self.within(1, |compiler| match Path::parse(path) {
-            Ok(path) if path.is_singular() => Some(path),
-            Ok(_) => {
-                compiler.problem(
-                    Problem::new("the path can find more than one value")
-                        .help("name each step: $.data.items[0].total"),
-                );
-                None
-            }
-            Err(problem) => {
-                compiler.problem(problem);
-                None
-            }
-        });
-        Some(Operator::CompareTo(comparator?, path?, 0))
-    }
-
-    /// `["=", n]`, `[">" or ">=", n]`, `["<" or "<=", n]`, or a lower bound and then an upper one.
-    fn numeric(&mut self, operand: &Value) -> Option<Operator> {
-        const FORM: &str = r#"write ["=", 5], [">", 0], or [">", 0, "<=", 5]"#;
-        let list = operand.as_array().map(Vec::as_slice).unwrap_or_default();
-        let terms = match list {
-            [operator, number] => vec![(operator, number)],
-            [lower, from, upper, to] => vec![(lower, from), (upper, to)],
-            _ => {
-                let help = meant::comparison(operand)
-                    .map_or_else(|| FORM.to_owned(), |written| format!("write {written}"));
-                self.problem(
-                    Problem::new(
-                        "numeric takes a comparison and a number, or a lower and an upper bound",
-                    )
-                    .help(help),
-                );
-                return None;
-            }
-        };
-        let mut range = Range::default();
-        for (index, (operator, number)) in terms.into_iter().enumerate() {
-            let number = match number {
-                Value::Number(number) => Number::from(number),
-                _ => {
-                    let help = meant::number(number).map_or_else(
-                        || FORM.to_owned(),
-                        |number| format!("write {number} without quotes"),
-                    );
-                    self.within(2 * index + 1, |compiler| {
-                        compiler.problem(Problem::new("numeric compares with a number").help(help))
-                    });
-                    return None;
-                }
-            };
-            match (operator.as_str(), index) {
-                (Some("="), 0) if list.len() == 2 => range = Range::only(number),
-                (Some(">"), 0) => range.from = Some((number, false)),
-                (Some(">="), 0) => range.from = Some((number, true)),
-                (Some("<"), 0) if list.len() == 2 => range.to = Some((number, false)),
-                (Some("<="), 0) if list.len() == 2 => range.to = Some((number, true)),
-                (Some("<"), 1) => range.to = Some((number, false)),
-                (Some("<="), 1) => range.to = Some((number, true)),
-                _ => {
-                    self.within(2 * index, |compiler| {
-                        compiler.problem(
-                            Problem::new(format!(
-                                "{operator} is not a comparison that can stand here"
-                            ))
-                            .help(FORM),
-                        );
-                    });
-                    return None;
-                }
-            }
-        }
-        if let (Some((from, _)), Some((to, _))) = (range.from, range.to)
-            && list.len() == 4
-            && from >= to
-        {
-            self.problem(
-                Problem::new("no number lies between these bounds")
-                    .help("the lower bound comes first"),
-            );
-            return None;
-        }
-        Some(Operator::Numeric(range))
     }
 }

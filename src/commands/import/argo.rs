@@ -270,7 +270,11 @@ fn request(http: &Value, of: &str, draft: &mut Draft) -> Map<String, Value> {
             of,
             "put its user and password into HTTP_USER and HTTP_PASSWORD",
         );
-        body.insert("auth".to_owned(), json!({ "basic": { "username": { "env": "HTTP_USER" }, "password": { "env": "HTTP_PASSWORD" } } }));
+        let basic = json!({
+            "username": { "env": "HTTP_USER" },
+            "password": { "env": "HTTP_PASSWORD" },
+        });
+        body.insert("auth".to_owned(), json!({ "basic": basic }));
     }
     if http.get("tls").is_some() {
         draft.note(

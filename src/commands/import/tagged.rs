@@ -151,7 +151,9 @@ fn of_tag(tag: Option<String>, value: Value) -> Value {
         (Some("Ref"), value) => json!({ "Ref": value }),
         (Some("Condition"), value) => json!({ "Condition": value }),
         (Some("GetAtt"), Value::String(path)) => {
-            json!({ "Fn::GetAtt": path.split_once('.').map_or_else(|| vec![path.as_str()], |(of, what)| vec![of, what]) })
+            json!({
+                "Fn::GetAtt": path.split_once('.').map_or_else(|| vec![path.as_str()], |(of, what)| vec![of, what]),
+            })
         }
         (Some(name), value) => json!({ (format!("Fn::{name}")): value }),
     }

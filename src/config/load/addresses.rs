@@ -393,7 +393,12 @@ fn unordered(rule: Piece<'_>, config: &Rule, tests: &[&Test]) {
             test.name
         );
         rule.mistakes.report(
-            Mistake::new(span, message).help("it sees the event before the transform; as it is, such deliveries come in no order").warn(),
+            Mistake::new(span, message)
+                .help(
+                    "it sees the event before the transform; as it is, such deliveries come in no \
+                     order",
+                )
+                .warn(),
         );
     }
 }

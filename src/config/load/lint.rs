@@ -308,8 +308,10 @@ fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Opti
     let from = start + user.len() + 1;
     let problem = pointsman_schemas::Problem::new("a password stands in this URL")
         .inside(from..from + password.len());
-    let problem =
-        problem.help("take it out of the URL and give it as { env: NAME } or { file: path } where the connector has a place for it");
+    let problem = problem.help(
+        "take it out of the URL and give it as { env: NAME } or { file: path } where the \
+         connector has a place for it",
+    );
     document
         .mistakes
         .report(Mistake::of(problem, entry, node, &document.file.text));

@@ -62,7 +62,8 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 8] = [
             "smtp",
         ],
         Some(
-            "there is no connector for it yet; what calls by HTTP comes in through a `webhook` or the ingress",
+            "there is no connector for it yet; what calls by HTTP comes in through a `webhook` or \
+             the ingress",
         ),
         Some("there is no connector for it yet; an `exec` can call its own client"),
     ),

@@ -157,7 +157,8 @@ impl Loader<'_, '_> {
                 Some(tenant) => format!("the one of this name belongs to the tenant `{tenant}`"),
                 None if section == Section::Targets && text.contains("://") => {
                     format!(
-                        "give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} }}) and write `to: a-name`"
+                        "give it a name under `targets:` (a-name: {{ http: {{ url: \"{text}\" }} \
+                         }}) and write `to: a-name`"
                     )
                 }
                 None if section == Section::Targets
@@ -166,14 +167,16 @@ impl Loader<'_, '_> {
                     let words: Vec<_> = text.split_whitespace().collect();
                     let command = words.join(", ");
                     format!(
-                        "give it a name under `targets:` (a-name: {{ exec: {{ command: [{command}] }} }}) and write `to: a-name`"
+                        "give it a name under `targets:` (a-name: {{ exec: {{ command: \
+                         [{command}] }} }}) and write `to: a-name`"
                     )
                 }
                 None if section == Section::Targets
                     && self.names.of(section, &document.tenant).is_empty() =>
                 {
                     format!(
-                        "there are no targets; define it under `targets:`, such as `{text}: {{ stdout: {{}} }}`"
+                        "there are no targets; define it under `targets:`, such as `{text}: {{ \
+                         stdout: {{}} }}`"
                     )
                 }
                 None => {

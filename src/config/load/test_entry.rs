@@ -54,7 +54,8 @@ impl Loader<'_, '_> {
                 _ => {
                     at.report(
                         "this is not a part of an event",
-                        "write { data: … }, {} for any event, or false for a rule that does not fire",
+                        "write { data: … }, {} for any event, or false for a rule that does not \
+                         fire",
                     );
                     continue;
                 }

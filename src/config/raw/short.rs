@@ -164,7 +164,11 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<T>();
-        json_schema!({ "if": { "type": "array" }, "then": { "type": "array", "minItems": 1, "items": one }, "else": one })
+        json_schema!({
+            "if": { "type": "array" },
+            "then": { "type": "array", "minItems": 1, "items": one },
+            "else": one,
+        })
     }
 }
 

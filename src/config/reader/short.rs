@@ -229,7 +229,8 @@ pub(super) fn of_a_secret(key: &str, variant: &str, known: &[&str], node: &Node)
     let way = match key {
         "signature" => {
             return Some(format!(
-                "name whose signature it is, with the secret: `signature: {{ github: {{ secret: {from} }} }}`"
+                "name whose signature it is, with the secret: `signature: {{ github: {{ secret: \
+                 {from} }} }}`"
             ));
         }
         "auth" if lower.starts_with("basic ") && known.contains(&"basic") => {

@@ -36,7 +36,8 @@ impl Known {
             match yaml::read(&file.text) {
                 Ok(root) => known.take(&root),
                 Err(mistakes) => diagnostics.extend(mistakes.into_iter().take(1).map(|mistake| {
-                    let help = "a schema is made for files that can be read; `pointsman check` says where this is";
+                    let help = "a schema is made for files that can be read; `pointsman check` \
+                                says where this is";
                     Diagnostic::of_file(file.name.clone(), mistake.message, help)
                 })),
             }

@@ -17,10 +17,14 @@ described! {
             schema
         };
         json_schema!({
-            "description": "An event pattern over the whole CloudEvent: every key must match, a list holds alternatives. Fields of the data stand under `data`.",
+            "description": "An event pattern over the whole CloudEvent: every key must match, a \
+                            list holds alternatives. Fields of the data stand under `data`.",
             "examples": [
                 { "type": ["order.paid"], "data": { "total": [{ "numeric": [">", 100] }] } },
-                { "type": [{ "prefix": "com.amazonaws.s3.ObjectCreated" }], "subject": [{ "suffix": ".jpg" }] },
+                {
+                    "type": [{ "prefix": "com.amazonaws.s3.ObjectCreated" }],
+                    "subject": [{ "suffix": ".jpg" }],
+                },
             ],
             "type": "object",
             "minProperties": 1,
@@ -34,7 +38,12 @@ described! {
                 "dataschema": list,
                 "specversion": list,
                 "data": under,
-                "$or": { "description": "At least one of these patterns matches.", "type": "array", "minItems": 2, "items": { "$ref": "#/$defs/EventPattern" } },
+                "$or": {
+                    "description": "At least one of these patterns matches.",
+                    "type": "array",
+                    "minItems": 2,
+                    "items": { "$ref": "#/$defs/EventPattern" },
+                },
                 // EventBridge's name for the data.
                 "detail": false,
             },
@@ -55,7 +64,11 @@ described! {
             "then": list,
             "minProperties": 1,
             "properties": {
-                "$or": { "type": "array", "minItems": 2, "items": { "type": "object", "$ref": "#/$defs/FieldPattern" } },
+                "$or": {
+                    "type": "array",
+                    "minItems": 2,
+                    "items": { "type": "object", "$ref": "#/$defs/FieldPattern" },
+                },
             },
             "additionalProperties": { "$ref": "#/$defs/FieldPattern" },
         })
@@ -65,7 +78,8 @@ described! {
 described! {
     /// A list of values and operators, one of which must fit.
     Alternatives("Alternatives", |generator| json_schema!({
-        "description": "Alternatives: a text, a number, true, false, null, or an operator such as { prefix: a }.",
+        "description": "Alternatives: a text, a number, true, false, null, or an operator such as \
+                        { prefix: a }.",
         "type": "array",
         "minItems": 1,
         "items": generator.subschema_for::<Operator>(),
@@ -76,9 +90,19 @@ described! {
     /// One of the alternatives.
     Operator("Operator", |_generator| {
         let text = json_schema!({ "type": "string" });
-        let folded = json_schema!({ "type": "object", "properties": { "equals-ignore-case": text }, "required": ["equals-ignore-case"], "additionalProperties": false });
+        let folded = json_schema!({
+            "type": "object",
+            "properties": { "equals-ignore-case": text },
+            "required": ["equals-ignore-case"],
+            "additionalProperties": false,
+        });
         let cased = json_schema!({ "if": { "type": "object" }, "then": folded, "else": text });
-        let many = json_schema!({ "type": ["string", "array"], "minItems": 1, "minLength": 1, "items": { "type": "string", "minLength": 1 } });
+        let many = json_schema!({
+            "type": ["string", "array"],
+            "minItems": 1,
+            "minLength": 1,
+            "items": { "type": "string", "minLength": 1 },
+        });
         json_schema!({
             "description": "A value that the field equals, or one operator.",
             // What is said of properties holds for objects alone.
@@ -90,34 +114,76 @@ described! {
                 "suffix": cased,
                 "equals-ignore-case": text,
                 "contains": text,
-                "wildcard": { "type": "string", "description": "A text in which * stands for any characters." },
+                "wildcard": {
+                    "type": "string",
+                    "description": "A text in which * stands for any characters.",
+                },
                 "exists": { "type": "boolean", "description": "Whether the field is there." },
-                "cidr": { "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", "description": "A range of addresses such as 10.0.0.0/8." },
+                "cidr": {
+                    "type": "string",
+                    "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+                    "description": "A range of addresses such as 10.0.0.0/8.",
+                },
                 "numeric": {
                     "description": "A comparison and a number, or a lower and an upper bound.",
                     "examples": [[">", 0], [">=", 18, "<", 65]],
                     "type": "array",
                     "oneOf": [
-                        { "prefixItems": [{ "enum": ["=", "<", "<=", ">", ">="] }, { "type": "number" }], "minItems": 2, "maxItems": 2 },
-                        { "prefixItems": [{ "enum": [">", ">="] }, { "type": "number" }, { "enum": ["<", "<="] }, { "type": "number" }], "minItems": 4, "maxItems": 4 },
+                        {
+                            "prefixItems": [
+                                { "enum": ["=", "<", "<=", ">", ">="] },
+                                { "type": "number" },
+                            ],
+                            "minItems": 2,
+                            "maxItems": 2,
+                        },
+                        {
+                            "prefixItems": [
+                                { "enum": [">", ">="] },
+                                { "type": "number" },
+                                { "enum": ["<", "<="] },
+                                { "type": "number" },
+                            ],
+                            "minItems": 4,
+                            "maxItems": 4,
+                        },
                     ],
                 },
                 "anything-but": {
-                    "description": "None of these: a text or a number, a list of texts or of numbers, or one of prefix, suffix, equals-ignore-case and wildcard.",
+                    "description": "None of these: a text or a number, a list of texts or of \
+                                    numbers, or one of prefix, suffix, equals-ignore-case and \
+                                    wildcard.",
                     "type": ["string", "number", "array", "object"],
                     "minItems": 1,
-                    "anyOf": [{ "not": { "type": "array" } }, { "items": { "type": "string" } }, { "items": { "type": "number" } }],
+                    "anyOf": [
+                        { "not": { "type": "array" } },
+                        { "items": { "type": "string" } },
+                        { "items": { "type": "number" } },
+                    ],
                     "minProperties": 1,
                     "maxProperties": 1,
-                    "properties": { "prefix": many, "suffix": many, "equals-ignore-case": many, "wildcard": many },
+                    "properties": {
+                        "prefix": many,
+                        "suffix": many,
+                        "equals-ignore-case": many,
+                        "wildcard": many,
+                    },
                     "additionalProperties": false,
                 },
-                "all": { "description": "Operators that one value must fit together.", "type": "array", "minItems": 2, "items": { "type": "object", "$ref": "#/$defs/Operator" } },
+                "all": {
+                    "description": "Operators that one value must fit together.",
+                    "type": "array",
+                    "minItems": 2,
+                    "items": { "type": "object", "$ref": "#/$defs/Operator" },
+                },
                 "compare-to": {
                     "description": "A comparison and the path of another field of the event.",
                     "examples": [[">", "$.data.limit"]],
                     "type": "array",
-                    "prefixItems": [{ "enum": ["=", "!=", "<", "<=", ">", ">="] }, { "type": "string", "pattern": "^\\$" }],
+                    "prefixItems": [
+                        { "enum": ["=", "!=", "<", "<=", ">", ">="] },
+                        { "type": "string", "pattern": "^\\$" },
+                    ],
                     "minItems": 2,
                     "maxItems": 2,
                 },

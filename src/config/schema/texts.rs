@@ -11,22 +11,40 @@ use crate::config::raw::RawDelivery;
 
 described! {
     /// The name of a source.
-    SourceName("SourceName", |_generator| json_schema!({ "description": "The name of a source; `ingress` is the HTTP one, `replies` what targets answered.", "type": "string", "pattern": NAME }))
+    SourceName("SourceName", |_generator| json_schema!({
+        "description": "The name of a source; `ingress` is the HTTP one, `replies` what targets \
+                        answered.",
+        "type": "string",
+        "pattern": NAME,
+    }))
 }
 
 described! {
     /// The name of a target.
-    TargetName("TargetName", |_generator| json_schema!({ "description": "The name of a target.", "type": "string", "pattern": NAME }))
+    TargetName("TargetName", |_generator| json_schema!({
+        "description": "The name of a target.",
+        "type": "string",
+        "pattern": NAME,
+    }))
 }
 
 described! {
     /// The name of a rule or a pipe.
-    RuleName("RuleName", |_generator| json_schema!({ "description": "The name of a rule or a pipe.", "type": "string", "pattern": NAME }))
+    RuleName("RuleName", |_generator| json_schema!({
+        "description": "The name of a rule or a pipe.",
+        "type": "string",
+        "pattern": NAME,
+    }))
 }
 
 described! {
     /// An address to listen on.
-    Address("Address", |_generator| json_schema!({ "description": "host:port", "examples": ["127.0.0.1:8080"], "type": "string", "pattern": ADDRESS_PATTERN }))
+    Address("Address", |_generator| json_schema!({
+        "description": "host:port",
+        "examples": ["127.0.0.1:8080"],
+        "type": "string",
+        "pattern": ADDRESS_PATTERN,
+    }))
 }
 
 /// Outside of quotes an equals sign stands in one of `==`, `!=`, `<=` and `>=`.
@@ -36,7 +54,8 @@ const TWO_EQUALS: &str =
 described! {
     /// `where`.
     ConditionText("Condition", |_generator| json_schema!({
-        "description": "A JSONPath query, which holds where it finds something, or a logical expression; both are rooted at `$`, the event.",
+        "description": "A JSONPath query, which holds where it finds something, or a logical \
+                        expression; both are rooted at `$`, the event.",
         "examples": ["$.data.total > 100 && $.data.status == 'paid'", "$.data.items[?@.price > 5]"],
         "type": "string",
         "pattern": "\\$",
@@ -46,7 +65,12 @@ described! {
 
 described! {
     /// `order_by`.
-    PathText("Path", |_generator| json_schema!({ "description": "A JSONPath over the event.", "examples": ["$.subject", "$.data.customer"], "type": "string", "pattern": "^\\s*\\$" }))
+    PathText("Path", |_generator| json_schema!({
+        "description": "A JSONPath over the event.",
+        "examples": ["$.subject", "$.data.customer"],
+        "type": "string",
+        "pattern": "^\\s*\\$",
+    }))
 }
 
 described! {
@@ -64,8 +88,11 @@ described! {
 described! {
     /// `event` of a test.
     TestEvent("TestEvent", |_generator| json_schema!({
-        "description": "A CloudEvent in the JSON format; `specversion` may be left out. Or a text with its JSON.",
-        "examples": [{ "type": "order.paid", "source": "/shop", "id": "1", "data": { "total": 250 } }],
+        "description": "A CloudEvent in the JSON format; `specversion` may be left out. Or a text \
+                        with its JSON.",
+        "examples": [
+            { "type": "order.paid", "source": "/shop", "id": "1", "data": { "total": 250 } },
+        ],
         "type": ["object", "string"],
         "required": ["type", "source", "id"],
         "properties": {
@@ -84,7 +111,8 @@ described! {
 described! {
     /// `expect` of a test.
     Expected("Expected", |generator| json_schema!({
-        "description": "Rules and pipes that fire, each with a part of the event that it makes, or `false` for one that does not; `{}` says that none does.",
+        "description": "Rules and pipes that fire, each with a part of the event that it makes, or \
+                        `false` for one that does not; `{}` says that none does.",
         "examples": [{ "a-rule": { "data": { "total": 250 } } }],
         "type": "object",
         "propertyNames": generator.subschema_for::<RuleName>(),

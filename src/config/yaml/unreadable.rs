@@ -289,9 +289,11 @@ impl<'x> Place<'x> {
             end: self.start + self.line.len(),
         };
         let help = if info.contains("double-quoted") {
-            "write a quote within quotes as `\\\"`, put the whole into single quotes, or on lines of its own behind `|`"
+            "write a quote within quotes as `\\\"`, put the whole into single quotes, or on lines \
+             of its own behind `|`"
         } else {
-            "write a single quote within single quotes twice, put the whole into double quotes, or on lines of its own behind `|`"
+            "write a single quote within single quotes twice, put the whole into double quotes, \
+             or on lines of its own behind `|`"
         };
         Some(Mistake::new(span, "the quoted text ends before this").help(help))
     }
@@ -303,7 +305,8 @@ impl<'x> Place<'x> {
             Some("YAML is indented by spaces; replace the tab")
         } else if info.contains("mapping values are not allowed") {
             Some(
-                "a text that holds `: ` must be quoted, and a nested key begins on a line of its own",
+                "a text that holds `: ` must be quoted, and a nested key begins on a line of its \
+                 own",
             )
         } else if rest.starts_with(['"', '\'']) {
             Some("the quote that opens here does not close on its line")

@@ -125,7 +125,12 @@ pub(super) fn plain(
         of,
         &format!("put the token that its sender shows into {variable}"),
     );
-    let bearer = json!({ "header": "Authorization", "prefix": "Bearer ", "algorithm": "token", "secret": { "env": variable } });
+    let bearer = json!({
+        "header": "Authorization",
+        "prefix": "Bearer ",
+        "algorithm": "token",
+        "secret": { "env": variable },
+    });
     Ok(webhook(&path, json!({ "custom": bearer })))
 }
 

@@ -145,7 +145,12 @@ pub(super) fn auth(settings: &Value, of: &str, draft: &mut Draft) -> Option<Valu
     let auth = settings.get("auth")?;
     let (auth, note) = if auth.get("basic").is_some() {
         (
-            json!({ "basic": { "username": { "env": "NATS_USER" }, "password": { "env": "NATS_PASSWORD" } } }),
+            json!({
+                "basic": {
+                    "username": { "env": "NATS_USER" },
+                    "password": { "env": "NATS_PASSWORD" },
+                },
+            }),
             "put its user and password into NATS_USER and NATS_PASSWORD",
         )
     } else if auth.get("token").is_some() {

@@ -111,7 +111,10 @@ fn minio(settings: &Value, (name, event): (&str, &str), of: &str, draft: &mut Dr
     } else {
         format!("{scheme}://{endpoint}")
     };
-    let credentials = json!({ "access_key": { "env": "S3_ACCESS_KEY" }, "secret_key": { "env": "S3_SECRET_KEY" } });
+    let credentials = json!({
+        "access_key": { "env": "S3_ACCESS_KEY" },
+        "secret_key": { "env": "S3_SECRET_KEY" },
+    });
     let mut body = json!({ "endpoint": endpoint, "bucket": bucket, "credentials": credentials });
     for key in ["region", "filter/prefix", "filter/suffix"] {
         let value = text(settings, &format!("/{key}"));

@@ -98,7 +98,13 @@ fn of_rabbitmq(name: &str, of: &str, draft: &mut Draft) -> String {
              RabbitMQ here, whose address belongs into AMQP_URL"
         ),
     );
-    let body = json!({ "rabbitmq": { "url": { "env": "AMQP_URL" }, "queue": name, "declare": { "type": "quorum" } } });
+    let body = json!({
+        "rabbitmq": {
+            "url": { "env": "AMQP_URL" },
+            "queue": name,
+            "declare": { "type": "quorum" },
+        },
+    });
     draft.source(name, body)
 }
 
