@@ -65,7 +65,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(subscription, due_in, order_key)| Op::Insert { subscription, due_in, order_key }),
         3 => (subscription(), 1..20_u64, order_key())
             .prop_map(|(subscription, sequence, order_key)| Op::InsertAgain { subscription, sequence, order_key }),
-        2 => (subscription(), 2..5_usize).prop_map(|(subscription, count)| Op::Block { subscription, count }),
+        2 => (subscription(), 2..5_usize)
+            .prop_map(|(subscription, count)| Op::Block { subscription, count }),
         2 => index().prop_map(Op::Remove),
         8 => (subscription(), 1..4_usize, prop::option::weighted(0.8, 0..SECONDS.unsigned_abs()))
             .prop_map(|(subscription, count, seconds)| Op::Lease { subscription, count, seconds }),
@@ -74,7 +75,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => index().prop_map(Op::Release),
         4 => (index(), 0..SECONDS).prop_map(|(index, due_in)| Op::Retry(index, due_in)),
         1 => index().prop_map(Op::ClaimInVain),
-        2 => (subscription(), any::<bool>()).prop_map(|(subscription, open)| Op::Open(subscription, open)),
+        2 => (subscription(), any::<bool>())
+            .prop_map(|(subscription, open)| Op::Open(subscription, open)),
         1 => subscription().prop_map(Op::Hold),
         2 => subscription().prop_map(Op::Resume),
         1 => subscription().prop_map(Op::RemoveSubscription),

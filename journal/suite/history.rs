@@ -60,15 +60,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => prop::collection::vec(event, 1..6).prop_map(Step::Append),
         1 => small.clone().prop_map(Step::Duplicate),
-        1 => (small.clone(), 0_u8..4).prop_map(|(subscription, key)| Step::Ended(subscription, key)),
-        6 => (small.clone(), 1_u8..8).prop_map(|(subscription, count)| Step::Lease(subscription, count)),
+        1 => (small.clone(), 0_u8..4)
+            .prop_map(|(subscription, key)| Step::Ended(subscription, key)),
+        6 => (small.clone(), 1_u8..8)
+            .prop_map(|(subscription, count)| Step::Lease(subscription, count)),
         9 => (any::<u8>(), settle).prop_map(|(which, settle)| Step::Settle(which, settle)),
         2 => (0_u8..90).prop_map(Step::Wait),
         1 => (0_u8..16).prop_map(Step::Subscribe),
-        1 => (small.clone(), any::<bool>()).prop_map(|(subscription, active)| Step::Activity(subscription, active)),
+        1 => (small.clone(), any::<bool>())
+            .prop_map(|(subscription, active)| Step::Activity(subscription, active)),
         1 => small.clone().prop_map(Step::Redrive),
         1 => small.clone().prop_map(Step::Purge),
-        1 => (small.clone(), any::<u8>()).prop_map(|(subscription, which)| Step::Cancel(subscription, which)),
+        1 => (small.clone(), any::<u8>())
+            .prop_map(|(subscription, which)| Step::Cancel(subscription, which)),
         1 => small.clone().prop_map(Step::CancelAll),
         1 => (small.clone(), small.clone()).prop_map(|(from, to)| Step::MoveAll(from, to)),
         1 => (small, 1_u8..30).prop_map(|(subscription, to)| Step::Replay(subscription, to)),

@@ -47,7 +47,13 @@ fn main() {
         ),
         (
             "three attributes",
-            json!({"prefix": {"type": "com.github.", "source": "https://github.com/", "subject": "docs/"}}),
+            json!({
+                "prefix": {
+                    "type": "com.github.",
+                    "source": "https://github.com/",
+                    "subject": "docs/",
+                },
+            }),
             true,
         ),
         (

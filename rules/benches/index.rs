@@ -105,9 +105,13 @@ fn families() -> Vec<Family> {
             )
         }),
         ("numeric range", |n| {
-            pattern(
-                json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } }),
-            )
+            pattern(json!({
+                "data": {
+                    "s3": {
+                        "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] },
+                    },
+                },
+            }))
         }),
         ("cidr", |n| {
             pattern(

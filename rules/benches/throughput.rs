@@ -84,9 +84,19 @@ fn lot(number: usize) -> Bytes {
             "MAPBLKLOT": format!("{number:07}"), "BLKLOT": format!("{number:07}"), "BLOCK_NUM": format!("{:04}", number / 10), "LOT_NUM": "001",
             "FROM_ST": "0", "TO_ST": "0", "STREET": "UNKNOWN", "ST_TYPE": null, "ODD_EVEN": "E",
         },
-        "geometry": { "type": if number.is_multiple_of(50) { "MultiPolygon" } else { "Polygon" }, "coordinates": [points], "firstCoordinates": first },
+        "geometry": {
+            "type": if number.is_multiple_of(50) { "MultiPolygon" } else { "Polygon" },
+            "coordinates": [points],
+            "firstCoordinates": first,
+        },
     });
-    let event = json!({ "specversion": "1.0", "type": "lot.changed", "source": "/city", "id": number.to_string(), "data": data });
+    let event = json!({
+        "specversion": "1.0",
+        "type": "lot.changed",
+        "source": "/city",
+        "id": number.to_string(),
+        "data": data,
+    });
     Bytes::from(event.to_string())
 }
 
@@ -94,21 +104,27 @@ fn lot(number: usize) -> Bytes {
 fn over_arrays() -> Vec<Value> {
     let geometry = |geometry: Value| json!({ "data": { "geometry": geometry } });
     vec![
-        geometry(
-            json!({ "type": ["Polygon"], "coordinates": { "x": [{ "numeric": ["=", -122.429_163_609_223_55] }] } }),
-        ),
-        geometry(
-            json!({ "type": ["MultiPolygon"], "coordinates": { "y": [{ "numeric": ["=", 37.729_900_216_217_324] }] } }),
-        ),
+        geometry(json!({
+            "type": ["Polygon"],
+            "coordinates": { "x": [{ "numeric": ["=", -122.429_163_609_223_55] }] },
+        })),
+        geometry(json!({
+            "type": ["MultiPolygon"],
+            "coordinates": { "y": [{ "numeric": ["=", 37.729_900_216_217_324] }] },
+        })),
         geometry(
             json!({ "coordinates": { "x": [{ "numeric": ["<", -122.416_009_440_124_24] }] } }),
         ),
         geometry(
             json!({ "coordinates": { "x": [{ "numeric": [">", -122.416_009_440_124_24] }] } }),
         ),
-        geometry(
-            json!({ "coordinates": { "x": [{ "numeric": [">", -122.464_712_670_812_72, "<", -122.406_308_512_839_5] }] } }),
-        ),
+        geometry(json!({
+            "coordinates": {
+                "x": [
+                    { "numeric": [">", -122.464_712_670_812_72, "<", -122.406_308_512_839_5] },
+                ],
+            },
+        })),
     ]
 }
 

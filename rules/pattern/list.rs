@@ -385,11 +385,14 @@ mod tests {
             1 => text().prop_map(|text| json!({ "prefix": format!("b{text}") })),
             1 => text().prop_map(|text| json!({ "suffix": format!("{text}b") })),
             1 => text().prop_map(|text| json!({ "equals-ignore-case": text })),
-            1 => text().prop_map(|text| json!({ "prefix": { "equals-ignore-case": format!("B{text}") } })),
-            1 => text().prop_map(|text| json!({ "suffix": { "equals-ignore-case": format!("{text}B") } })),
+            1 => text()
+                .prop_map(|text| json!({ "prefix": { "equals-ignore-case": format!("B{text}") } })),
+            1 => text()
+                .prop_map(|text| json!({ "suffix": { "equals-ignore-case": format!("{text}B") } })),
             1 => text().prop_map(|text| json!({ "contains": format!("{text}aa") })),
             1 => "[abA]{0,2}\\*?[ab]{1,3}\\*?".prop_map(|text| json!({ "wildcard": text })),
-            1 => (compare(&["=", ">", ">=", "<", "<="]), number()).prop_map(|(comparison, number)| json!({ "numeric": [comparison, number] })),
+            1 => (compare(&["=", ">", ">=", "<", "<="]), number())
+                .prop_map(|(comparison, number)| json!({ "numeric": [comparison, number] })),
             2 => (compare(&[">", ">="]), 1..8_i32, compare(&["<", "<="]), 1..3_i32)
                 .prop_map(|(lower, from, upper, length)| json!({ "numeric": [lower, from, upper, from + length] })),
             2 => prop::sample::select(nets.to_vec()).prop_map(|net| json!({ "cidr": net })),
@@ -413,8 +416,10 @@ mod tests {
             3 => "[abAß]{0,5}".prop_map(|text| Value::from(text).to_string()),
             3 => number().prop_map(|number| number.to_string()),
             1 => (0..80_i32).prop_map(|eighths| (f64::from(eighths) / 8.0).to_string()),
-            1 => prop::sample::select(vec!["1e30", "1.0e30", "9007199254740993.0", "1e400", "-1e-400"]).prop_map(ToOwned::to_owned),
-            1 => prop::sample::select(addresses.to_vec()).prop_map(|text| Value::from(text).to_string()),
+            1 => prop::sample::select(vec!["1e30", "1.0e30", "9007199254740993.0", "1e400", "-1e-400"])
+                .prop_map(ToOwned::to_owned),
+            1 => prop::sample::select(addresses.to_vec())
+                .prop_map(|text| Value::from(text).to_string()),
             1 => prop::sample::select(vec!["true", "false", "null"]).prop_map(ToOwned::to_owned),
         ]
     }

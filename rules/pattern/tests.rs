@@ -676,7 +676,8 @@ mod random {
         leaf.prop_recursive(3, 16, 3, move |inner| {
             prop_oneof![
                 3 => group(inner.clone().boxed()),
-                1 => (inner.clone(), inner).prop_map(|(left, right)| json!({ "$or": [left, right] })),
+                1 => (inner.clone(), inner)
+                    .prop_map(|(left, right)| json!({ "$or": [left, right] })),
             ]
         })
     }

@@ -384,7 +384,8 @@ fn pattern() -> impl Strategy<Value = Value> {
     let under = object(list().boxed()).prop_recursive(3, 10, 3, move |inner| {
         prop_oneof![
             3 => object(prop_oneof![list(), inner.clone()].boxed()),
-            1 => prop::collection::vec(inner, 2..4).prop_map(|alternatives| json!({ "$or": alternatives })),
+            1 => prop::collection::vec(inner, 2..4)
+                .prop_map(|alternatives| json!({ "$or": alternatives })),
         ]
     });
     let spelt = (name(), list()).prop_map(|(name, list)| json!({ format!("data.{name}"): list }));
@@ -402,7 +403,8 @@ fn pattern() -> impl Strategy<Value = Value> {
 fn clause() -> impl Strategy<Value = Clause> {
     let path = || {
         prop_oneof![
-            5 => prop::collection::vec(name(), 0..4).prop_map(|names| std::iter::once("data".to_owned()).chain(names).collect()),
+            5 => prop::collection::vec(name(), 0..4)
+                .prop_map(|names| std::iter::once("data".to_owned()).chain(names).collect()),
             1 => Just(vec!["type".to_owned()]),
             1 => name().prop_map(|name| vec![format!("data.{name}")]),
         ]
@@ -449,8 +451,10 @@ fn document() -> impl Strategy<Value = String> {
         // Keys may stand there twice.
         let members = prop::collection::vec((key.clone(), inner.clone()), 1..6);
         prop_oneof![
-            1 => prop::collection::vec(inner, 0..4).prop_map(|elements| format!("[{}]", elements.join(", "))),
-            3 => members.prop_map(|members| format!("{{{}}}", members.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect::<Vec<_>>().join(","))),
+            1 => prop::collection::vec(inner, 0..4)
+                .prop_map(|elements| format!("[{}]", elements.join(", "))),
+            3 => members
+                .prop_map(|members| format!("{{{}}}", members.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect::<Vec<_>>().join(","))),
         ]
     })
 }

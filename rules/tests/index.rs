@@ -36,8 +36,10 @@ fn cases() -> u32 {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[abA]{0,4}",
-        2 => prop::sample::select(vec!["10.0.0.1", "10.1.2.3", "192.168.0.1", "2001:db8::1", "::1"]).prop_map(Into::into),
-        1 => prop::sample::select(vec!["É", "éa", "a\"b", "K", "İ", "ß", "\n", "a.b"]).prop_map(Into::into),
+        2 => prop::sample::select(vec!["10.0.0.1", "10.1.2.3", "192.168.0.1", "2001:db8::1", "::1"])
+            .prop_map(Into::into),
+        1 => prop::sample::select(vec!["É", "éa", "a\"b", "K", "İ", "ß", "\n", "a.b"])
+            .prop_map(Into::into),
     ]
 }
 
@@ -134,8 +136,10 @@ fn under_data() -> impl Strategy<Value = Value> {
     object(leaf(), 1..3).prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             3 => object(inner.clone(), 1..3),
-            1 => (field(), field(), leaf()).prop_map(|(outer, inner, leaf)| json!({ format!("{outer}.{inner}"): leaf })),
-            1 => prop::collection::vec(inner, 2..4).prop_map(|alternatives| json!({ "$or": alternatives })),
+            1 => (field(), field(), leaf())
+                .prop_map(|(outer, inner, leaf)| json!({ format!("{outer}.{inner}"): leaf })),
+            1 => prop::collection::vec(inner, 2..4)
+                .prop_map(|alternatives| json!({ "$or": alternatives })),
         ]
     })
 }
@@ -200,10 +204,13 @@ fn sql() -> impl Strategy<Value = String> {
     let text = || prop_oneof![3 => "'[abA]{0,3}'", 1 => prop::sample::select(vec!["'1'", "'-2'", "'true'", "'rue'"]).prop_map(Into::into)];
     let value = prop_oneof![3 => text(), 1 => prop::sample::select(vec!["1", "TRUE", "type"]).prop_map(Into::into)];
     let single = prop_oneof![
-        4 => (name(), prop::sample::select(vec!["=", "!=", "<>"]), value.clone()).prop_map(|(name, operator, value)| format!("{name} {operator} {value}")),
+        4 => (name(), prop::sample::select(vec!["=", "!=", "<>"]), value.clone())
+            .prop_map(|(name, operator, value)| format!("{name} {operator} {value}")),
         2 => (value.clone(), name()).prop_map(|(value, name)| format!("{value} = {name}")),
-        4 => (name(), prop::sample::select(vec!["LIKE", "NOT LIKE"]), "'[%%ab_1]{0,4}'").prop_map(|(name, operator, like)| format!("{name} {operator} {like}")),
-        3 => (name(), prop::sample::select(vec!["IN", "NOT IN"]), value.clone(), value).prop_map(|(name, operator, a, b)| format!("{name} {operator} ({a}, {b})")),
+        4 => (name(), prop::sample::select(vec!["LIKE", "NOT LIKE"]), "'[%%ab_1]{0,4}'")
+            .prop_map(|(name, operator, like)| format!("{name} {operator} {like}")),
+        3 => (name(), prop::sample::select(vec!["IN", "NOT IN"]), value.clone(), value)
+            .prop_map(|(name, operator, a, b)| format!("{name} {operator} ({a}, {b})")),
         1 => name().prop_map(|name| format!("EXISTS {name}")),
         1 => name().prop_map(|name| format!("LOWER({name}) = 'a'")),
         1 => prop::sample::select(vec!["n > 0", "flag", "TRUE", "1 / 0 = 1"]).prop_map(Into::into),
@@ -212,8 +219,10 @@ fn sql() -> impl Strategy<Value = String> {
         let operator = prop::sample::select(vec!["AND", "OR", "XOR"]);
         prop_oneof![
             1 => inner.clone().prop_map(|one| format!("NOT ({one})")),
-            3 => (inner.clone(), operator.clone(), inner.clone()).prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
-            2 => (inner.clone(), operator, inner).prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+            3 => (inner.clone(), operator.clone(), inner.clone())
+                .prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
+            2 => (inner.clone(), operator, inner)
+                .prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
         ]
     })
 }
@@ -274,8 +283,10 @@ fn document() -> impl Strategy<Value = String> {
         // Keys may stand there twice.
         let members = prop::collection::vec((key.clone(), inner.clone()), 1..5);
         prop_oneof![
-            1 => prop::collection::vec(inner, 0..4).prop_map(|elements| format!("[{}]", elements.join(", "))),
-            2 => members.prop_map(|members| format!("{{{}}}", members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect::<Vec<_>>().join(" ,"))),
+            1 => prop::collection::vec(inner, 0..4)
+                .prop_map(|elements| format!("[{}]", elements.join(", "))),
+            2 => members
+                .prop_map(|members| format!("{{{}}}", members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect::<Vec<_>>().join(" ,"))),
         ]
     })
 }

@@ -21,7 +21,13 @@ pub fn mixed(n: usize, sort: usize) -> Value {
             json!({ "subject": [{ "prefix": format!("albums/{n:05}/") }], "data": { "eventName": [{ "prefix": "Object" }] } })
         }
         2 => {
-            json!({ "data": { "s3": { "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] } } } })
+            json!({
+                "data": {
+                    "s3": {
+                        "object": { "size": [{ "numeric": [">=", 10 * n, "<", 10 * n + 10] }] },
+                    },
+                },
+            })
         }
         3 => json!({
             "data": {
