@@ -3,11 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use pointsman_schemas::event::{is_string, is_string_char};
+
 /// A name as text: as it is, or percent-encoded where an attribute could not hold it, and which of
 /// the two.
 pub(super) fn readable(name: &[u8]) -> (String, bool) {
     if let Ok(text) = std::str::from_utf8(name)
-        && text.chars().all(is_plain)
+        && is_string(text)
     {
         return (text.to_owned(), false);
     }
@@ -25,7 +27,7 @@ pub(super) fn encoded(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if is_plain(c) && c != '%' {
+            if is_string_char(c) && c != '%' {
                 text.push(c);
             } else {
                 text.push_str(&encode(c.encode_utf8(&mut [0; 4]).as_bytes()));
@@ -34,11 +36,6 @@ pub(super) fn encoded(name: &[u8]) -> String {
         text.push_str(&encode(chunk.invalid()));
     }
     text
-}
-
-/// True for characters that an attribute can hold.
-fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE
 }
 
 /// A path as text.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pointsman_schemas::event::{is_string, is_string_char};
 use pointsman_schemas::{Data, Event, InvalidEvent};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -339,15 +340,10 @@ pub(super) fn decode_key(encoded: &str) -> Result<String, String> {
         .map_err(|_| format!("the key {encoded:?} is not UTF-8"))
 }
 
-/// True for characters that an attribute can hold.
-fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE
-}
-
 /// A text as an attribute can hold it: as it is, or with control characters, noncharacters and `%`
 /// percent-encoded.
 fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_plain) {
+    if is_string(text) {
         text.into()
     } else {
         percent_encoded(text).into()
@@ -357,7 +353,7 @@ fn plain(text: &str) -> Cow<'_, str> {
 /// A text as an id can hold it. Unlike [`plain`] it encodes `%` always: two keys never give the
 /// same id.
 fn plain_id(text: &str) -> String {
-    if text.chars().all(|c| is_plain(c) && c != '%') {
+    if text.chars().all(|c| is_string_char(c) && c != '%') {
         text.to_owned()
     } else {
         percent_encoded(text)
@@ -367,7 +363,7 @@ fn plain_id(text: &str) -> String {
 fn percent_encoded(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        if is_plain(c) && c != '%' {
+        if is_string_char(c) && c != '%' {
             out.push(c);
         } else {
             out.extend(

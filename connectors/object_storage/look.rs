@@ -9,7 +9,8 @@ use pointsman_schemas::media_type::is_json_media_type;
 use serde_json::{Map, Value, json};
 
 use super::Scope;
-use super::connection::{Bucket, explain};
+use super::connection::Bucket;
+use super::error::explain;
 use super::happening::{Happening, Kind, content_hash, decode_key};
 use super::known::{Identity, Listed};
 use super::reconciler::Listing;

@@ -46,12 +46,16 @@
 //! `object`, **`inline`** the object itself up to a size: as `body` where it is text or JSON, else
 //! `body_base64`.
 
+mod bucket_name;
 mod connection;
+mod error;
 mod happening;
 mod hook;
+mod keys;
 mod known;
 mod look;
 mod notification;
+mod probe;
 mod reconciler;
 mod settling;
 mod source;
@@ -76,9 +80,9 @@ use reconciler::Terms;
 use source::{Feed, Followed, LISTINGS_APART, Setup};
 use sqs::Queue;
 
-pub use connection::KeyPair;
 pub use happening::EVENT_TYPE_PREFIX;
 pub use hook::Hook;
+pub use keys::KeyPair;
 pub use target::ObjectStorageTarget;
 
 /// How many messages a batch holds at most.

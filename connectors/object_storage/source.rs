@@ -9,6 +9,10 @@
 //! await. Batches of what notifications told carry no cursor, so that many are stored at once; what
 //! a listing found, and rows that are owed, go one batch after the other.
 
+mod draft;
+mod feed;
+mod listed;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -17,36 +21,27 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, pending};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use pointsman_schemas::{PositionChange, Reject};
-use smallvec::SmallVec;
+use pointsman_schemas::Reject;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Bucket;
-use super::happening::{Found, Happening, Kind};
+use super::happening::{Happening, Kind};
 use super::known::Stored;
 use super::look::Look;
-use super::reconciler::{AnotherBucket, Listing, Reconciler, Rows, Suspect, Terms};
+use super::reconciler::{Listing, Reconciler, Rows, Suspect, Terms};
 use super::settling::{Settling, split};
-use super::sqs::{Raw, Reading};
+use super::sqs::Raw;
 use super::{BATCH_MESSAGES_MAX, Scope, notification};
-use crate::requests::Queued;
 use crate::{Acknowledgement, Batch, Message, Source, SourceContext, SourceError, Verdict};
+use draft::Draft;
+
+pub(super) use feed::Feed;
 
 /// How many messages are made ready at once, each of which may look at its objects.
 const WORK_MAX: usize = 32;
 
 /// The shortest time between two listings.
 pub(super) const LISTINGS_APART: Duration = Duration::from_secs(1);
-
-/// How soon a listing that failed is tried again where notifications come in beside it.
-const LIST_AGAIN: Duration = Duration::from_secs(60);
-
-/// Where notifications come from.
-pub(super) enum Feed {
-    Sqs(Reading),
-    Hook(Queued<Raw>),
-    Nothing,
-}
 
 /// What a bucket is followed with.
 pub(super) struct Setup {
@@ -89,15 +84,6 @@ pub(super) struct Followed {
     found: Vec<(Message, Suspect)>,
     /// True where the last batch was of notifications: then it is the listing's turn.
     heard_last: bool,
-}
-
-/// A message in the making.
-struct Draft {
-    happenings: Vec<Happening>,
-    rejects: Vec<Reject>,
-    acknowledgement: Acknowledgement,
-    /// What changes in what is known with it.
-    positions: Vec<PositionChange>,
 }
 
 impl Followed {
@@ -240,7 +226,7 @@ impl Followed {
                         draft.acknowledgement.tell(Verdict::Stored).await;
                         return Ok(Done::Told);
                     }
-                    Ok(Done::Heard(message(&bucket, look, mapped, draft).await?))
+                    Ok(Done::Heard(draft.message(&bucket, look, mapped).await?))
                 }));
             } else if let Some(suspect) = self.suspect(now) {
                 let happening = self.found(&suspect);
@@ -261,7 +247,7 @@ impl Followed {
                         acknowledgement: Acknowledgement::None,
                         positions: Vec::new(),
                     };
-                    let message = message(&bucket, look, mapped, draft).await?;
+                    let message = draft.message(&bucket, look, mapped).await?;
                     Ok(Done::Found(message, suspect))
                 }));
             } else {
@@ -275,176 +261,6 @@ impl Followed {
             Done::Heard(message) => self.heard.push(message),
             Done::Found(message, suspect) => self.found.push((message, suspect)),
             Done::Told => {}
-        }
-    }
-
-    /// The next object that a listing is to tell of, where there is room for it.
-    fn suspect(&self, now: Instant) -> Option<Suspect> {
-        let emptied = match &self.setup.feed {
-            Feed::Sqs(queue) => queue.emptied(),
-            Feed::Hook(_) | Feed::Nothing => Some(now),
-        };
-        let is_room = self.found.len() + self.work.len() < BATCH_MESSAGES_MAX;
-        is_room
-            .then(|| self.reconciler.as_ref()?.due(now, emptied))
-            .flatten()
-    }
-
-    fn found(&self, suspect: &Suspect) -> Result<Happening, String> {
-        let Bucket { name, region, .. } = &self.setup.bucket;
-        let now = self.setup.context.clock.now().to_string();
-        let modified = suspect
-            .listed
-            .as_ref()
-            .map(|listed| super::time(listed.modified))
-            .unwrap_or_default();
-        let found = match &suspect.listed {
-            Some(listed) => Found::Object {
-                etag: &listed.etag,
-                size: listed.size,
-                modified: &modified,
-            },
-            None => Found::Gone { now: &now },
-        };
-        Happening::listed(name, region, &suspect.key, suspect.generation, found)
-    }
-
-    /// Begins a listing where it is time for it.
-    fn list(&mut self) {
-        let Some(reconciler) = self
-            .reconciler
-            .as_ref()
-            .filter(|_| self.listing.is_none() && Instant::now() >= self.list_at)
-        else {
-            return;
-        };
-        reconciler.begin();
-        let began = self.setup.context.clock.now().0 / 1_000;
-        self.listing = Some(Box::pin(
-            self.setup
-                .bucket
-                .clone()
-                .list(self.setup.scope.clone(), began),
-        ));
-    }
-
-    /// Takes in a listing that has ended.
-    fn listed(&mut self, listed: Result<Listing, String>) -> Result<(), SourceError> {
-        self.listing = None;
-        let now = Instant::now();
-        let (Some(reconciler), Some(every)) = (&self.reconciler, self.setup.reconcile) else {
-            return Ok(());
-        };
-        self.list_at = now + every;
-        let compared = listed.and_then(|listing| {
-            reconciler
-                .compare(listing, self.setup.settle, now)
-                .map_err(|AnotherBucket| self.disbelieve())
-        });
-        match (compared, &self.setup.feed) {
-            (Ok(all_settled), _) => {
-                if !all_settled {
-                    self.list_at = now + every.min(self.setup.settle.max(LISTINGS_APART));
-                }
-                Ok(())
-            }
-            (Err(error), Feed::Nothing) => Err(SourceError::Unavailable(error)),
-            // Notifications go on meanwhile.
-            (Err(error), _) => {
-                tracing::warn!(source = %self.setup.context.name, error, "the bucket cannot be listed; what no notification tells is not found");
-                self.list_at = now + every.max(LIST_AGAIN);
-                Ok(())
-            }
-        }
-    }
-
-    fn disbelieve(&self) -> String {
-        format!(
-            "the bucket {} is another one than the one that was followed, and holds less than half of its objects; nothing that it lacks is told \
-            until that one is back (to follow this one, and have the others told as removed, set replaced: tell)",
-            self.setup.scope.bucket
-        )
-    }
-
-    /// What is ready to be handed over: of notifications and of listings in turn.
-    fn batch(&mut self) -> Option<Batch> {
-        if (self.heard_last || self.heard.is_empty())
-            && let Some(batch) = self.found_batch()
-        {
-            self.heard_last = false;
-            return Some(batch);
-        }
-        if self.heard.is_empty() {
-            return None;
-        }
-        self.heard_last = true;
-        let count = self.heard.len().min(BATCH_MESSAGES_MAX);
-        Some(Batch {
-            messages: self.heard.drain(..count).collect(),
-            cursor: None,
-        })
-    }
-
-    /// What listings found, and rows that are owed.
-    fn found_batch(&mut self) -> Option<Batch> {
-        let reconciler = self.reconciler.as_ref()?;
-        let mut messages = Vec::with_capacity(self.found.len());
-        for (mut message, suspect) in self.found.drain(..) {
-            // Its notification may have come while it was looked at.
-            if reconciler.is_news(&suspect) {
-                message.positions.push(reconciler.tell(&suspect));
-                messages.push(message);
-            }
-        }
-        let Rows { positions, cursor } = reconciler.rows(!messages.is_empty())?;
-        match messages.first_mut() {
-            Some(message) => message.positions.extend(positions),
-            None => messages.push(Message::position(positions)),
-        }
-        Some(Batch { messages, cursor })
-    }
-}
-
-/// Makes a message of what happened.
-async fn message(
-    bucket: &Bucket,
-    look: Look,
-    mapped: bool,
-    draft: Draft,
-) -> Result<Message, SourceError> {
-    let Draft {
-        happenings,
-        mut rejects,
-        acknowledgement,
-        positions,
-    } = draft;
-    let mut arrivals = SmallVec::new();
-    for happening in happenings {
-        let seen = bucket.look(&happening, look).await?;
-        let key = happening.mark.key.clone();
-        match happening.arrival(seen, mapped) {
-            Ok(arrival) => arrivals.push(arrival),
-            Err(error) => rejects.push(Reject {
-                raw: Bytes::from(key),
-                reason: format!("the object's key makes no event: {error}"),
-            }),
-        }
-    }
-    Ok(Message {
-        arrivals,
-        rejects,
-        acknowledgement,
-        positions,
-    })
-}
-
-impl Feed {
-    /// What came. Safe to cancel.
-    async fn next(&mut self) -> Result<Vec<Raw>, SourceError> {
-        match self {
-            Self::Sqs(queue) => queue.next().await,
-            Self::Hook(queue) => queue.take_up_to(BATCH_MESSAGES_MAX).await,
-            Self::Nothing => pending().await,
         }
     }
 }

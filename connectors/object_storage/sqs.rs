@@ -22,7 +22,7 @@ use pointsman_schemas::Problem;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::explain;
+use super::error::explain;
 use crate::{Acknowledgement, Link, OpenError, SourceError, Verdict};
 
 /// For how long at least and at most a message is in our hand before the queue hands it to another,

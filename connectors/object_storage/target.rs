@@ -27,7 +27,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
-use super::connection::{Bucket, Connection, KeyPair, explain};
+use super::connection::{Bucket, Connection};
+use super::error::explain;
+use super::keys::KeyPair;
 use super::known::KEY_BYTES_MAX;
 use crate::parameter::{Parameter, Templates, check_texts, resolve};
 use crate::{

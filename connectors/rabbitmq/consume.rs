@@ -1,6 +1,5 @@
 //! The source that consumes a queue.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -8,22 +7,20 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, QueueDeclareOptions,
-};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer, Event};
+use lapin::options::{BasicAckOptions, BasicCancelOptions};
+use lapin::{Connection, Consumer, Event};
 use pointsman_schemas::Reject;
 use smallvec::SmallVec;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::answer;
 use super::error::BrokerError;
 use super::lag::LagProbe;
-use super::message::{Decoder, Retry, UnackedMessage};
+use super::message::{Decoder, UnackedMessage};
 use super::queue_info::{QueueInfo, consumer_timeout};
+use super::retries::Retries;
 use super::stream::{GapReport, MessageStatus, StreamPosition, StreamProgress, first_offset};
+use super::subscription::{Subscription, look};
 use crate::files::Files;
 use crate::{Acknowledgement, Batch, Link, Message, Source, SourceError};
 
@@ -35,28 +32,6 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// Why a source ends whose settings would now be read otherwise.
 const FILES_CHANGED: &str = "the files of its settings have changed; it is opened anew with them";
-
-/// A queue on a channel, and how it is read.
-#[derive(Clone)]
-pub(super) struct Subscription {
-    pub(super) channel: Channel,
-    pub(super) queue: ShortString,
-    pub(super) arguments: FieldTable,
-}
-
-impl Subscription {
-    /// Starts a consumer on the channel.
-    pub(super) async fn consume(self, vhost: &str) -> Result<Consumer, BrokerError> {
-        let doing = format!("cannot read the queue {} in the vhost {vhost}", self.queue);
-        let consumer = self.channel.basic_consume(
-            self.queue,
-            "".into(),
-            BasicConsumeOptions::default(),
-            self.arguments,
-        );
-        answer(&doing, consumer).await
-    }
-}
 
 /// The result of starting or stopping to consume.
 enum Switched {
@@ -83,10 +58,8 @@ pub(super) struct QueueSource {
     files: Files,
     lag: LagProbe,
     link: Link,
-    /// Messages that could not be stored come back here; there are no more than `prefetch`.
-    give_back: UnboundedSender<Retry>,
-    given_back: UnboundedReceiver<Retry>,
-    waiting: BTreeMap<(Instant, u64), Arc<UnackedMessage>>,
+    /// Messages that could not be stored.
+    retries: Retries,
     ended: Option<SourceError>,
     /// True where the server has ended the consumer without saying why.
     is_cancelled: bool,
@@ -104,7 +77,6 @@ impl QueueSource {
         left: Option<StreamPosition>,
         (lag, link): (LagProbe, Link),
     ) -> Self {
-        let (give_back, given_back) = unbounded_channel();
         let events = connection.events_listener().boxed();
         let progress = StreamProgress::new(subscription.queue.clone(), left);
         Self {
@@ -121,9 +93,7 @@ impl QueueSource {
             files: Files::of([]),
             lag,
             link,
-            give_back,
-            given_back,
-            waiting: BTreeMap::new(),
+            retries: Retries::new(),
             ended: None,
             is_cancelled: false,
             connection: Arc::new(connection),
@@ -137,7 +107,7 @@ impl QueueSource {
 
     /// The channel that the messages come by.
     #[cfg(test)]
-    pub(super) fn channel(&self) -> &Channel {
+    pub(super) fn channel(&self) -> &lapin::Channel {
         &self.subscription.channel
     }
 
@@ -279,20 +249,7 @@ impl QueueSource {
 
     /// Why the server has ended the consumer, as far as it can be found out.
     async fn why_cancelled(&mut self) -> String {
-        let queue = self.subscription.queue.clone();
-        let looking = async {
-            let channel = answer("", self.connection.create_channel()).await?;
-            answer(
-                "",
-                channel.queue_declare(
-                    queue,
-                    QueueDeclareOptions::default().passive(),
-                    FieldTable::default(),
-                ),
-            )
-            .await
-        };
-        match looking.await {
+        match look(&self.connection, &self.subscription.queue).await {
             Err(BrokerError {
                 code: Some(404), ..
             }) => "the queue has been deleted".to_owned(),
@@ -315,8 +272,7 @@ impl QueueSource {
                 consumer,
                 lag,
                 link,
-                given_back,
-                waiting,
+                retries,
                 switching,
                 looking,
                 events,
@@ -328,8 +284,7 @@ impl QueueSource {
             tokio::select! {
                 biased;
                 () = lag.measure(link) => self.is_cancelled = true,
-                Some((due, held)) = given_back.recv() => drop(waiting.insert(due, held)),
-                () = first_due(waiting) => self.take_due(&mut taken),
+                () = retries.due() => self.retries.take_due(&mut taken, BATCH_MESSAGES_MAX),
                 switched = under_way(switching) => self.switched(switched),
                 first = under_way(looking) => self.found_first(first),
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => self.look_for_first(),
@@ -376,20 +331,6 @@ impl QueueSource {
         })
     }
 
-    fn take_due(&mut self, taken: &mut Vec<Arc<UnackedMessage>>) {
-        let now = Instant::now();
-        while taken.len() < BATCH_MESSAGES_MAX
-            && let Some(first) = self.waiting.first_entry()
-            && first.key().0 <= now
-        {
-            let held = first.remove();
-            // Where the channel has gone, the server hands it over by itself.
-            if held.acker.usable() {
-                taken.push(held);
-            }
-        }
-    }
-
     fn message(&self, held: Arc<UnackedMessage>) -> Message {
         let incoming = &held.incoming;
         let (mut arrivals, mut rejects) = (SmallVec::new(), Vec::new());
@@ -406,7 +347,7 @@ impl QueueSource {
                 });
             }
         }
-        let give_back = self.give_back.clone();
+        let give_back = self.retries.sender();
         let hold_until = self
             .queue_info
             .hold_until(incoming, self.decoder.stream.is_some());
@@ -460,12 +401,5 @@ pub(super) struct MismatchedSource(pub(super) String);
 impl Source for MismatchedSource {
     async fn next(&mut self) -> Result<Batch, SourceError> {
         Err(SourceError::CursorMismatch(self.0.clone()))
-    }
-}
-
-async fn first_due(waiting: &BTreeMap<(Instant, u64), Arc<UnackedMessage>>) {
-    match waiting.first_key_value() {
-        Some(((due, _), _)) => sleep_until(*due).await,
-        None => pending().await,
     }
 }

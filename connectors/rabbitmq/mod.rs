@@ -55,9 +55,11 @@ mod message;
 mod publish;
 mod queue;
 mod queue_info;
+mod retries;
 mod settings;
 mod source;
 mod stream;
+mod subscription;
 mod target;
 #[cfg(test)]
 mod tests;

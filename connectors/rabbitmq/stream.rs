@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::amqp10;
-use super::consume::Subscription;
 use super::mapping::Incoming;
 use super::message::UnackedMessage;
+use super::subscription::Subscription;
 
 /// How soon a stream sends the message at which it was left, and its first one.
 const LEFT_WITHIN: Duration = Duration::from_secs(5);

@@ -17,6 +17,8 @@
 //! The answer is 202 once the event is stored, or what the sender wants to hear. A delivery that
 //! its sender repeats is answered the same and stored once.
 
+mod attributes;
+mod content;
 mod mapping;
 mod preset;
 mod replay;
@@ -44,6 +46,7 @@ use crate::listener::EVENTS_PATH;
 use crate::listener::{Handler, Refusal, Request, Response, check_max_body};
 use crate::requests::{Queue, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Guarantee, Plain, Source, SourceContext, SourceSettings};
+use attributes::Mapped;
 use mapping::Mapping;
 use preset::Reply;
 use replay::Replay;
@@ -287,7 +290,7 @@ impl WebhookHandler {
                 format!("no event can be made of this: {error}"),
             )
         };
-        let arrival = |mapped: mapping::Mapped| {
+        let arrival = |mapped: Mapped| {
             if self.mapped {
                 let fields = mapping::root_fields(head, mapped.envelope, &self.verifier.shown());
                 return Ok(Arrival::Plain(Box::new(Plain {

@@ -2,9 +2,7 @@
 
 use bytestring::ByteString;
 
-use super::check::{
-    is_attribute_name, is_cloudevents_string, is_rfc3339, is_uri_reference, shorten,
-};
+use super::check::{is_attribute_name, is_rfc3339, is_string, is_uri_reference, shorten};
 use super::{
     AttributeValue, Core, EXTENSIONS_MAX, Event, ExtensionValue, InvalidEvent, Span, Spans, Value,
 };
@@ -312,7 +310,7 @@ impl EventBuilder {
                     AttributeValue::Integer(_) | AttributeValue::Boolean(_) => None,
                 });
         for (name, text) in own.chain(extensions) {
-            if !is_cloudevents_string(text) {
+            if !is_string(text) {
                 return not(
                     name,
                     text,

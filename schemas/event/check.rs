@@ -28,19 +28,23 @@ pub(crate) fn may_hold(name: &str, value: &str) -> bool {
         "source" | "dataschema" => !value.is_empty() && is_uri_reference(value),
         "time" => is_rfc3339(value),
         "specversion" => value == "1.0",
-        _ => is_cloudevents_string(value),
+        _ => is_string(value),
     }
 }
 
-/// The "String" of the CloudEvents type system: no control characters and no noncharacters.
-pub(super) fn is_cloudevents_string(text: &str) -> bool {
-    let bad = |c: char| {
-        c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
-    };
+/// True for the "String" of the CloudEvents type system: no control characters and no noncharacters.
+#[must_use]
+pub fn is_string(text: &str) -> bool {
     // Without an early end, so that many bytes are looked at together.
     text.bytes().fold(true, |is_plain, byte| {
         is_plain & (0x20..0x7F).contains(&byte)
-    }) || !text.chars().any(bad)
+    }) || text.chars().all(is_string_char)
+}
+
+/// True for a character that the "String" of the CloudEvents type system may hold.
+#[must_use]
+pub fn is_string_char(c: char) -> bool {
+    !c.is_control() && !matches!(u32::from(c), 0xFDD0..=0xFDEF) && u32::from(c) & 0xFFFE != 0xFFFE
 }
 
 /// RFC 3986, section 4.1.

@@ -1,6 +1,14 @@
-use super::super::happening::content_hash;
+use std::time::Duration;
+
+use pointsman_schemas::Cursor;
+use tokio::time::Instant;
+
+use super::super::happening::{Kind, Mark, content_hash};
 use super::super::known::tests::{listing_of, read_back, rows};
+use super::super::known::{Entry, Identity, Known, Listed, State, Stored};
+use super::output::BATCH_ROWS_MAX;
 use super::*;
+use crate::rows::Form;
 use crate::suite::Stored as Journal;
 
 const GRACE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
-use pointsman_schemas::event::InvalidEvent;
+use pointsman_schemas::event::{InvalidEvent, is_string};
 use pointsman_schemas::media_type::is_media_type;
 use pointsman_schemas::{Data, Event, EventBuilder, ExtensionValue, Name, Timestamp, json};
 use serde_json::{Map, Value};
@@ -323,8 +323,5 @@ fn attribute(header: &str) -> Option<&str> {
 
 /// A text that an attribute of its own right can be.
 fn plain_text(text: &str) -> Option<ByteString> {
-    let bad = |c: char| {
-        c.is_control() || matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
-    };
-    (!text.is_empty() && !text.chars().any(bad)).then(|| ByteString::from(text))
+    (!text.is_empty() && is_string(text)).then(|| ByteString::from(text))
 }

@@ -7,7 +7,9 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Attributes, first_text, header, text};
+use super::place::{first_text, text};
+use crate::webhook::attributes::Attributes;
+use crate::webhook::content::header;
 
 /// Event, what is added to its type, `source`, `subject`, and the first of `time` that is set.
 type Row = (

@@ -7,7 +7,9 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Attributes, first_text, header, text};
+use super::place::{first_text, text};
+use crate::webhook::attributes::Attributes;
+use crate::webhook::content::header;
 
 /// Where the attributes of one kind of event stand in its body.
 struct Row {

@@ -5,8 +5,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::place::text;
 use super::wrapped::{Wrapped, read};
-use super::{Attributes, header, text, xml};
+use super::xml;
+use crate::webhook::attributes::Attributes;
+use crate::webhook::content::header;
 
 pub(super) fn map(headers: &HeaderMap, body: &Value, raw: &Bytes) -> Wrapped {
     let is_envelope = |body: &Value| {

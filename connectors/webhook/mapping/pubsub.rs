@@ -13,8 +13,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pointsman_schemas::Data;
 use serde_json::{Map, Value};
 
+use super::place::text;
 use super::wrapped::{Wrapped, read};
-use super::{Attributes, header, text};
+use crate::webhook::attributes::Attributes;
+use crate::webhook::content::header;
 
 const TYPE: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 

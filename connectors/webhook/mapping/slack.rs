@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Attributes, first_text, text};
+use super::place::{first_text, text};
+use crate::webhook::attributes::Attributes;
 
 /// `com.slack.<type of the inner event>`, by `event_id`, from the team, about the channel. What a
 /// person did in a dialog or typed as a command has no id of its own and comes as a form, which has

@@ -6,8 +6,9 @@
 
 use serde_json::Value;
 
+use super::place::text;
 use super::wrapped::{Wrapped, read};
-use super::{Attributes, text};
+use crate::webhook::attributes::Attributes;
 
 pub(super) fn map(body: &Value) -> Wrapped {
     let kind = text(body, "Type").unwrap_or_else(|| "unknown".to_owned());

@@ -1,3 +1,10 @@
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use pointsman_schemas::{Data, DataKind, Event, Name, Timestamp};
+use serde_json::Value;
+
+use super::super::signature::Call;
 use super::*;
 use crate::webhook::Signature;
 

@@ -2,11 +2,17 @@
 //! rest.
 
 use bytes::Bytes;
-use pointsman_schemas::Data;
+use pointsman_schemas::event::is_string;
+use pointsman_schemas::{Data, ExtensionValue, Timestamp};
 use serde_json::Value;
 
-use super::{Attributes, container};
 use crate::body;
+use crate::webhook::attributes::{Attributes, Mapped, build};
+use crate::webhook::content::container;
+
+/// How many attributes of a message become extensions: an event may have more, and others add
+/// theirs.
+const EXTENSIONS_MAX: usize = 30;
 
 /// A message out of its envelope.
 pub(super) struct Wrapped {
@@ -16,6 +22,33 @@ pub(super) struct Wrapped {
     pub(super) media_type: Option<String>,
     /// The envelope, for an `event:` mapping.
     pub(super) envelope: Option<Value>,
+}
+
+impl Wrapped {
+    /// The event of the message.
+    pub(super) fn build(self, now: Timestamp) -> Mapped {
+        let Wrapped {
+            attributes,
+            extensions,
+            data,
+            media_type,
+            envelope,
+        } = self;
+        let mut mapped = Mapped {
+            envelope,
+            ..build(attributes, data, media_type.as_deref(), now)
+        };
+        for (name, value) in extensions
+            .into_iter()
+            .filter(|(_, value)| is_string(value))
+            .take(EXTENSIONS_MAX)
+        {
+            mapped.event = mapped
+                .event
+                .attribute(name, ExtensionValue::String(value.into()));
+        }
+        mapped
+    }
 }
 
 /// The message as data: JSON where it is an object or a list, else the text or the bytes that it

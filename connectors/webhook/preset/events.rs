@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::webhook::mapping::Attributes;
+use crate::webhook::attributes::Attributes;
 use crate::webhook::signature::{Call, Scope, Template};
 
 /// Where a provider's calls have the attributes of an event. Of several templates the first one

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::canonical;
 use super::template::{Part, Ref, Template};
-use crate::webhook::mapping;
+use crate::webhook::content;
 
 /// A request whose signature is looked at, or of which an event is made. The body is parsed only
 /// where a template asks for a field of it.
@@ -64,7 +64,7 @@ impl<'c> Call<'c> {
     /// The body as JSON, a form as an object; null where it is neither.
     pub(in crate::webhook) fn fields(&self) -> &Value {
         self.fields
-            .get_or_init(|| mapping::fields(&self.head.headers, self.body))
+            .get_or_init(|| content::fields(&self.head.headers, self.body))
     }
 
     /// A parameter of the query, the first of its name.
@@ -217,7 +217,7 @@ impl<'c> Call<'c> {
             .headers
             .get(CONTENT_TYPE)
             .and_then(|declared| declared.to_str().ok());
-        if !declared.is_some_and(mapping::is_form) {
+        if !declared.is_some_and(content::is_form) {
             return None;
         }
         let mut fields: Vec<_> = url::form_urlencoded::parse(self.body).collect();

@@ -1,0 +1,92 @@
+//! The keys to a bucket, which are read again once their files have changed.
+
+use aws_credential_types::provider::future;
+use aws_sdk_s3::config::{Credentials, ProvideCredentials};
+use parking_lot::Mutex;
+use pointsman_schemas::Text;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::OpenError;
+use crate::files::Files;
+use crate::parameter::resolve;
+
+/// Keys in place of what the SDK finds by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPair {
+    /// The access key's id.
+    pub access_key: Text,
+    /// The secret access key.
+    #[schemars(extend("writeOnly" = true))]
+    pub secret_key: Text,
+    /// The token of temporary keys.
+    #[schemars(extend("writeOnly" = true))]
+    pub session_token: Option<Text>,
+}
+
+impl KeyPair {
+    /// The files that they are taken from.
+    pub(super) fn files(&self) -> Files {
+        Files::of(
+            [&self.access_key, &self.secret_key]
+                .into_iter()
+                .chain(&self.session_token),
+        )
+    }
+
+    fn open(&self) -> Result<Credentials, OpenError> {
+        let text = |text: &Text, key: &str| resolve(text, &["credentials".into(), key.into()]);
+        let token = self
+            .session_token
+            .as_ref()
+            .map(|token| text(token, "session_token"))
+            .transpose()?;
+        Ok(Credentials::new(
+            text(&self.access_key, "access_key")?,
+            text(&self.secret_key, "secret_key")?,
+            token,
+            None,
+            "rule file",
+        ))
+    }
+}
+
+/// Keys that are read again once their files have changed.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    keys: KeyPair,
+    current: Mutex<(Files, Credentials)>,
+}
+
+impl Renewed {
+    pub(super) fn open(keys: &KeyPair) -> Result<Self, OpenError> {
+        let files = keys.files();
+        Ok(Self {
+            keys: keys.clone(),
+            current: Mutex::new((files, keys.open()?)),
+        })
+    }
+
+    fn credentials(&self) -> Credentials {
+        let (files, credentials) = &mut *self.current.lock();
+        if files.have_changed(false) {
+            match self.keys.open() {
+                Ok(renewed) => *credentials = renewed,
+                Err(error) => {
+                    tracing::warn!(%error, "the keys of a bucket have changed and cannot be read; the former go on")
+                }
+            }
+        }
+        credentials.clone()
+    }
+}
+
+impl ProvideCredentials for Renewed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Ok(self.credentials()))
+    }
+}
