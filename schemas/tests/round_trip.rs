@@ -142,6 +142,22 @@ fn through_binary(event: &Event) -> Event {
     builder.build().unwrap()
 }
 
+/// What the JSON format makes of an event: text that nobody has declared, which `data_base64` may
+/// hold, is declared.
+fn declared(event: Event) -> Event {
+    let is_text = event
+        .data()
+        .is_some_and(|data| data.kind() == DataKind::Text);
+    if is_text && event.datacontenttype().is_none() {
+        return event
+            .into_builder()
+            .datacontenttype("text/plain")
+            .build()
+            .unwrap();
+    }
+    event
+}
+
 /// Passes through memory of its own, so that nothing is shared with what was written.
 fn copy(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(bytes)
@@ -188,7 +204,7 @@ proptest! {
         if let Ok(event) = json::decode(&text.into()) {
             let mut again = Vec::new();
             json::encode(&event, &mut again);
-            prop_assert_eq!(json::decode(&again.into()), Ok(event));
+            prop_assert_eq!(json::decode(&again.into()), Ok(declared(event)));
         }
     }
 }
