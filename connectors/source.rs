@@ -178,9 +178,9 @@ pub enum Verdict {
     Rejected(String),
 }
 
-/// How the outside system is told what became of a message.
+/// The acknowledgement of a message: tells the outside system what became of it.
 ///
-/// Dropping it untold counts as [`Verdict::Failed`] where somebody waits, and as silence (which
+/// Dropping it unsent counts as [`Verdict::Failed`] where somebody waits, and as silence (which
 /// every source must survive) elsewhere.
 pub enum Acknowledgement {
     /// Nobody waits: the cursor alone says how far the source has been read.
@@ -188,8 +188,8 @@ pub enum Acknowledgement {
     /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the
     /// permit lives: also when he hangs up.
     Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
-    /// The outside system is told by some IO; where a time is given it should be by then, since the
-    /// outside system takes the message back by itself, and may count that or drop the message.
+    /// It takes IO, and where a time is given it should be sent by then: the outside system takes
+    /// the message back by itself, and may count that or drop the message.
     Io(
         Box<dyn FnOnce(Verdict) -> BoxFuture<'static, ()> + Send + Sync>,
         Option<Instant>,
@@ -199,39 +199,39 @@ pub enum Acknowledgement {
 impl Acknowledgement {
     /// An acknowledgement that takes IO. Its errors are the connector's to log and count: the
     /// outside system will hand the message over again.
-    pub fn io<F>(tell: impl FnOnce(Verdict) -> F + Send + Sync + 'static) -> Self
+    pub fn io<F>(send: impl FnOnce(Verdict) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::Io(Box::new(move |verdict| Box::pin(tell(verdict))), None)
+        Self::Io(Box::new(move |verdict| Box::pin(send(verdict))), None)
     }
 
-    /// The same, and by when it should be told. Who cannot finish with a message by then makes it
+    /// The same, and by when it should be sent. Who cannot finish with a message by then makes it
     /// durable: a time that has passed says that it must not wait for anything else.
     #[must_use]
-    pub fn by(self, time: Instant) -> Self {
+    pub fn with_deadline(self, time: Instant) -> Self {
         match self {
-            Self::Io(tell, _) => Self::Io(tell, Some(time)),
+            Self::Io(send, _) => Self::Io(send, Some(time)),
             other => other,
         }
     }
 
-    /// By when it should be told, where that matters.
+    /// By when it should be sent, where that matters.
     #[must_use]
-    pub fn told_by(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Io(_, by) => *by,
             Self::None | Self::Caller(..) => None,
         }
     }
 
-    /// Tells it.
-    pub async fn tell(self, verdict: Verdict) {
+    /// Sends it.
+    pub async fn send(self, verdict: Verdict) {
         match self {
             Self::None => {}
             // A caller who has gone away does not hear it; he will ask again.
             Self::Caller(caller, _held) => drop(caller.send(verdict)),
-            Self::Io(tell, _) => tell(verdict).await,
+            Self::Io(send, _) => send(verdict).await,
         }
     }
 }

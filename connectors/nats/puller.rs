@@ -181,7 +181,7 @@ impl Puller {
                 if verdict == Verdict::Stored {
                     rejected.lock().insert(found.sequence);
                 }
-                acknowledgement.tell(verdict).await;
+                acknowledgement.send(verdict).await;
             });
             // Full or closed: it is dropped without a verdict, and found again.
             let _ = self.reader.out.try_send(Message {

@@ -41,7 +41,7 @@ pub(super) fn split(acknowledgement: Acknowledgement, parts: usize) -> Vec<Part>
 
 impl Part {
     /// Tells what became of this part; with the last the message is told the worst of all.
-    pub(super) async fn tell(self, verdict: Verdict) {
+    pub(super) async fn send(self, verdict: Verdict) {
         let whole = {
             let mut whole = self.0.lock();
             whole.left = whole.left.saturating_sub(1);
@@ -57,7 +57,7 @@ impl Part {
                 .map(|acknowledgement| (acknowledgement, whole.worst.clone()))
         };
         if let Some((acknowledgement, worst)) = whole {
-            acknowledgement.tell(worst).await;
+            acknowledgement.send(worst).await;
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         );
         assert_eq!(parts.len(), 3, "all three are acknowledged by it");
         for part in parts {
-            part.tell(Verdict::Stored).await;
+            part.send(Verdict::Stored).await;
         }
         assert_eq!(told.remove(0).await, Ok(Verdict::Stored));
         assert!(settling.take(after(99.0)).is_none() && settling.next_at().is_none());
@@ -212,7 +212,7 @@ mod tests {
             let parts = split(Acknowledgement::Caller(caller, None), verdicts.len());
             for (part, verdict) in parts.into_iter().zip(verdicts) {
                 assert!(told.try_recv().is_err());
-                part.tell(verdict).await;
+                part.send(verdict).await;
             }
             assert_eq!(told.await, Ok(expect));
         }

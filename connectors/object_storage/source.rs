@@ -158,7 +158,7 @@ impl Followed {
         let now = Instant::now();
         let mut parts = split(acknowledgement, settle.len() + 1);
         let rest = parts.pop().map_or(Acknowledgement::None, |part| {
-            Acknowledgement::io(move |verdict| part.tell(verdict))
+            Acknowledgement::io(move |verdict| part.send(verdict))
         });
         for (happening, part) in settle.into_iter().zip(parts) {
             self.settling.put(happening, part, now);
@@ -195,7 +195,7 @@ impl Followed {
             } else {
                 drop(hand);
             }
-            acknowledgement.tell(verdict).await;
+            acknowledgement.send(verdict).await;
         });
         Draft {
             happenings,
@@ -211,7 +211,7 @@ impl Followed {
         while let Some((happening, parts)) = self.settling.take(now) {
             let all = Acknowledgement::io(move |verdict: Verdict| async move {
                 for part in parts {
-                    part.tell(verdict.clone()).await;
+                    part.send(verdict.clone()).await;
                 }
             });
             let draft = self.draft(vec![happening], Vec::new(), all);
@@ -223,7 +223,7 @@ impl Followed {
             if let Some(draft) = self.waiting.pop_front() {
                 self.work.push(Box::pin(async move {
                     if draft.happenings.is_empty() && draft.rejects.is_empty() {
-                        draft.acknowledgement.tell(Verdict::Stored).await;
+                        draft.acknowledgement.send(Verdict::Stored).await;
                         return Ok(Done::Told);
                     }
                     Ok(Done::Heard(draft.message(&bucket, look, mapped).await?))

@@ -206,7 +206,7 @@ impl Told {
                 self.events.push(event);
             }
             self.rejects.extend(message.rejects);
-            message.acknowledgement.tell(verdict.clone()).await;
+            message.acknowledgement.send(verdict.clone()).await;
         }
         true
     }
@@ -512,7 +512,7 @@ async fn a_message_is_read_as_far_as_it_can_be_and_test_events_are_passed_over()
     assert_eq!((message.arrivals.len(), message.rejects.len()), (4, 1));
     assert_eq!(message.rejects[0].raw, broken.to_string().as_bytes());
     assert_eq!(message.rejects[0].reason, "the record has no s3.object.key");
-    message.acknowledgement.tell(Verdict::Stored).await;
+    message.acknowledgement.send(Verdict::Stored).await;
     // What holds nothing for the bus is acknowledged by the source itself, at its next call.
     tokio::select! {
         () = fixture.drained() => {}
@@ -723,7 +723,7 @@ async fn what_is_in_hand_is_extended_until_it_is_told() {
             .is_err(),
         "it is handed to nobody else"
     );
-    held.acknowledgement.tell(Verdict::Failed).await;
+    held.acknowledgement.send(Verdict::Failed).await;
     let again = tokio::time::timeout(LONG, second.next())
         .await
         .unwrap()
@@ -737,7 +737,7 @@ async fn what_is_in_hand_is_extended_until_it_is_told() {
         .unwrap()
         .unwrap()
         .remove(0);
-    again.acknowledgement.tell(Verdict::Stored).await;
+    again.acknowledgement.send(Verdict::Stored).await;
     fixture.drained().await;
     let until = Instant::now() + LONG;
     while link.status().lag != Some(0) {
@@ -867,7 +867,7 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
                     panic!("{message:?}")
                 };
                 ids.push(event.id().to_string());
-                message.acknowledgement.tell(verdict.clone()).await;
+                message.acknowledgement.send(verdict.clone()).await;
             }
         }
         ids

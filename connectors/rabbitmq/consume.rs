@@ -357,7 +357,7 @@ impl QueueSource {
             );
         let acknowledgement = hold_until
             .into_iter()
-            .fold(acknowledgement, Acknowledgement::by);
+            .fold(acknowledgement, Acknowledgement::with_deadline);
         Message {
             arrivals,
             rejects,

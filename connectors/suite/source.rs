@@ -211,7 +211,7 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
     let expect = fixture.happen(5).await;
     let mut acknowledgements = first.acknowledgements.into_iter().rev();
     for acknowledgement in acknowledgements.by_ref().take(3) {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
     stored.cursor = None;
     let second = read(
@@ -228,7 +228,7 @@ pub(crate) async fn sources<F: SourceFixture>(fixture: &mut F) {
         "what is acknowledged late holds up nothing"
     );
     for acknowledgement in acknowledgements.chain(second.acknowledgements) {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
 
     if let Some(raw) = fixture.unreadable().await {

@@ -17,8 +17,10 @@ mod canonical;
 mod certificate;
 mod check;
 mod fetch;
+
 #[cfg(test)]
 pub(super) mod fixtures;
+
 mod handshake;
 mod hosts;
 mod issuer;
@@ -29,19 +31,20 @@ mod provider;
 mod request;
 mod rsa;
 mod scheme;
+mod settings;
 mod template;
 mod verify;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderName;
 use pointsman_schemas::{Problem, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{EnumAccess, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
 use super::preset::{self, Preset};
+use settings::Settings;
 
 pub(super) use handshake::{Answered, Moment};
 pub(super) use hosts::Address;
@@ -57,6 +60,10 @@ pub use scheme::{
     Scheme, Unit, Values,
 };
 
+pub(super) use settings::Form;
+
+pub use settings::{Hash, Hmac, Secrets, Unsigned, Verified};
+
 /// How a webhook's caller proves himself: a preset with its settings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Signature {
@@ -64,112 +71,12 @@ pub struct Signature {
     settings: Settings,
 }
 
-/// What a preset is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Settings {
-    Secrets(Secrets),
-    Verified(Verified),
-    Hmac(Hmac),
-    Custom(Box<Scheme>),
-    Sns(Sns),
-    PubSub(PubSub),
-    Paypal(Paypal),
-    EventBridge(EventBridge),
-    Mns(Mns),
-    Nothing(Nothing),
-}
-
-/// Which settings a preset takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Secrets,
-    Verified,
-    Hmac,
-    Custom,
-    Sns,
-    PubSub,
-    Paypal,
-    EventBridge,
-    Mns,
-    Nothing,
-}
-
-/// The secret of a scheme.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Secrets {
-    /// The secret in force.
-    #[schemars(extend("writeOnly" = true))]
-    pub secret: Text,
-    /// The one before it, which is still taken.
-    #[schemars(extend("writeOnly" = true))]
-    pub previous: Option<Text>,
-}
-
-/// The secret of a scheme, and the token of its registration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Verified {
-    /// The secret in force.
-    #[schemars(extend("writeOnly" = true))]
-    pub secret: Text,
-    /// The one before it, which is still taken.
-    #[schemars(extend("writeOnly" = true))]
-    pub previous: Option<Text>,
-    /// What `hub.verify_token` must be where the address is registered.
-    #[schemars(extend("writeOnly" = true))]
-    pub verify_token: Option<Text>,
-}
-
-/// An HMAC over the body, in a header.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hmac {
-    /// The secret in force.
-    #[schemars(extend("writeOnly" = true))]
-    pub secret: Text,
-    /// The one before it, which is still taken.
-    #[schemars(extend("writeOnly" = true))]
-    pub previous: Option<Text>,
-    /// The header with the signature.
-    pub header: String,
-    /// The hash; sha256 by default.
-    #[serde(default)]
-    pub algorithm: Hash,
-    /// How the signature is written; hex by default.
-    #[serde(default)]
-    pub encoding: Encoding,
-    /// What stands in front of the signature, such as `sha256=`.
-    #[serde(default)]
-    pub prefix: String,
-    /// The header with the delivery's id, by which one that was stored already is known.
-    pub id: Option<String>,
-}
-
-/// A hash under an HMAC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Hash {
-    /// SHA-1.
-    Sha1,
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-512.
-    Sha512,
-}
-
-/// `{}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
-
 impl Signature {
     /// None: whoever knows the path may call.
     pub(super) fn none() -> Self {
         Self {
             preset: preset::NONE,
-            settings: Settings::Nothing(Nothing {}),
+            settings: Settings::Unsigned(Unsigned {}),
         }
     }
 
@@ -185,7 +92,7 @@ impl Signature {
 
     /// True where nothing is checked.
     pub(super) fn is_none(&self) -> bool {
-        matches!(self.settings, Settings::Nothing(_))
+        matches!(self.settings, Settings::Unsigned(_))
     }
 
     /// Its secrets, by their keys.
@@ -202,7 +109,7 @@ impl Signature {
             Settings::Custom(own) => (own.secret.as_ref(), own.previous.as_ref()),
             Settings::Paypal(own) => (Some(&own.webhook_id), own.previous.as_ref()),
             Settings::EventBridge(own) => (Some(&own.secret), own.previous.as_ref()),
-            Settings::Sns(_) | Settings::PubSub(_) | Settings::Mns(_) | Settings::Nothing(_) => {
+            Settings::Sns(_) | Settings::PubSub(_) | Settings::Mns(_) | Settings::Unsigned(_) => {
                 (None, None)
             }
         };
@@ -275,7 +182,7 @@ impl Signature {
         match &self.settings {
             Settings::Hmac(own) => own.id.is_some(),
             Settings::Custom(own) => own.id.is_some(),
-            Settings::Nothing(_) => false,
+            Settings::Unsigned(_) => false,
             _ => self.preset.event.has_id(),
         }
     }
@@ -319,55 +226,6 @@ impl Signature {
     }
 }
 
-impl Settings {
-    /// Brings what a preset is given into its scheme.
-    fn apply(&self, scheme: &mut Scheme) {
-        match self {
-            Self::Sns(own) => own.apply(scheme),
-            Self::PubSub(own) => own.apply(scheme),
-            Self::Paypal(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
-            Self::EventBridge(own) => provider::set_hosts(scheme, own.certificate_hosts.as_deref()),
-            Self::Mns(own) => own.apply(scheme),
-            Self::Secrets(_)
-            | Self::Verified(_)
-            | Self::Hmac(_)
-            | Self::Custom(_)
-            | Self::Nothing(_) => {}
-        }
-    }
-}
-
-impl Hmac {
-    /// The same in the language of `custom`.
-    fn scheme(&self) -> Scheme {
-        Scheme {
-            header: Some(self.header.clone()),
-            prefix: self.prefix.clone(),
-            encoding: Some(self.encoding),
-            id: self.id.as_ref().and_then(|id| Template::header(id).ok()),
-            algorithm: match self.algorithm {
-                Hash::Sha1 => Algorithm::Sha1,
-                Hash::Sha256 => Algorithm::Sha256,
-                Hash::Sha512 => Algorithm::Sha512,
-            },
-            ..Scheme::default()
-        }
-    }
-
-    fn check(&self) -> Vec<Problem> {
-        let is_header = |header: &str| header.parse::<HeaderName>().is_ok();
-        [("header", Some(&self.header)), ("id", self.id.as_ref())]
-            .into_iter()
-            .filter(|(_, header)| header.is_some_and(|header| !is_header(header)))
-            .map(|(key, _)| {
-                Problem::new("is not the name of a header")
-                    .at(key)
-                    .help("write one such as X-Signature")
-            })
-            .collect()
-    }
-}
-
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
@@ -398,7 +256,7 @@ impl<'de> Deserialize<'de> for Signature {
                     Form::Paypal => Settings::Paypal(content.newtype_variant()?),
                     Form::EventBridge => Settings::EventBridge(content.newtype_variant()?),
                     Form::Mns => Settings::Mns(content.newtype_variant()?),
-                    Form::Nothing => Settings::Nothing(content.newtype_variant()?),
+                    Form::Unsigned => Settings::Unsigned(content.newtype_variant()?),
                 };
                 Ok(Signature { preset, settings })
             }
@@ -426,7 +284,7 @@ impl JsonSchema for Signature {
                     Form::Paypal => generator.subschema_for::<Paypal>(),
                     Form::EventBridge => generator.subschema_for::<EventBridge>(),
                     Form::Mns => generator.subschema_for::<Mns>(),
-                    Form::Nothing => generator.subschema_for::<Nothing>(),
+                    Form::Unsigned => generator.subschema_for::<Unsigned>(),
                 };
                 json_schema!({
                     "type": "object",

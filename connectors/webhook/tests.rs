@@ -3,24 +3,28 @@
 mod elsewhere;
 mod keyed;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{KeyInit, Mac};
-use pointsman_schemas::{DataKind, Timestamp};
+use pointsman_schemas::{Clock, DataKind, Name, Size, Timestamp};
 use sha2::Sha256;
+use smallvec::SmallVec;
 use tokio::task::JoinSet;
 
+use super::signature::Verifier;
 use super::*;
-use crate::listener::Routes;
 use crate::listener::tests::{Answer, Served, serve};
-use crate::listener::{Limits, ListenSettings};
+use crate::listener::{Limits, ListenSettings, Routes};
 use crate::requests::BATCH_REQUESTS_MAX;
 use crate::source::{Acknowledgement, Verdict};
 use crate::suite::{SourceFixture, sources};
+use crate::{Arrival, Source, SourceContext};
 
 const SECRET: &str = "It's a Secret to Everybody";
+
 const NOW: i64 = 1_700_000_000;
 
 #[derive(Debug)]
@@ -85,7 +89,7 @@ async fn tell(source: &mut Box<dyn Source>, verdict: Verdict) -> SmallVec<[Arriv
         message.acknowledgement,
         Acknowledgement::Caller(..)
     ));
-    message.acknowledgement.tell(verdict).await;
+    message.acknowledgement.send(verdict).await;
     message.arrivals
 }
 

@@ -64,7 +64,7 @@ impl Appender {
             appended => {
                 pending
                     .acknowledgement
-                    .tell(appended.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored))
+                    .send(appended.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored))
                     .await
             }
         }
@@ -79,7 +79,7 @@ impl Appender {
             let [pending] = &mut alone;
             let must_not_wait = pending
                 .acknowledgement
-                .told_by()
+                .deadline()
                 .is_some_and(|by| by <= tokio::time::Instant::now());
             // The journal names one full subscription at a time. Each round dead-letters what goes
             // to that one, so there are no more rounds than subscriptions.
@@ -93,7 +93,7 @@ impl Appender {
             }
         };
         let [pending] = alone;
-        pending.acknowledgement.tell(verdict).await;
+        pending.acknowledgement.send(verdict).await;
     }
 
     /// Stores a group, however long that takes.
@@ -215,7 +215,7 @@ async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {
     let mut under_way = Vec::new();
     for pending in group {
         let is_io = matches!(pending.acknowledgement, Acknowledgement::Io(..));
-        let told = pending.acknowledgement.tell(verdict.clone());
+        let told = pending.acknowledgement.send(verdict.clone());
         // A caller's verdict is a channel and takes no time; those that take IO run side by side,
         // so that one slow connection does not hold up the others.
         if is_io {

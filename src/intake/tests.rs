@@ -434,7 +434,8 @@ async fn what_its_source_would_soon_drop_is_a_dead_letter_where_the_backlog_is_f
         let (told, verdict) = oneshot::channel();
         let time = tokio::time::Instant::now() + Duration::from_secs(wait);
         let acknowledgement =
-            Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() }).by(time);
+            Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() })
+                .with_deadline(time);
         (Message::event(event(id), acknowledgement), verdict)
     };
     let (fills, filled) = called(event("1"));

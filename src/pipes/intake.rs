@@ -297,7 +297,7 @@ impl PipeIntake {
         for (acknowledgement, verdict) in std::mem::take(&mut source.acknowledgements) {
             self.work
                 .acknowledgements
-                .push(Box::pin(acknowledgement.tell(verdict)));
+                .push(Box::pin(acknowledgement.send(verdict)));
         }
         self.work.writes.push(
             std::mem::take(&mut source.writes),

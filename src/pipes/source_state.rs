@@ -196,10 +196,10 @@ impl SourceState {
     }
 
     /// By when a message's source wants the verdict.
-    pub(super) fn told_by(&self, message: u64) -> Option<Instant> {
+    pub(super) fn ack_deadline(&self, message: u64) -> Option<Instant> {
         self.messages
             .get(&message)
-            .and_then(|open| open.acknowledgement.told_by())
+            .and_then(|open| open.acknowledgement.deadline())
     }
 
     pub(super) fn goes_back(&self, message: u64) -> bool {

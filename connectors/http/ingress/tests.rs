@@ -32,7 +32,7 @@ async fn tell(ingress: &mut Ingress, verdict: Verdict) -> Message {
     assert_eq!(batch.messages.len(), 1);
     let mut message = batch.messages.remove(0);
     std::mem::replace(&mut message.acknowledgement, crate::Acknowledgement::None)
-        .tell(verdict)
+        .send(verdict)
         .await;
     message
 }

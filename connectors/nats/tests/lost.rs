@@ -41,7 +41,7 @@ async fn make(nats: &Nats, change: impl FnOnce(&mut stream::Config)) {
 async fn store(source: &mut dyn Source, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     for (text, acknowledgement) in take(source, count).await.unwrap() {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
         texts.push(text);
     }
     texts
@@ -403,7 +403,7 @@ async fn what_is_purged_unread_is_counted(release: NatsRelease) {
     holds("it is told", async || link.status().skipped > 0).await;
     assert_eq!(link.status().skipped, 7, "three are in hand");
     for (_, acknowledgement) in held {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
     let cursor = position(&mut *source).await;
     drop(source);
@@ -436,7 +436,7 @@ async fn what_is_removed_from_the_middle_unread_is_counted(release: NatsRelease)
         stream.delete_message(removed).await.unwrap();
     }
     for (_, acknowledgement) in held {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
     for three in [[1, 4, 6], [7, 8, 9]] {
         assert_eq!(

@@ -25,7 +25,7 @@ async fn drain(source: &mut dyn Source, count: usize) -> Vec<String> {
         let mut acknowledgements = Vec::new();
         for message in batch {
             texts.push(text(&message));
-            acknowledgements.push(message.acknowledgement.tell(Verdict::Stored));
+            acknowledgements.push(message.acknowledgement.send(Verdict::Stored));
         }
         futures::future::join_all(acknowledgements).await;
     }
@@ -105,7 +105,7 @@ async fn large_messages_are_drained_without_a_fault(release: NatsRelease) {
     );
     futures::future::join_all(
         held.drain(..)
-            .map(|message| message.acknowledgement.tell(Verdict::Stored)),
+            .map(|message| message.acknowledgement.send(Verdict::Stored)),
     )
     .await;
     let info = nats.consumer().await.get_info().await.unwrap();

@@ -193,7 +193,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing(release: NatsRelea
         missing.extend(nats.publish(100).await);
         for (text, acknowledgement) in take(&mut *source, 40).await.unwrap() {
             missing.remove(&text);
-            acknowledgement.tell(Verdict::Stored).await;
+            acknowledgement.send(Verdict::Stored).await;
         }
         nats.server.kill();
         holds("the source is known to be down", async || {
@@ -212,14 +212,14 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing(release: NatsRelea
     while !missing.is_empty() {
         for (text, acknowledgement) in take(&mut *source, 1).await.unwrap() {
             missing.remove(&text);
-            acknowledgement.tell(Verdict::Stored).await;
+            acknowledgement.send(Verdict::Stored).await;
         }
     }
     assert_eq!(link.status().state, SourceState::Running);
     let drained = async {
         loop {
             for (_, acknowledgement) in take(&mut *source, 1).await.unwrap() {
-                acknowledgement.tell(Verdict::Stored).await;
+                acknowledgement.send(Verdict::Stored).await;
             }
         }
     };
@@ -241,7 +241,7 @@ async fn a_deleted_consumer_is_made_anew_behind_what_is_stored(release: NatsRele
     let mut taken = take(&mut *source, 10).await.unwrap();
     for (text, acknowledgement) in taken.drain(..5) {
         missing.remove(&text);
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
     nats.delete_consumer().await;
     missing.extend(nats.publish(5).await);
@@ -249,7 +249,7 @@ async fn a_deleted_consumer_is_made_anew_behind_what_is_stored(release: NatsRele
     while !missing.is_empty() {
         for (text, acknowledgement) in take(&mut *source, 1).await.unwrap() {
             missing.remove(&text);
-            acknowledgement.tell(Verdict::Stored).await;
+            acknowledgement.send(Verdict::Stored).await;
         }
     }
     let policy = nats.consumer().await.cached_info().config.deliver_policy;
@@ -481,7 +481,7 @@ async fn what_takes_longer_than_the_servers_patience_is_not_sent_again(release: 
     let mut taken = take(&mut *source, 3).await.unwrap();
     let (_, kept) = taken.pop().unwrap();
     for (_, acknowledgement) in taken {
-        acknowledgement.tell(Verdict::Stored).await;
+        acknowledgement.send(Verdict::Stored).await;
     }
     assert!(
         messages_within(&mut *source, Duration::from_secs(9))
@@ -492,7 +492,7 @@ async fn what_takes_longer_than_the_servers_patience_is_not_sent_again(release: 
     // Also when the source is gone: the handle lives on its own.
     drop(source);
     tokio::time::sleep(Duration::from_secs(6)).await;
-    kept.tell(Verdict::Stored).await;
+    kept.send(Verdict::Stored).await;
     let info = nats.consumer().await.get_info().await.unwrap();
     assert_eq!(
         (
@@ -511,7 +511,7 @@ async fn each_verdict_reaches_the_server(release: NatsRelease) {
     let (first, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     let begin = tokio::time::Instant::now();
     acknowledgement
-        .tell(Verdict::Later(Duration::from_secs(3)))
+        .send(Verdict::Later(Duration::from_secs(3)))
         .await;
     let (second, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     assert!(
@@ -520,7 +520,7 @@ async fn each_verdict_reaches_the_server(release: NatsRelease) {
         begin.elapsed()
     );
     let begin = tokio::time::Instant::now();
-    acknowledgement.tell(Verdict::Failed).await;
+    acknowledgement.send(Verdict::Failed).await;
     let (third, acknowledgement) = take(&mut *source, 1).await.unwrap().pop().unwrap();
     assert!(
         begin.elapsed() > Duration::from_millis(900),
@@ -529,7 +529,7 @@ async fn each_verdict_reaches_the_server(release: NatsRelease) {
     );
     assert_eq!([&second, &third], [&first, &first]);
     acknowledgement
-        .tell(Verdict::Rejected("never".into()))
+        .send(Verdict::Rejected("never".into()))
         .await;
     holds("the server has given it up", async || {
         nats.consumer()
@@ -585,7 +585,7 @@ async fn no_more_is_taken_than_there_is_room_for(release: NatsRelease) {
     futures::future::join_all(
         first
             .into_iter()
-            .map(|(_, acknowledgement)| acknowledgement.tell(Verdict::Stored)),
+            .map(|(_, acknowledgement)| acknowledgement.send(Verdict::Stored)),
     )
     .await;
     assert_eq!(take(&mut *source, 500).await.unwrap().len(), 500);
@@ -827,7 +827,7 @@ async fn what_the_client_cannot_read_is_rejected_and_holds_nothing_up(release: N
                     missing.remove(&text(&message));
                 }
                 rejects.extend(message.rejects);
-                message.acknowledgement.tell(Verdict::Stored).await;
+                message.acknowledgement.send(Verdict::Stored).await;
             }
         }
         assert!(

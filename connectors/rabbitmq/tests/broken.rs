@@ -142,8 +142,8 @@ async fn a_tag_that_the_server_does_not_know_ends_the_source_and_loses_nothing()
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
     let again = take(&mut *source, 1).await.remove(0);
     assert_eq!(body(&event(&again)), "1");
-    held.acknowledgement.tell(Verdict::Stored).await;
-    again.acknowledgement.tell(Verdict::Stored).await;
+    held.acknowledgement.send(Verdict::Stored).await;
+    again.acknowledgement.send(Verdict::Stored).await;
     queue.publish("2", plain()).await;
     assert_eq!(
         body(&event(&take(&mut *source, 1).await[0])),
@@ -165,7 +165,7 @@ async fn tls() {
     queue.publish("1", plain()).await;
     let message = take(&mut *source, 1).await.remove(0);
     assert_eq!(body(&event(&message)), "1");
-    message.acknowledgement.tell(Verdict::Stored).await;
+    message.acknowledgement.send(Verdict::Stored).await;
     let OpenError(problem) = open(&settings(
         json!({ "url": format!("amqps://localhost:{port}") }),
     ))

@@ -16,7 +16,7 @@ use crate::{Message, Verdict};
 fn wait(message: &Message) -> Duration {
     message
         .acknowledgement
-        .told_by()
+        .deadline()
         .unwrap()
         .saturating_duration_since(tokio::time::Instant::now())
 }
@@ -135,7 +135,7 @@ async fn a_message_that_its_queue_would_soon_drop_says_so() {
             "{returns}: {wait:?}"
         );
         if returns == 3 {
-            message.acknowledgement.tell(Verdict::Stored).await;
+            message.acknowledgement.send(Verdict::Stored).await;
         }
     }
 }
@@ -172,7 +172,7 @@ async fn what_a_policy_limits_is_stored_in_time() {
             wait(&message)
         );
         if returns == limit {
-            message.acknowledgement.tell(Verdict::Stored).await;
+            message.acknowledgement.send(Verdict::Stored).await;
         }
     }
 }
@@ -261,7 +261,7 @@ async fn a_source_that_rests_keeps_what_it_has_and_asks_for_no_more() {
         );
     }
     for message in held {
-        message.acknowledgement.tell(Verdict::Stored).await;
+        message.acknowledgement.send(Verdict::Stored).await;
     }
     let until = tokio::time::Instant::now() + LONG;
     while waiting(&queue).await != (3, 0) {
@@ -285,7 +285,7 @@ async fn a_source_that_rests_keeps_what_it_has_and_asks_for_no_more() {
             .messages
         {
             bodies.push(body(&event(&message)));
-            message.acknowledgement.tell(Verdict::Stored).await;
+            message.acknowledgement.send(Verdict::Stored).await;
         }
     }
     assert_eq!(bodies, ["2", "3", "4"]);

@@ -51,7 +51,7 @@ async fn read_all(settings: Value, read: Arc<AtomicUsize>) -> (BTreeMap<String, 
         {
             for message in batch.messages {
                 *came.entry(event(&message).id().to_string()).or_default() += 1;
-                message.acknowledgement.tell(Verdict::Stored).await;
+                message.acknowledgement.send(Verdict::Stored).await;
             }
             read.store(came.len(), Ordering::Relaxed);
         }
@@ -78,12 +78,12 @@ async fn nothing_is_missing_when_the_server_is_killed_and_channels_are_closed() 
     assert_eq!(body(&event(&again)), "slow");
     // The old channel's acknowledgement reaches nobody; of the new channel it would be a mistake
     // that closes it.
-    held.acknowledgement.tell(Verdict::Stored).await;
-    again.acknowledgement.tell(Verdict::Stored).await;
+    held.acknowledgement.send(Verdict::Stored).await;
+    again.acknowledgement.send(Verdict::Stored).await;
     queue.publish("next", plain()).await;
     let next = take(&mut *source, 1).await.remove(0);
     assert_eq!(body(&event(&next)), "next");
-    next.acknowledgement.tell(Verdict::Stored).await;
+    next.acknowledgement.send(Verdict::Stored).await;
     drop(source);
 
     let queue = Queue::at(&server.url(), "classic", &[]).await;

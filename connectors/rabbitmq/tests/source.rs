@@ -211,7 +211,7 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
         Verdict::Later(Duration::ZERO),
         Verdict::Failed,
     ] {
-        first.acknowledgement.tell(verdict).await;
+        first.acknowledgement.send(verdict).await;
         first = take(&mut *source, 1).await.remove(0);
         assert_eq!(
             (body(&event(&first)), event(&first).id()),
@@ -219,12 +219,12 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
         );
     }
     // While it rests, others pass: it takes one of the two places, and no more.
-    first.acknowledgement.tell(Verdict::Later(LONG)).await;
+    first.acknowledgement.send(Verdict::Later(LONG)).await;
     for n in 0..5 {
         queue.publish(format!("{n}"), plain()).await;
         let next = take(&mut *source, 1).await.remove(0);
         assert_eq!(body(&event(&next)), format!("{n}"));
-        next.acknowledgement.tell(Verdict::Stored).await;
+        next.acknowledgement.send(Verdict::Stored).await;
     }
     drop(source);
     let (mut source, _link) = open(&queue.settings(json!({}))).await.unwrap();
@@ -234,7 +234,7 @@ async fn what_cannot_be_stored_is_tried_again_without_being_given_back() {
         "poison",
         "nothing but what was stored is gone"
     );
-    again.acknowledgement.tell(Verdict::Stored).await;
+    again.acknowledgement.send(Verdict::Stored).await;
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn no_more_is_in_hand_than_was_asked_for() {
     held.next_back()
         .unwrap()
         .acknowledgement
-        .tell(Verdict::Stored)
+        .send(Verdict::Stored)
         .await;
     assert_eq!(
         body(&event(&take(&mut *source, 1).await[0])),

@@ -52,7 +52,7 @@ async fn read(source: &mut dyn Source, count: usize) -> (Vec<String>, Cursor) {
         cursor = batch.cursor.or(cursor);
         for message in batch.messages {
             bodies.push(body(&event(&message)));
-            message.acknowledgement.tell(Verdict::Stored).await;
+            message.acknowledgement.send(Verdict::Stored).await;
         }
     }
     (bodies, cursor.unwrap())
@@ -144,7 +144,7 @@ async fn what_retention_removes_while_a_reader_lags_behind_is_counted() {
         {
             last = body(&event(&message));
             offsets.push(event(&message).id().parse().unwrap());
-            message.acknowledgement.tell(Verdict::Stored).await;
+            message.acknowledgement.send(Verdict::Stored).await;
         }
     }
     // At each new segment the server uses an offset for itself, and nobody can tell those that are

@@ -126,7 +126,7 @@ const CUSTOM: Preset = Preset {
 const NONE_ROW: Preset = Preset {
     name: "none",
     about: "None: whoever knows the path may call.",
-    form: Form::Nothing,
+    form: Form::Unsigned,
     ..ROW
 };
 

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::webhook::signature::Verifier;
 use crate::webhook::signature::fixtures::{EXPIRED, KeyServer, OTHER, PAYPAL, SHORT, SNS, TestKey};
+use crate::{Arrival, Source};
 
 const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
 

@@ -125,7 +125,7 @@ impl PipeQueues {
             return;
         };
         source.begin_part(message, event.size_bytes());
-        let until = source.told_by(message);
+        let until = source.ack_deadline(message);
         let (tenant, origin) = (source.tenant.clone(), source.origin.clone());
         self.last_sequence += 1;
         let sequence = self.last_sequence;

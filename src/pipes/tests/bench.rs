@@ -318,7 +318,7 @@ impl Bench {
         Message {
             arrivals,
             rejects,
-            acknowledgement: acknowledgement.by(tokio::time::Instant::now() + within),
+            acknowledgement: acknowledgement.with_deadline(tokio::time::Instant::now() + within),
             positions,
         }
     }

@@ -108,7 +108,7 @@ impl Play {
             let deliveries = deliveries.collect();
             let told = |verdict| async move { caller.send(verdict).unwrap() };
             let acknowledgement = Acknowledgement::io(told)
-                .by(self.begin + Duration::from_micros(self.now.0.unsigned_abs()));
+                .with_deadline(self.begin + Duration::from_micros(self.now.0.unsigned_abs()));
             Offered {
                 acknowledgement,
                 deliveries,
@@ -184,7 +184,7 @@ impl Play {
         for (acknowledgement, verdict) in
             std::mem::take(&mut self.queues.source(self.source).unwrap().acknowledgements)
         {
-            acknowledgement.tell(verdict).now_or_never().unwrap();
+            acknowledgement.send(verdict).now_or_never().unwrap();
         }
     }
 
