@@ -4,6 +4,7 @@
 //! is leased, since a request that waits inside a stack waits with its lease running.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -65,7 +66,8 @@ pub fn stack(target: TargetService) -> Stack {
         .service(target)
 }
 
-/// Puts each attempt into a tracing span.
+/// Puts each attempt into a tracing span, where somebody looks that closely: making one costs as much
+/// as several steps of an attempt.
 #[derive(Clone, Debug)]
 pub struct Trace<S>(S);
 
@@ -80,7 +82,7 @@ impl<S: Service<AttemptRequest>> Service<AttemptRequest> for Trace<S> {
 
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
         let identity = &request.route.identity;
-        let span = tracing::info_span!(
+        let span = tracing::debug_span!(
             "attempt",
             delivery = %request.id,
             rule = identity.rule.as_str(),
@@ -112,8 +114,9 @@ where
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
         let timeout = request.route.policy.timeout();
         let end = request.end.clone();
-        let mut answer = Box::pin(self.0.call(request));
+        let answer = self.0.call(request);
         Box::pin(async move {
+            let mut answer = pin!(answer);
             if let Ok(answer) = tokio::time::timeout(timeout, &mut answer).await {
                 return answer;
             }
