@@ -4,97 +4,50 @@
 //! It follows no redirects, asks no proxy, decompresses nothing and keeps no cookies. HTTP/1.1 is
 //! spoken, and HTTP/2 where TLS offers it.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use http::Uri;
-use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
-use tower::Service;
+use foldhash::fast::RandomState;
+use http::response::Parts;
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Collected, Full, Limited};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::ServiceExt;
 
-use super::guard::{Denied, Guard};
-use super::names::{LookupError, Names};
+use super::connection::{Connection, Http1, Http2, Unanswered};
+use super::dial::{Connector, Way, connector};
+use super::guard::Guard;
+use super::names::Names;
 use super::tls::Trust;
-use super::wire::Wire;
-
-/// How long one address may take to answer before the next is tried.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an address is waited for before the next one is tried beside it.
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-
-/// How long a name, an address and TLS may take together: well below the usual timeout of an
-/// attempt, so that a host that cannot be reached counts as unavailable and not as failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an idle connection is kept. Common servers close theirs after five seconds; a request
 /// sent into that would be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How large a response's headers may be.
-const RESPONSE_HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// A client with connections of its own; cloning it shares them. They are closed with the last
+/// clone, or once they have been idle for a while.
+#[derive(Clone)]
+pub struct Client(Arc<Pool>);
 
-/// A client with connections of its own; cloning it shares them. Each connection is a task that
-/// ends with it, idle or with the last clone.
-pub type Client = legacy::Client<Connector, Full<Bytes>>;
-
-/// How many headers a response may have; their bytes are bounded too.
-const RESPONSE_HEADERS_MAX: usize = 1_000;
-
-/// How often an HTTP/2 connection is asked whether it still lives, and how long the answer may
-/// take: a peer that has gone without a word is noticed by that alone.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a client dials by.
-#[derive(Clone, Debug)]
-pub(crate) struct Way {
-    /// Where it may lead.
-    pub(crate) guard: Guard,
-    /// Looks names up.
-    pub(crate) names: Names,
-    /// What TLS is made of.
-    pub(crate) tls: ClientConfig,
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
 }
 
 /// Makes a client.
 pub(crate) fn client(way: Way) -> Client {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http1_max_buf_size(RESPONSE_HEADERS_BYTES_MAX)
-        .http1_max_headers(RESPONSE_HEADERS_MAX)
-        .http2_max_header_list_size(RESPONSE_HEADERS_BYTES_MAX as u32)
-        .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_keep_alive_while_idle(true)
-        .build(connector(way))
-}
-
-/// Makes what opens a client's connections.
-pub(crate) fn connector(Way { guard, names, tls }: Way) -> Connector {
-    let dialer = Dialer { guard, names };
-    Connector(
-        HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(dialer),
-    )
+    Client(Arc::new(Pool {
+        connector: connector(way),
+        kept: Mutex::default(),
+    }))
 }
 
 /// Makes a client of the command line. It may call any address, since its user names it.
@@ -111,176 +64,280 @@ pub fn unguarded(trust: Trust<'_>) -> Result<Client, String> {
     }))
 }
 
-/// An error and what it comes from.
-pub fn causes<'e>(
-    error: &'e (dyn Error + 'static),
-) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
-        (*error).source()
-    })
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no connection: nothing was sent.
+    #[error("cannot connect")]
+    Connect(#[source] Box<dyn Error + Send + Sync>),
+    /// There was none in time: nothing was sent.
+    #[error("no connection in time")]
+    Late,
+    /// The connection broke before an answer came.
+    #[error("the connection broke before an answer came")]
+    Broken {
+        /// What broke it.
+        source: hyper::Error,
+        /// Whether it was a kept one over which nothing has come since: its server closed it while
+        /// the request was on its way.
+        is_stale: bool,
+    },
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn explain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
+/// An answer, whose body is still to be read. Where it is dropped without having been kept, its
+/// connection is not used again: what is wrong may be that.
+pub struct Answered {
+    /// Its status and headers.
+    pub head: Parts,
+    body: Incoming,
+    connection: Connection,
+    origin: Origin,
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    /// Sends a request with an absolute URI over a kept connection or a new one, and waits for the
+    /// head of its answer. There must be a connection by `connected`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        connected: Option<Instant>,
+    ) -> Result<Answered, CallError> {
+        let uri = request.uri().clone();
+        let origin = Origin::of(&uri);
+        loop {
+            let (mut connection, is_kept) = match self.0.take(&origin) {
+                Some(connection) => (connection, true),
+                None => (self.0.dial(&uri, &origin, connected).await?, false),
+            };
+            let mark = connection.usage().mark();
+            match connection.send(request).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    return Ok(Answered {
+                        head,
+                        body,
+                        connection,
+                        origin,
+                        pool: Arc::clone(&self.0),
+                    });
+                }
+                // It had been closed before anything was written: another one serves.
+                Err(Unanswered {
+                    unsent: Some(unsent),
+                    ..
+                }) if is_kept => {
+                    request = unsent;
+                    *request.uri_mut() = uri.clone();
+                }
+                Err(Unanswered { error: source, .. }) => {
+                    let is_stale = mark.is_stale(origin.is_tls);
+                    return Err(CallError::Broken { source, is_stale });
+                }
+            }
         }
-        cause = error.source();
     }
-    line
 }
 
-/// Connects: name, address, TLS, all within [`CONNECT_TIMEOUT`].
-#[derive(Clone)]
-pub struct Connector(HttpsConnector<Dialer>);
+impl Answered {
+    /// Reads the body with `read`, which tells beside its result whether nothing is wrong with the
+    /// connection: then that is kept, as far as it can be used again.
+    pub async fn read<T>(self, read: impl AsyncFnOnce(Incoming) -> (T, bool)) -> (Parts, T) {
+        let Self {
+            head,
+            body,
+            mut connection,
+            origin,
+            pool,
+        } = self;
+        let (read, is_sound) = connection.drive(read(body)).await;
+        if is_sound {
+            pool.keep(origin, connection);
+        }
+        (head, read)
+    }
+}
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<Wire>>;
-    type Error = Box<dyn Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+impl Answered {
+    /// The whole body, of so many bytes at most.
+    ///
+    /// # Errors
+    /// Inside: it is longer, or broke off.
+    pub async fn whole(
+        self,
+        bytes_max: usize,
+    ) -> (Parts, Result<Bytes, Box<dyn Error + Send + Sync>>) {
+        self.read(async |body| {
+            let body = Limited::new(body, bytes_max).collect().await;
+            let is_sound = body.is_ok();
+            (body.map(Collected::to_bytes), is_sound)
+        })
+        .await
+    }
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+/// Whom a connection leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Origin {
+    is_tls: bool,
+    authority: Option<Authority>,
+}
+
+impl Origin {
+    fn of(uri: &Uri) -> Self {
+        Self {
+            is_tls: uri.scheme() == Some(&Scheme::HTTPS),
+            authority: uri.authority().cloned(),
+        }
+    }
+}
+
+/// The connections of a client that nobody calls over.
+struct Pool {
+    connector: Connector,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    origins: HashMap<Origin, Idle, RandomState>,
+    /// Whether a task closes what has been idle for long.
+    is_swept: bool,
+}
+
+/// The connections to one origin, with when each was used last.
+#[derive(Default)]
+struct Idle {
+    /// The one that was used last comes last, and is used next: so the others may go.
+    http1: Vec<(Box<Http1>, Instant)>,
+    http2: Option<(Http2, Instant)>,
+}
+
+impl Idle {
+    /// Takes out what has been idle for too long.
+    fn take_expired(&mut self, now: Instant) -> Vec<(Box<Http1>, Instant)> {
+        let is_expired = |used: Instant| now.saturating_duration_since(used) >= IDLE_TIMEOUT;
+        self.http2.take_if(|(_, used)| is_expired(*used));
+        let count = self.http1.partition_point(|(_, used)| is_expired(*used));
+        self.http1.drain(..count).collect()
+    }
+}
+
+impl Pool {
+    /// A kept connection, as far as anybody knows a sound one.
+    fn take(&self, origin: &Origin) -> Option<Connection> {
+        let now = Instant::now();
+        loop {
+            let (connection, expired) = {
+                let mut kept = self.kept.lock();
+                let idle = kept.origins.get_mut(origin)?;
+                let expired = idle.take_expired(now);
+                idle.http2.take_if(|(shared, _)| !shared.is_ready());
+                if let Some((shared, used)) = &mut idle.http2 {
+                    *used = now;
+                    return Some(shared.lend());
+                }
+                (idle.http1.pop(), expired)
+            };
+            close(expired);
+            let (mut connection, _) = connection?;
+            if connection.is_ready() {
+                return Some(Connection::Http1(connection));
+            }
+        }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async {
-            timeout(CONNECT_TIMEOUT, connecting)
+    /// A new connection. A shared one is kept at once.
+    async fn dial(
+        &self,
+        uri: &Uri,
+        origin: &Origin,
+        connected: Option<Instant>,
+    ) -> Result<Connection, CallError> {
+        let dialling = async {
+            let stream = self.connector.clone().oneshot(uri.clone()).await;
+            let stream = stream.map_err(CallError::Connect)?;
+            let connection = Connection::begin(stream, uri).await;
+            connection.map_err(|error| CallError::Connect(error.into()))
+        };
+        let connection = match connected {
+            Some(at) => timeout_at(at, dialling)
                 .await
-                .unwrap_or_else(|_| Err(DialError::Slow.into()))
+                .map_err(|_| CallError::Late)??,
+            None => dialling.await?,
+        };
+        Ok(match connection {
+            Connection::Http2(shared, spoil) => {
+                spoil.spare();
+                let mut kept = self.kept.lock();
+                let idle = kept.origins.entry(origin.clone()).or_default();
+                // Several may have dialled at the same time; one connection is enough for all.
+                idle.http2.take_if(|(other, _)| !other.is_ready());
+                idle.http2.get_or_insert((shared, Instant::now())).0.lend()
+            }
+            connection => connection,
         })
     }
-}
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    #[error("the URL has no host")]
-    NoHost,
-    #[error("cannot resolve {host}")]
-    Resolve { host: String, source: LookupError },
-    #[error("{host} has no address")]
-    NoAddress { host: String },
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    #[error("cannot connect to {address}")]
-    Connect {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("cannot tell whom the connection leads to")]
-    Peer { source: io::Error },
-    #[error("connecting took longer than {} s", CONNECT_TIMEOUT.as_secs())]
-    Slow,
-}
+    /// Keeps a connection whose call is over for the next one.
+    fn keep(self: &Arc<Self>, origin: Origin, connection: Connection) {
+        connection.usage().answered();
+        match connection {
+            Connection::Http2(_, spoil) => spoil.spare(),
+            Connection::Http1(mut connection) => {
+                if connection.is_ready() {
+                    let mut kept = self.kept.lock();
+                    let idle = kept.origins.entry(origin).or_default();
+                    idle.http1.push((connection, Instant::now()));
+                }
+            }
+        }
+        if !std::mem::replace(&mut self.kept.lock().is_swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
 
-/// Opens TCP connections, only to addresses that the guard lets through.
-#[derive(Clone, Debug)]
-pub(crate) struct Dialer {
-    guard: Guard,
-    names: Names,
-}
-
-impl Dialer {
-    async fn dial(self, uri: Uri) -> Result<TokioIo<Wire>, DialError> {
-        let host = uri
-            .host()
-            .map(|host| host.trim_start_matches('[').trim_end_matches(']'))
-            .filter(|host| !host.is_empty());
-        let host = host.ok_or(DialError::NoHost)?;
-        let port = uri
-            .port_u16()
-            .unwrap_or(if uri.scheme_str() == Some("https") {
-                443
-            } else {
-                80
+    /// Closes what has been idle for too long. Returns whether nothing is left.
+    fn close_expired(&self) -> bool {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        let is_empty = {
+            let mut kept = self.kept.lock();
+            kept.origins.retain(|_, idle| {
+                expired.append(&mut idle.take_expired(now));
+                !idle.http1.is_empty() || idle.http2.is_some()
             });
-        let found: Arc<[IpAddr]> = match host.parse::<IpAddr>() {
-            Ok(address) => Arc::new([address]),
-            Err(_) => self
-                .names
-                .look_up(host)
-                .await
-                .map_err(|source| DialError::Resolve {
-                    host: host.to_owned(),
-                    source,
-                })?,
+            kept.is_swept = !kept.origins.is_empty();
+            !kept.is_swept
         };
-        let mut error = DialError::NoAddress {
-            host: host.to_owned(),
-        };
-        let mut allowed = Vec::with_capacity(found.len());
-        for address in found.iter() {
-            match self.guard.check(*address) {
-                Ok(()) => allowed.push(SocketAddr::from((*address, port))),
-                Err(denied) => error = denied.into(),
-            }
-        }
-        match first(allowed).await {
-            Some(Ok(stream)) => {
-                let peer = stream
-                    .peer_addr()
-                    .map_err(|source| DialError::Peer { source })?;
-                self.guard.check(peer.ip())?;
-                // Small requests must not wait for acknowledgements; a socket that refuses the
-                // option works without.
-                let _ = stream.set_nodelay(true);
-                Ok(TokioIo::new(Wire::new(stream)))
-            }
-            Some(Err((address, source))) => Err(DialError::Connect { address, source }),
-            None => Err(error),
+        close(expired);
+        is_empty
+    }
+}
+
+fn close(connections: Vec<(Box<Http1>, Instant)>) {
+    for (connection, _) in connections {
+        connection.close();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for (_, idle) in self.kept.get_mut().origins.drain() {
+            close(idle.http1);
         }
     }
 }
 
-/// The first of these addresses to take a connection, each a moment after the one before it or when
-/// that has failed (RFC 8305, section 5); where none does, why the last one does not.
-async fn first(addresses: Vec<SocketAddr>) -> Option<Result<TcpStream, (SocketAddr, io::Error)>> {
-    let mut waiting = addresses.into_iter();
-    let mut dials = FuturesUnordered::new();
-    let mut failed = None;
+/// Closes idle connections while there are any.
+async fn sweep(pool: Weak<Pool>) {
     loop {
-        match waiting.next() {
-            Some(address) => dials.push(async move {
-                let connected = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await;
-                connected
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                    .map_err(|error| (address, error))
-            }),
-            None if dials.is_empty() => return failed.map(Err),
-            None => {}
+        sleep(IDLE_TIMEOUT / 4).await;
+        if pool.upgrade().is_none_or(|pool| pool.close_expired()) {
+            return;
         }
-        let head_start = async {
-            match waiting.len() {
-                0 => std::future::pending().await,
-                _ => sleep(NEXT_ADDRESS_AFTER).await,
-            }
-        };
-        tokio::select! {
-            Some(dialled) = dials.next() => match dialled {
-                Ok(stream) => return Some(Ok(stream)),
-                Err(error) => failed = Some(error),
-            },
-            () = head_start => {}
-        }
-    }
-}
-
-impl Service<Uri> for Dialer {
-    type Response = TokioIo<Wire>;
-    type Error = DialError;
-    type Future = BoxFuture<'static, Result<Self::Response, DialError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().dial(uri))
     }
 }

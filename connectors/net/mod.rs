@@ -1,14 +1,19 @@
 //! The way out: what connectors dial by, under the guard, with TLS, and the HTTP client.
 
 pub(crate) mod client;
+mod connection;
+pub(crate) mod dial;
+pub(crate) mod explain;
 // What nobody but the SDKs of brokers and stores reports.
 #[cfg(any(feature = "nats", feature = "object-storage", feature = "rabbitmq"))]
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;
+mod replay;
 pub(crate) mod tls;
 pub(crate) mod wire;
 
-pub use client::{Client, causes, unguarded};
+pub use client::{Answered, CallError, Client, unguarded};
+pub use explain::causes;
 pub use names::Names;
 pub use tls::Trust;

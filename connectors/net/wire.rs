@@ -52,11 +52,6 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Whether this is a mark on that connection.
-    pub(crate) fn is_on(&self, usage: &Usage) -> bool {
-        Arc::ptr_eq(&self.usage.0, &usage.0)
-    }
-
     /// Whether the connection was used before the mark, and nothing has come since but perhaps its
     /// end.
     pub(crate) fn is_stale(&self, is_tls: bool) -> bool {

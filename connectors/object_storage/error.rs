@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::net::client::causes;
+use crate::net::explain::causes;
 
 /// What went wrong with a request, in one line.
 pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(
@@ -23,7 +23,7 @@ pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(
     // The SDK wraps what has happened into the names of its own layers, and asks its chain for
     // credentials on the way to the store.
     match causes(error).find(|cause| is_about_credentials(&cause.to_string())) {
-        Some(cause) => crate::net::client::explain(cause),
+        Some(cause) => crate::net::explain::explain(cause),
         None => causes(error)
             .last()
             .map_or_else(|| error.to_string(), ToString::to_string),

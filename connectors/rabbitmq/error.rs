@@ -6,7 +6,7 @@ use pointsman_schemas::{Class, Outcome, Problem};
 
 use super::fault::Advice;
 use crate::OpenError;
-use crate::net::client::explain;
+use crate::net::explain::explain;
 
 /// Why a server could not be asked, or what it refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use lapin::ErrorKind;
 use lapin::protocol::AMQPError;
 
 use super::greeting::Greeting;
-use crate::net::client::explain;
+use crate::net::explain::explain;
 use crate::net::fault::{self, Settings};
 
 /// What to do about a fault.

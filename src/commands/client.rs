@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use pointsman_connectors::credential::{self, BEARER};
 use pointsman_connectors::listener::ProblemDocument;
-use pointsman_connectors::net::{self, Trust, causes};
+use pointsman_connectors::net::{self, CallError, Trust, causes};
 use pointsman_schemas::{Secret, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -205,27 +205,24 @@ impl Client {
                 .or_insert_with(|| key.clone());
         }
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| {
+            let answered = self.http.call(request, None).await.map_err(|error| {
                 let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
                 let cause = root(&error);
                 match () {
                     () if cause.contains("invalid peer certificate") => {
                         failed.help(of_certificate(&cause))
                     }
-                    () if error.is_connect() => failed.help(
+                    () if matches!(error, CallError::Connect(_)) => failed.help(
                         "is a bus listening there? start one with `pointsman run`, or give \
                          its address",
                     ),
                     () => failed,
                 }
             })?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body
-                .map_err(|error| {
-                    CommandError::new(format!("cannot read what {uri} answered: {error}"))
-                })?
-                .to_bytes();
+            let (parts, body) = answered.whole(ANSWER_BYTES_MAX).await;
+            let body = body.map_err(|error| {
+                CommandError::new(format!("cannot read what {uri} answered: {error}"))
+            })?;
             Ok(Answer {
                 status: parts.status,
                 headers: parts.headers,

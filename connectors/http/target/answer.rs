@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::response::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use tokio::time::Instant;
 
-use crate::net::client::explain;
+use crate::net::Answered;
+use crate::net::explain::explain;
 
 /// The beginning of a body.
 pub(super) struct Answer {
@@ -16,14 +18,19 @@ pub(super) struct Answer {
     pub(super) bytes: Bytes,
     /// Why this is not all of it, if it is not.
     pub(super) cut: Option<String>,
-    /// Whether that is the connection's fault, as far as anybody can tell.
-    pub(super) is_broken: bool,
 }
 
 impl Answer {
-    /// Reads a body until it ends, breaks, is long enough, or `deadlines` has come. Never fails:
-    /// the status has been told already.
-    pub(super) async fn read(mut body: Incoming, deadlines: Option<Instant>) -> Self {
+    /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
+    /// status has been told already.
+    pub(super) async fn read(answered: Answered, until: Option<Instant>) -> (Parts, Self) {
+        answered
+            .read(async |body| Self::of_body(body, until).await)
+            .await
+    }
+
+    /// With whether nothing is wrong with the connection, as far as anybody can tell.
+    async fn of_body(mut body: Incoming, until: Option<Instant>) -> (Self, bool) {
         let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
             while let Some(frame) = body.frame().await {
@@ -47,8 +54,8 @@ impl Answer {
             }
         };
         let late = async {
-            match deadlines {
-                Some(deadlines) => tokio::time::sleep_until(deadlines).await,
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => std::future::pending().await,
             }
         };
@@ -57,11 +64,8 @@ impl Answer {
         if !in_time {
             (cut, is_broken) = (Some("it did not end in time".into()), true);
         }
-        Self {
-            bytes: bytes.freeze(),
-            cut,
-            is_broken,
-        }
+        let bytes = bytes.freeze();
+        (Self { bytes, cut }, !is_broken)
     }
 }
 

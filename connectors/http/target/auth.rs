@@ -17,7 +17,7 @@ use super::address;
 use super::oauth2::{OAuth2, TokenRequest};
 use crate::OpenError;
 use crate::credential::{self, BEARER};
-use crate::net::client::Way;
+use crate::net::dial::Way;
 use crate::net::guard::Guard;
 use crate::net::names::Names;
 use crate::net::tls::ClientTls;

@@ -18,9 +18,10 @@ use url::form_urlencoded;
 
 use super::answer::Answer;
 use super::auth::{CredentialsIn, basic};
-use super::call::Call;
+use super::call::failed;
 use super::classify::{classify, retry_after};
-use crate::net::client::{Client, Way, client};
+use crate::net::client::{Client, client};
+use crate::net::dial::Way;
 
 /// How long before it expires a token is no longer used: the time that a call may take to arrive,
 /// and clocks that differ.
@@ -153,20 +154,18 @@ impl OAuth2 {
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
         let asked = Instant::now();
-        let mut call = Call::begin(&mut request);
-        let response = call
-            .response(self.client.request(request), asked + TOKEN_TIMEOUT)
-            .await
-            .map_err(|outcome| Outcome {
+        let called = self.client.call(request, Some(asked + TOKEN_TIMEOUT)).await;
+        let answered = called.map_err(|error| {
+            let outcome = *failed(error);
+            Outcome {
                 class: Class::Unavailable,
                 message: format!("no token: {}", outcome.message),
-                ..*outcome
-            })?;
-        let (parts, body) = response.into_parts();
-        let answer = Answer::read(body, None).await;
-        call.ended(!answer.is_broken);
+                ..outcome
+            }
+        })?;
+        let (parts, answer) = Answer::read(answered, None).await;
         let wait = retry_after(&parts.headers, SystemTime::now());
-        let failed = |class, why: &str| Outcome {
+        let no_token = |class, why: &str| Outcome {
             retry_after: wait,
             ..Outcome::new(class, format!("no token: the token endpoint {why}"))
         };
@@ -176,20 +175,20 @@ impl OAuth2 {
                     .ok()
                     .and_then(|response| Token::new(response, asked));
                 token.ok_or_else(|| {
-                    failed(Class::Unavailable, "answered without a usable access_token")
+                    no_token(Class::Unavailable, "answered without a usable access_token")
                 })
             }
             // What is wrong with our request stays wrong until somebody changes the settings: the
             // subscription pauses, and nothing is lost.
-            Class::Refused | Class::Rejected | Class::Gone => Err(failed(
+            Class::Refused | Class::Rejected | Class::Gone => Err(no_token(
                 Class::Refused,
                 &format!("answered {}", parts.status),
             )),
-            Class::Throttled => Err(failed(
+            Class::Throttled => Err(no_token(
                 Class::Throttled,
                 &format!("answered {}", parts.status),
             )),
-            Class::Failed | Class::Unavailable => Err(failed(
+            Class::Failed | Class::Unavailable => Err(no_token(
                 Class::Unavailable,
                 &format!("answered {}", parts.status),
             )),

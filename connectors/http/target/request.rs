@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Deadlines};
 use super::auth::Credentials;
-use super::call::Call;
+use super::call::failed;
 use super::classify::{classify, retry_after};
 use super::{CallMode, address};
 use crate::net::client::Client;
@@ -162,17 +162,13 @@ impl Caller {
 
     async fn call(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         deadlines: Deadlines,
     ) -> Result<Outcome, Box<Outcome>> {
-        let mut call = Call::begin(&mut request);
-        let (parts, body) = call
-            .response(self.client.request(request), deadlines.connected)
-            .await?
-            .into_parts();
-        let answer = Answer::read(body, Some(deadlines.answered)).await;
-        call.ended(!answer.is_broken);
-        Ok(outcome(&parts, answer))
+        let called = self.client.call(request, Some(deadlines.connected)).await;
+        let answered = called.map_err(failed)?;
+        let (head, answer) = Answer::read(answered, Some(deadlines.answered)).await;
+        Ok(outcome(&head, answer))
     }
 }
 

@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy;
+use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::hosts::Address;
+use crate::net::CallError;
 use crate::net::Names;
-use crate::net::client::{Client, DialError, Way, causes, client, explain};
+use crate::net::client::{Client, client};
+use crate::net::dial::{DialError, Way};
+use crate::net::explain::{causes, explain};
 use crate::net::guard::Guard;
 
 /// How long a request may take, its body included: senders wait meanwhile, and the most impatient
@@ -84,24 +86,21 @@ impl Fetcher {
         } else {
             &self.outer
         };
-        let response = client.request(request).await.map_err(|error| why(&error))?;
-        let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
-            return Err(format!("answered {}", head.status));
+        let called = client.call(request, None).await;
+        let answered = called.map_err(|error| why(&error))?;
+        if answered.head.status != StatusCode::OK {
+            return Err(format!("answered {}", answered.head.status));
         }
-        let body = Limited::new(body, BODY_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| explain(&*error))?;
+        let (head, body) = answered.whole(BODY_BYTES_MAX).await;
         Ok(Fetched {
-            body: body.to_bytes(),
+            body: body.map_err(|error| explain(&*error))?,
             fresh: freshness(&head.headers, SystemTime::now()),
         })
     }
 }
 
 /// Why there is no answer; where the guard is in the way, what would let it through.
-fn why(error: &legacy::Error) -> String {
+fn why(error: &CallError) -> String {
     let is_denied =
         causes(error).any(|cause| matches!(cause.downcast_ref(), Some(DialError::Denied(_))));
     let help = if is_denied {

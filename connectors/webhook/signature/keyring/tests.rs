@@ -166,7 +166,7 @@ async fn inner_addresses_are_not_reached_by_what_senders_name() {
     assert_eq!(server.asked(), 0);
     assert_eq!(
         keyring().probe(&wanted).await.unwrap_err(),
-        "client error (Connect): the address 127.0.0.1 is loopback and must not be called; only \
+        "cannot connect: the address 127.0.0.1 is loopback and must not be called; only \
          where the settings spell out the address of a host are inner ones asked for keys"
     );
 }
