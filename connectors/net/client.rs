@@ -4,6 +4,9 @@
 //! It follows no redirects, asks no proxy, decompresses nothing and keeps no cookies. HTTP/1.1 is
 //! spoken, and HTTP/2 where TLS offers it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;

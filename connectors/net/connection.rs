@@ -85,10 +85,6 @@ pub(super) struct Http1 {
 }
 
 /// What reads and writes.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a connection is boxed, and nearly always of the first kind"
-)]
 enum Driver {
     Usual(http1::Connection<Stream, Body>),
     /// An answer with very many headers is read a second time; no other call is made after it.
@@ -294,7 +290,7 @@ impl Spoil {
 }
 
 /// What `Host` says (RFC 9110, section 7.2): the port only where it is not the scheme's own.
-fn host(uri: &Uri) -> HeaderValue {
+pub(super) fn host(uri: &Uri) -> HeaderValue {
     let usual = match uri.scheme_str() {
         Some("https") => 443,
         _ => 80,
