@@ -8,7 +8,7 @@ use pointsman_test_brokers::{free_port, kill};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Caller, until};
+use crate::{Caller, process, until};
 
 /// The binary under test, which Cargo builds with the tests and benchmarks of this package, in
 /// their profile and with their dependencies.
@@ -247,16 +247,7 @@ impl Bus {
     /// Where it does not run.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))
-            .expect("the process runs");
-        let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
-        let ticks: u64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|ticks| ticks.parse::<u64>().ok())
-            .sum();
-        Duration::from_millis(ticks * 10)
+        process::cpu_time(self.pid())
     }
 
     /// Ends the process at once, as a crash does.

@@ -19,6 +19,7 @@ pub mod nats;
 pub mod object_storage;
 pub mod outage;
 pub mod power;
+pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod sink;

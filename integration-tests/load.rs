@@ -3,14 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// How wide the id in a request is.
 const ID_DIGITS: usize = 12;
+
+/// What the id of an event of a paced load begins with; the rest is when it was sent.
+const PACED: u8 = b't';
+
+/// Times of sending are told modulo this many microseconds, more than a day.
+const TIMES: u64 = 100_000_000_000;
 
 /// What a load came to.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +99,7 @@ pub async fn run(
                 if over {
                     return answered;
                 }
-                let digits = format!("{id:0ID_DIGITS$}");
-                request
-                    .get_mut(at..at + ID_DIGITS)
-                    .expect("the id has its place")
-                    .copy_from_slice(digits.as_bytes());
+                write_id(&mut request, at, &format!("{id:0ID_DIGITS$}"));
                 stream.write_all(&request).await.expect("the server reads");
                 answered += u64::from(read_answer(&mut stream, &mut answer).await);
             }
@@ -107,6 +110,87 @@ pub async fn run(
         answered,
         elapsed: begin.elapsed(),
     }
+}
+
+/// Sends a request at a pace, whatever the server answers meanwhile, on `connections` connections.
+/// Each event's id says when it was to be sent: [`sent_at`] reads it.
+///
+/// # Panics
+/// As [`run`].
+pub async fn paced(
+    address: &str,
+    request: &(Vec<u8>, usize),
+    connections: u32,
+    per_second: f64,
+    time: Duration,
+) -> Measured {
+    let begin = Instant::now();
+    let step = Duration::from_secs_f64(f64::from(connections) / per_second);
+    let mut tasks = JoinSet::new();
+    for number in 0..connections {
+        let (address, (mut request, at)) = (address.to_owned(), request.clone());
+        tasks.spawn(async move {
+            let mut stream = TcpStream::connect(address)
+                .await
+                .expect("the server listens");
+            stream.set_nodelay(true).expect("a socket takes options");
+            let (mut answer, mut answered) = (vec![0; 4_096], 0_u64);
+            let mut due = begin + step * number / connections;
+            while due - begin < time {
+                // A timer rings up to a millisecond late, which is no delay of the server's; an
+                // answer that comes after the next request was due is.
+                let sent = if due > Instant::now() {
+                    tokio::time::sleep_until(due.into()).await;
+                    now_micros()
+                } else {
+                    let late = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    (now_micros() + TIMES).saturating_sub(late) % TIMES
+                };
+                let digits = ID_DIGITS - 1;
+                write_id(
+                    &mut request,
+                    at,
+                    &format!("{}{sent:0digits$}", char::from(PACED)),
+                );
+                stream.write_all(&request).await.expect("the server reads");
+                answered += u64::from(read_answer(&mut stream, &mut answer).await);
+                due += step;
+            }
+            answered
+        });
+    }
+    let answered = tasks.join_all().await.into_iter().sum();
+    Measured {
+        answered,
+        elapsed: begin.elapsed(),
+    }
+}
+
+fn write_id(request: &mut [u8], at: usize, id: &str) {
+    request
+        .get_mut(at..at + ID_DIGITS)
+        .expect("the id has its place")
+        .copy_from_slice(id.as_bytes());
+}
+
+/// The time of day in microseconds, without the days.
+#[must_use]
+pub fn now_micros() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_micros() % u128::from(TIMES)).unwrap_or_default()
+}
+
+/// How long ago an event of a paced load was sent, in microseconds; nothing where it is of another
+/// load.
+#[must_use]
+pub fn micros_since_sent(id: &HeaderValue) -> Option<u64> {
+    let sent: u64 = id
+        .to_str()
+        .ok()?
+        .strip_prefix(char::from(PACED))?
+        .parse()
+        .ok()?;
+    Some((now_micros() + TIMES - sent) % TIMES)
 }
 
 /// Reads one answer and tells whether it was a 2xx.
@@ -133,6 +217,23 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
             return head.get(9..10) == Some("2");
         }
     }
+}
+
+/// The figure that so large a part of all figures, of 1, does not exceed.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a place among the figures"
+)]
+pub fn quantile(mut figures: Vec<f64>, part: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let place = (figures.len() as f64 * part).ceil() as usize;
+    figures
+        .get(place.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 /// The middle one of several figures.

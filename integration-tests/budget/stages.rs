@@ -291,6 +291,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_place_of_the_workspace_is_there() {
+        let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let own = PLACES
+            .iter()
+            .filter(|(place, _)| !place.starts_with("hyper"));
+        for (place, _) in own {
+            let is_there = ["", ".rs"]
+                .iter()
+                .any(|end| workspace.join(format!("{place}{end}")).exists());
+            assert!(is_there, "{place} has moved: its stage is lost");
+        }
+    }
+
     /// Functions by file, what each does itself, and calls with what they take.
     fn run(files: &[(&str, u64)], calls: &[(usize, usize, u64)]) -> [f64; STAGES] {
         let profile = Profile {
