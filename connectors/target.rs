@@ -1,8 +1,7 @@
 //! The seam through which events go out.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,8 +41,8 @@ pub struct Attempt {
 /// itself.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptEnd {
-    is_own: Arc<AtomicBool>,
-    is_over: CancellationToken,
+    /// Tells that the time is over; there once somebody has asked for it.
+    is_over: Arc<OnceLock<CancellationToken>>,
 }
 
 impl AttemptEnd {
@@ -51,15 +50,16 @@ impl AttemptEnd {
     /// goes on until it has ended what it began, which must not take long.
     #[must_use]
     pub fn see_to_it(&self) -> CancellationToken {
-        self.is_own.store(true, Ordering::Release);
-        self.is_over.clone()
+        self.is_over.get_or_init(CancellationToken::new).clone()
     }
 
     /// Tells that the time is over. True where the attempt sees to its end itself.
     #[must_use]
     pub fn tell(&self) -> bool {
-        self.is_over.cancel();
-        self.is_own.load(Ordering::Acquire)
+        self.is_over.get().is_some_and(|is_over| {
+            is_over.cancel();
+            true
+        })
     }
 }
 

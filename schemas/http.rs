@@ -110,6 +110,21 @@ impl From<BatchError> for DecodeError {
 /// What every `ce-` header's name begins with: section 3.1.3.1.
 const PREFIX: &str = "ce-";
 
+const CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+const CE_ID: HeaderName = HeaderName::from_static("ce-id");
+const CE_SOURCE: HeaderName = HeaderName::from_static("ce-source");
+const CE_TYPE: HeaderName = HeaderName::from_static("ce-type");
+const CE_SUBJECT: HeaderName = HeaderName::from_static("ce-subject");
+const CE_TIME: HeaderName = HeaderName::from_static("ce-time");
+const CE_DATASCHEMA: HeaderName = HeaderName::from_static("ce-dataschema");
+const VERSION: HeaderValue = HeaderValue::from_static("1.0");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// How many headers there is room for beside those of extensions: all attributes, and as many again
+/// for whoever sends them on.
+const HEADERS_USUAL: usize = 16;
+
 /// True where the headers announce a CloudEvent in any mode, be it right or wrong.
 #[must_use]
 pub fn is_cloudevent(headers: &HeaderMap) -> bool {
@@ -278,31 +293,19 @@ fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilde
 #[must_use]
 pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
     let text = |text| value::encode(event, text);
-    let mut headers = HeaderMap::with_capacity(8 + event.extensions().len());
+    let mut headers = HeaderMap::with_capacity(HEADERS_USUAL + event.extensions().len());
     let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
         }
     };
-    insert(
-        HeaderName::from_static("ce-specversion"),
-        Some(HeaderValue::from_static("1.0")),
-    );
-    insert(HeaderName::from_static("ce-id"), text(event.id()));
-    insert(HeaderName::from_static("ce-source"), text(event.source()));
-    insert(HeaderName::from_static("ce-type"), text(event.ty()));
-    insert(
-        HeaderName::from_static("ce-subject"),
-        event.subject().and_then(text),
-    );
-    insert(
-        HeaderName::from_static("ce-time"),
-        event.time().and_then(text),
-    );
-    insert(
-        HeaderName::from_static("ce-dataschema"),
-        event.dataschema().and_then(text),
-    );
+    insert(CE_SPECVERSION, Some(VERSION));
+    insert(CE_ID, text(event.id()));
+    insert(CE_SOURCE, text(event.source()));
+    insert(CE_TYPE, text(event.ty()));
+    insert(CE_SUBJECT, event.subject().and_then(text));
+    insert(CE_TIME, event.time().and_then(text));
+    insert(CE_DATASCHEMA, event.dataschema().and_then(text));
     for (name, value) in event.extensions() {
         let value = match value {
             AttributeValue::String(value) => text(value),
@@ -318,8 +321,8 @@ pub fn encode_binary(event: &Event) -> (HeaderMap, Bytes) {
         }
     }
     let implied = match event.data().map(Data::kind) {
-        Some(DataKind::Json) => Some(HeaderValue::from_static("application/json")),
-        Some(DataKind::Text) => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
+        Some(DataKind::Json) => Some(JSON),
+        Some(DataKind::Text) => Some(TEXT),
         Some(DataKind::Binary) | None => None,
     };
     // A media type is printable ASCII, which needs no escapes.

@@ -43,21 +43,23 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use futures::future::FutureExt;
 use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Settlement};
-use pointsman_schemas::{Clock, Outcome, SubscriptionNumber};
+use pointsman_schemas::{Clock, Outcome, SubscriptionNumber, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::attempts::{Finished, RunningAttempt};
 use self::follow::follow_ups;
@@ -81,6 +83,19 @@ pub use self::status::{CircuitStatus, TargetStatus};
 /// settled then is delivered again.
 const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How many attempts that have ended are looked at before something else has its turn.
+const FINISHED_AT_ONCE: usize = 256;
+
+/// One moment by all clocks, read once for all that is done at it.
+#[derive(Clone, Copy)]
+struct Now {
+    instant: Instant,
+    /// The time of day.
+    time: Timestamp,
+    /// The journal's time.
+    due: Timestamp,
+}
+
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
 pub struct Dispatcher {
     owners: Owners,
@@ -94,7 +109,12 @@ pub struct Dispatcher {
     /// Matches the events that targets answer with.
     replies: Matcher,
     under_way: HashMap<LeaseToken, RunningAttempt>,
-    attempts: JoinSet<Finished>,
+    attempts: TaskTracker,
+    /// What each attempt sends when it has ended; one that is aborted sends nothing.
+    finished: (
+        mpsc::UnboundedSender<Finished>,
+        mpsc::UnboundedReceiver<Finished>,
+    ),
     leasing: Leasing,
     settling: Settling,
     /// Tells the journal which subscriptions are gone.
@@ -136,8 +156,9 @@ impl Dispatcher {
             options,
             scheduler: Scheduler::new(options.in_flight_bytes_max),
             replies,
-            under_way: HashMap::new(),
-            attempts: JoinSet::new(),
+            under_way: HashMap::default(),
+            attempts: TaskTracker::new(),
+            finished: mpsc::unbounded_channel(),
             leasing: Leasing::default(),
             settling: Settling::default(),
             gone: JoinSet::new(),
@@ -167,9 +188,14 @@ impl Dispatcher {
     /// everything is settled.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Summary {
         let owners = self.owners.clone();
-        let mut due = std::pin::pin!(owners.due().fuse());
+        let shared = Arc::clone(&self.shared);
+        let mut due = pin!(owners.due().fuse());
+        // Made once: each costs several locks.
+        let mut stopped = pin!(shutdown.cancelled());
+        let mut probed = pin!(shared.has_probes.notified());
+        let mut finished = Vec::new();
         let timer = sleep_until(Instant::now());
-        let mut timer = std::pin::pin!(timer);
+        let mut timer = pin!(timer);
         loop {
             let now = Instant::now();
             self.settling.start(&self.owners, now);
@@ -179,14 +205,15 @@ impl Dispatcher {
                 timer.as_mut().reset(at);
             }
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = &mut stopped => break,
                 Some(Command { plan, done }) = self.commands.recv() => {
                     // A plan may have ten thousand routes.
                     let old = aside(|| self.reload(plan));
                     // Whoever asked may have gone meanwhile.
                     let _nobody_waits = done.send(old);
                 }
-                () = self.shared.has_probes.notified() => {
+                () = &mut probed => {
+                    probed.set(shared.has_probes.notified());
                     let numbers = std::mem::take(&mut *self.shared.probes.lock());
                     self.scheduler.probe(numbers);
                 }
@@ -196,7 +223,9 @@ impl Dispatcher {
                 }
                 answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
                 settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
-                Some(ended) = self.attempts.join_next(), if !self.attempts.is_empty() => self.finished(ended.ok()),
+                _ = self.finished.1.recv_many(&mut finished, FINISHED_AT_ONCE), if !self.under_way.is_empty() => {
+                    self.finished(&mut finished);
+                }
                 Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.noted_gone(number.ok()),
                 () = &mut timer, if wake_at.is_some() => self.scheduler.fire(Instant::now()),
             }
@@ -209,23 +238,31 @@ impl Dispatcher {
         let until = Instant::now() + grace;
         self.commands.close();
         self.finish_lease(until).await;
-        while !self.attempts.is_empty() {
+        let mut finished = Vec::new();
+        while !self.under_way.is_empty() {
             self.settling.start(&self.owners, Instant::now());
             let again_at = self.settling.again_at();
             tokio::select! {
                 () = sleep_until(until) => break,
                 () = self.hasten.cancelled() => break,
                 settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
-                Some(ended) = self.attempts.join_next() => self.finished(ended.ok()),
+                _ = self.finished.1.recv_many(&mut finished, FINISHED_AT_ONCE) => {
+                    self.finished(&mut finished);
+                }
                 () = sleep_until(again_at.unwrap_or(until)), if again_at.is_some() => {}
             }
         }
         // Those that have ended in this very moment count; the others are cancelled, and stay among
         // those under way.
-        self.attempts.abort_all();
-        while let Some(ended) = self.attempts.join_next().await {
-            self.finished(ended.ok());
+        for attempt in self.under_way.values() {
+            attempt.task.abort();
         }
+        self.attempts.close();
+        self.attempts.wait().await;
+        while let Ok(ended) = self.finished.1.try_recv() {
+            finished.push(ended);
+        }
+        self.finished(&mut finished);
         let abandoned = self.under_way.len();
         let under_way: Vec<RunningAttempt> = self.under_way.drain().map(|(_, one)| one).collect();
         for one in under_way {
@@ -280,6 +317,14 @@ impl Dispatcher {
         old
     }
 
+    fn now(&self) -> Now {
+        Now {
+            instant: Instant::now(),
+            time: self.clock.now(),
+            due: self.due_clock.now(),
+        }
+    }
+
     fn in_flight(&self) -> usize {
         self.under_way.len() + self.settling.len()
     }
@@ -314,15 +359,10 @@ impl Dispatcher {
         route: Arc<Route>,
         ending: Ending,
         outcome: Option<&mut Outcome>,
+        now: Now,
     ) {
-        let follow_ups = follow_ups(
-            &route,
-            &leased,
-            &ending,
-            outcome,
-            &mut self.replies,
-            self.clock.now(),
-        );
+        let replies = &mut self.replies;
+        let follow_ups = follow_ups(&route, &leased, &ending, outcome, replies, now.time);
         self.settle(leased.token, Some(route), ending, follow_ups);
     }
 

@@ -11,9 +11,9 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::HashMap;
 use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
 use pointsman_schemas::{Name, SubscriptionNumber};
 
@@ -77,7 +77,7 @@ impl Router {
     /// Compiles rules into one set for each tenant.
     #[must_use]
     pub fn new(rules: Vec<RuleInForce>) -> Self {
-        let mut by_tenant: HashMap<Name, Vec<RuleInForce>> = HashMap::new();
+        let mut by_tenant: HashMap<Name, Vec<RuleInForce>> = HashMap::default();
         for rule in rules {
             by_tenant.entry(rule.tenant.clone()).or_default().push(rule);
         }
@@ -102,7 +102,7 @@ impl Router {
 
 impl TenantRules {
     fn new(rules: Vec<RuleInForce>) -> Self {
-        let mut origins = HashMap::from([(Name::replies(), Origin(0))]);
+        let mut origins = HashMap::from_iter([(Name::replies(), Origin(0))]);
         for name in rules.iter().filter_map(|rule| rule.from.as_ref()).flatten() {
             // Past 65,534 names the rest share a number with the sources that no rule names.
             let next = Origin(u16::try_from(origins.len()).unwrap_or(u16::MAX));

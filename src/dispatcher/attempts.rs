@@ -12,10 +12,10 @@ use pointsman_journal::{
 };
 use pointsman_schemas::{Class, Outcome, SubscriptionNumber, Timestamp};
 use rand::RngExt;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::Dispatcher;
 use super::follow::{HOPS_MAX, hops};
 use super::leasing::LeaseReply;
 use super::plan::Route;
@@ -26,6 +26,7 @@ use super::settling::JOURNAL_AGAIN;
 use super::stack::{AttemptRequest, AttemptResponse};
 use super::status::Paused;
 use super::target_state::AttemptResult;
+use super::{Dispatcher, Now};
 
 /// How much of a target's answer is kept with a delivery that is tried again or dead. A report
 /// carries all that was read.
@@ -41,6 +42,8 @@ pub(super) struct RunningAttempt {
     pub(super) route: Arc<Route>,
     permit: Permit,
     started: Instant,
+    /// Ends it before its time.
+    pub(super) task: AbortHandle,
 }
 
 /// An attempt that has ended.
@@ -57,13 +60,12 @@ struct TargetAnswer<'a> {
     /// The class that the outcome counts as.
     class: Class,
     at: Instant,
-    /// The time of day.
-    time: Timestamp,
+    now: Now,
 }
 
 impl TargetAnswer<'_> {
     fn last(&self) -> LastOutcome {
-        last_outcome(self.outcome, self.class, self.time)
+        last_outcome(self.outcome, self.class, self.now.time)
     }
 
     fn dead(&self, reason: DeadReason) -> Ending {
@@ -99,42 +101,42 @@ impl Dispatcher {
             .map(|cut| (cut.subscription, cut.event_bytes))
             .collect();
         granted.sort_unstable_by_key(|granted| granted.turn.subscription);
+        let now = self.now();
         for leased in leased {
             let found = granted
                 .binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
             match found.ok().and_then(|index| granted.get_mut(index)) {
                 Some(granted) if !stops => {
                     granted.leased += 1;
-                    self.begin(leased, granted);
+                    self.begin(leased, granted, now);
                 }
                 _ => self.put_back(leased),
             }
         }
-        let now = Instant::now();
         for granted in granted {
             let next_bytes = next_bytes.get(&granted.turn.subscription).copied();
-            self.scheduler.end_grant(granted, failed, next_bytes, now);
+            self.scheduler
+                .end_grant(granted, failed, next_bytes, now.instant);
         }
         self.show_in_flight();
     }
 
-    fn begin(&mut self, leased: Leased, granted: &mut LeaseGrant) {
+    fn begin(&mut self, leased: Leased, granted: &mut LeaseGrant, now: Now) {
         // A reload may have taken the subscription away while it was being leased.
         let Some(route) = self.scheduler.route(leased.id.subscription).map(Arc::clone) else {
             return self.put_back(leased);
         };
         let never_tried = |reason| Ending::Dead { reason, last: None };
-        if route.policy.is_expired(leased.since, self.due_clock.now()) {
-            return self.end(leased, route, never_tried(DeadReason::Expired), None);
+        if route.policy.is_expired(leased.since, now.due) {
+            return self.end(leased, route, never_tried(DeadReason::Expired), None, now);
         }
         // Whoever redrives it wants it to go round once more, and what follows from its end is no
         // further round.
         if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
-            return self.end(leased, route, never_tried(DeadReason::Hops), None);
+            return self.end(leased, route, never_tried(DeadReason::Hops), None, now);
         }
-        let started = Instant::now();
         let size = leased.event.size_bytes();
-        let Some((stack, permit)) = self.scheduler.begin(granted, size, started) else {
+        let Some((stack, permit)) = self.scheduler.begin(granted, size, now.instant) else {
             return self.put_back(leased);
         };
         let token = leased.token;
@@ -144,17 +146,11 @@ impl Dispatcher {
             event: Arc::clone(&leased.event),
             attempt: leased.attempts.saturating_add(1),
             route: Arc::clone(&route),
-            deadline: self.clock.now().plus(route.policy.timeout()),
+            deadline: now.time.plus(route.policy.timeout()),
             end: AttemptEnd::default(),
         };
-        let under_way = RunningAttempt {
-            leased,
-            route,
-            permit,
-            started,
-        };
-        self.under_way.insert(token, under_way);
-        self.attempts.spawn(async move {
+        let finished = self.finished.0.clone();
+        let task = self.attempts.spawn(async move {
             // A connector that panics costs its own attempt, and no other.
             let reached = match AssertUnwindSafe(stack.oneshot(request))
                 .catch_unwind()
@@ -167,40 +163,42 @@ impl Dispatcher {
                     "the connector panicked; this is a bug in it",
                 )),
             };
-            Finished {
+            // The dispatcher outlives its attempts.
+            let _ = finished.send(Finished {
                 token,
                 reached,
                 at: Instant::now(),
-            }
+            });
         });
+        let under_way = RunningAttempt {
+            leased,
+            route,
+            permit,
+            started: now.instant,
+            task: task.abort_handle(),
+        };
+        self.under_way.insert(token, under_way);
     }
 
     fn put_back(&mut self, leased: Leased) {
         self.settle(leased.token, None, Ending::Released, Vec::new());
     }
 
-    /// An attempt has ended, and with it as many others as have ended too; none where it was
-    /// cancelled.
-    pub(super) fn finished(&mut self, first: Option<Finished>) {
-        let mut next = first;
-        loop {
-            if let Some(finished) = next {
-                self.finished_one(finished);
-            }
-            match self.attempts.try_join_next() {
-                Some(finished) => next = finished.ok(),
-                None => break,
-            }
+    /// Attempts have ended.
+    pub(super) fn finished(&mut self, some: &mut Vec<Finished>) {
+        let now = self.now();
+        for finished in some.drain(..) {
+            self.finished_one(finished, now);
         }
         self.show_in_flight();
     }
 
-    fn finished_one(&mut self, Finished { token, reached, at }: Finished) {
+    fn finished_one(&mut self, Finished { token, reached, at }: Finished, now: Now) {
         let Some(attempt) = self.under_way.remove(&token) else {
             return;
         };
         match reached {
-            AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at),
+            AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at, now),
             // Nothing was sent, and nothing ever will be: the same rule makes the same mistake of
             // the same event at every attempt.
             AttemptResponse::NotPrepared(message) => {
@@ -209,28 +207,29 @@ impl Dispatcher {
                 let outcome = Outcome::new(Class::Rejected, message);
                 let ending = Ending::Dead {
                     reason: DeadReason::Transform,
-                    last: Some(last_outcome(&outcome, Class::Rejected, self.clock.now())),
+                    last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
                 };
-                self.end(attempt.leased, attempt.route, ending, None);
+                self.end(attempt.leased, attempt.route, ending, None, now);
             }
         }
     }
 
     /// A target has answered: first the scheduler learns from it, then it is decided what becomes
     /// of the delivery.
-    fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant) {
+    fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant, now: Now) {
         let RunningAttempt {
             leased,
             route,
             permit,
             started,
+            ..
         } = &attempt;
         let answered = TargetAnswer {
             attempt: &attempt,
             outcome: &outcome,
             class: class_in_force(outcome.class, outcome.retry_after),
             at,
-            time: self.clock.now(),
+            now,
         };
         let (class, permit) = (answered.class, *permit);
         let result = AttemptResult {
@@ -242,7 +241,7 @@ impl Dispatcher {
             message: &outcome.message,
         };
         self.scheduler
-            .ended(permit, result, answered.time, self.random.random());
+            .ended(permit, result, now.time, self.random.random());
         route
             .observer
             .attempted(class, at.saturating_duration_since(*started));
@@ -260,7 +259,7 @@ impl Dispatcher {
         }
         let ending = self.ending(&answered);
         let RunningAttempt { leased, route, .. } = attempt;
-        self.end(leased, route, ending, Some(&mut outcome));
+        self.end(leased, route, ending, Some(&mut outcome), now);
     }
 
     fn ending(&mut self, answered: &TargetAnswer<'_>) -> Ending {
@@ -270,7 +269,7 @@ impl Dispatcher {
             permit,
             ..
         } = answered.attempt;
-        let now = self.due_clock.now();
+        let now = answered.now.due;
         let tried = EndedAttempt {
             class: answered.class,
             retry_after: answered.outcome.retry_after,

@@ -6,8 +6,9 @@
 //! subscription's deliveries usually cost, and corrected then. Pure, and a grant costs time by what
 //! is granted, not by how many subscriptions there are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use pointsman_schemas::SubscriptionNumber;
 
 /// What a delivery is taken to cost before any has ended, in seconds.
@@ -85,7 +86,7 @@ impl Default for DeficitRoundRobin {
         Self {
             ring: VecDeque::new(),
             turn_begun: false,
-            shares: HashMap::new(),
+            shares: HashMap::default(),
             mean_cost: FIRST_COST,
         }
     }

@@ -4,9 +4,9 @@
 //! room for whoever comes. Where they are slow, or nobody knows yet how long they take, it leaves a
 //! part free, so that one whose calls hang does not keep the others out until these time out. Pure.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
@@ -89,7 +89,7 @@ fn other(
 impl Occupancy {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            holders: HashMap::new(),
+            holders: HashMap::default(),
             latest: [None; 2],
             successes: [None; 2],
             base: now,

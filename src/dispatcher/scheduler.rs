@@ -9,10 +9,11 @@ mod pause;
 mod reload;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use pointsman_schemas::{Class, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
@@ -141,7 +142,7 @@ impl Scheduler {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             targets: Vec::new(),
-            subscriptions: HashMap::new(),
+            subscriptions: HashMap::default(),
             awake: VecDeque::new(),
             starved: Vec::new(),
             timers: BinaryHeap::new(),

@@ -1,5 +1,6 @@
 //! One call: the request made of a delivery, and the outcome made of its response.
 
+use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -36,6 +37,13 @@ pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::try_from(text).map_err(|_| {
         "a header's value must not hold line breaks or other control characters".into()
     })
+}
+
+/// The value of a header that says something of about so many bytes.
+fn text_value(value: impl Display, bytes: usize) -> Result<HeaderValue, String> {
+    let mut text = String::with_capacity(bytes);
+    let _infallible = write!(text, "{value}");
+    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|error| error.to_string())
 }
 
 /// Makes the calls of one target.
@@ -127,7 +135,6 @@ impl Caller {
             body = Bytes::new();
             headers.remove(CONTENT_TYPE);
         }
-        headers.reserve(self.headers.len() + 8);
         headers.insert(USER_AGENT, AGENT);
         for (name, value) in &self.headers {
             let value = match value {
@@ -137,14 +144,14 @@ impl Caller {
             };
             headers.insert(name, value);
         }
-        let task = header_value(&delivery.id.to_string()).map_err(rejected)?;
+        let task = text_value(delivery.id, 56).map_err(rejected)?;
         headers.insert(TASK, task.clone());
         headers.insert(IDEMPOTENCY_KEY, task);
         headers.insert(ATTEMPT, delivery.attempt.into());
         headers.insert(RULE, header_value(attempt.rule.as_str()).map_err(rejected)?);
         headers.insert(
             DEADLINE,
-            header_value(&attempt.deadline.to_string()).map_err(rejected)?,
+            text_value(attempt.deadline, 32).map_err(rejected)?,
         );
         match &self.credentials {
             Credentials::Fixed(name, value) => drop(headers.insert(name, value.clone())),

@@ -1,8 +1,8 @@
 //! Putting a plan in force while attempts of the plan before it are under way.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ impl Scheduler {
         now: Instant,
         time: Timestamp,
     ) -> Vec<usize> {
-        let (mut known, mut free) = (HashMap::new(), Vec::new());
+        let (mut known, mut free) = (HashMap::default(), Vec::new());
         for (index, target) in self.targets.iter_mut().enumerate() {
             let Some(target) = target else {
                 free.push(index);
@@ -94,7 +94,8 @@ impl Scheduler {
         slots: &[usize],
     ) -> (Replaced, Vec<SubscriptionNumber>) {
         let mut ready = Vec::new();
-        let fresh = HashMap::with_capacity(routes.len());
+        let mut fresh = HashMap::default();
+        fresh.reserve(routes.len());
         let old = std::mem::replace(&mut self.subscriptions, fresh);
         for (number, route) in routes {
             let Some(target) = slots.get(route.target).copied() else {
