@@ -62,6 +62,10 @@ pub use subscription::{
 /// Deliveries that one append may make; a larger batch is cut by the intake, never inside an event.
 pub const DELIVERIES_PER_APPEND_MAX: usize = 10_000;
 
+/// A map by numbers that the journal itself gives out: nobody can choose them so that they collide,
+/// and a hash against that would cost several times what the look-up does.
+type NumberMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// The journal, as the intake, the dispatcher and the admin API see it.
 ///
 /// Futures may be dropped at any time: an operation that has been handed over still happens, whole.

@@ -32,7 +32,7 @@ mod waking;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ use tokio::time::Instant;
 pub use self::lease::Lease;
 use self::order::KeyQueue;
 use self::waking::Alarm;
-use crate::LeaseOwner;
+use crate::{LeaseOwner, NumberMap};
 
 /// How far in the future a lease may end: "for ever", and no overflow.
 const LEASE_MAX: Duration = Duration::from_secs(60 * 60 * 24 * 365);
@@ -186,10 +186,10 @@ pub enum Parking {
 pub struct DeliveryQueues<T, L = ()> {
     owner: LeaseOwner,
     parking: Parking,
-    queues: HashMap<SubscriptionNumber, Queue<T>>,
+    queues: NumberMap<SubscriptionNumber, Queue<T>>,
     /// Deliveries in all ready queues.
     ready: usize,
-    leases: HashMap<u64, Lease<T, L>>,
+    leases: NumberMap<u64, Lease<T, L>>,
     /// Tokens by when their leases run out, those that were given out one after the other together.
     deadlines: BTreeMap<Instant, Vec<Range<u64>>>,
     last_token: u64,
@@ -241,9 +241,9 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         Self {
             owner,
             parking,
-            queues: HashMap::new(),
+            queues: NumberMap::default(),
             ready: 0,
-            leases: HashMap::new(),
+            leases: NumberMap::default(),
             deadlines: BTreeMap::new(),
             last_token,
             timers: BTreeSet::new(),

@@ -10,6 +10,7 @@ mod text;
 
 use std::fmt;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 pub use crate::data::{Data, DataKind};
@@ -184,17 +185,36 @@ impl Event {
         EventBuilder::changing(self)
     }
 
+    /// The same event with this data, which keeps no more memory than its own: the attributes are
+    /// copied out of what they came in, which may be much larger. The data has to be of the same
+    /// kind as before, which is not checked; without any the event has none either.
+    #[must_use]
+    pub fn with_own_memory(&self, data: Option<Bytes>) -> Self {
+        let mut spans = self.spans.clone();
+        let length = spans.each_mut().map(|span| span.len()).sum();
+        let mut text = String::with_capacity(length);
+        for span in spans.each_mut() {
+            if let Some(part) = span.of(&self.text) {
+                let start = text.len();
+                text.push_str(part);
+                *span = Span::new(start, text.len()).unwrap_or(Span::NONE);
+            }
+        }
+        let kind = self.data.as_ref().map(Data::kind);
+        Self {
+            text: text.into(),
+            spans,
+            data: kind
+                .zip(data)
+                .map(|(kind, bytes)| Data::new_unchecked(kind, bytes)),
+        }
+    }
+
     /// Roughly what the event takes in memory and on disk, for bounds.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let attributes = self.attributes().map(|(name, value)| match value {
-            AttributeValue::String(text) => name.len() + text.len(),
-            AttributeValue::Integer(_) | AttributeValue::Boolean(_) => {
-                name.len() + size_of::<i32>()
-            }
-        });
         size_of::<Self>()
-            + attributes.sum::<usize>()
+            + self.spans.size_bytes()
             + self.data.as_ref().map_or(0, |data| data.bytes().len())
     }
 }
@@ -248,6 +268,39 @@ impl From<&str> for ExtensionValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_in_memory_of_its_own_is_the_same_and_leaves_what_it_came_in() {
+        let json = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"a\"b",
+            "one":"x","two":-2,"three":true,"data":{"a":[1,2]},"time":"2026-01-01T00:00:00Z"}"#;
+        let arrived = Bytes::from(json.to_vec());
+        let event = crate::json::decode(&arrived).unwrap();
+        let data = Bytes::copy_from_slice(event.data().unwrap().bytes());
+        let own = event.with_own_memory(Some(data.clone()));
+        assert_eq!(own, event);
+        assert_eq!(own.size_bytes(), event.size_bytes());
+        assert_eq!(own.data().unwrap().bytes().as_ptr(), data.as_ptr());
+        drop(event);
+        assert!(arrived.is_unique(), "{own:?} still holds on to it");
+        assert_eq!(own.with_own_memory(None).data(), None);
+    }
+
+    #[test]
+    fn an_events_size_is_that_of_its_attributes_and_data() {
+        let event = minimal()
+            .subject("ü")
+            .attribute("ext", 7.into())
+            .attribute("flag", true.into())
+            .attribute("text", "abc".into())
+            .data(Data::text("data".into()))
+            .build()
+            .unwrap();
+        let attributes = ["specversion1.0", "id1", "source/s", "typet", "subjectü"];
+        let extensions = ["ext", "four", "flag", "four", "textabc"];
+        let texts = attributes.into_iter().chain(extensions).chain(["data"]);
+        let bytes: usize = texts.map(str::len).sum();
+        assert_eq!(event.size_bytes(), size_of::<Event>() + bytes);
+    }
 
     fn minimal() -> EventBuilder {
         Event::builder("1", "/s", "t")

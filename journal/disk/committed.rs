@@ -1,6 +1,6 @@
 //! What the last commit left: the writer's own copy of the small tables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_schemas::{Epoch, Timestamp};
@@ -8,7 +8,7 @@ use pointsman_schemas::{Epoch, Timestamp};
 use super::epochs::Epochs;
 use super::record::Subscribed;
 use super::schema::Ledger;
-use crate::SubscriptionIdentity;
+use crate::{NumberMap, SubscriptionIdentity};
 
 /// Numbers that are left out where the last one given out is not known: more than any power cut can
 /// hide.
@@ -35,7 +35,7 @@ pub(super) struct CommittedState {
 
 impl CommittedState {
     /// Takes over what a transaction has committed.
-    pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: HashMap<u32, Subscribed>) {
+    pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: NumberMap<u32, Subscribed>) {
         (self.ledger, self.is_epoch_new) = (ledger, false);
         for (number, subscribed) in subscriptions {
             if subscribed.is_nothing_left() {

@@ -21,7 +21,7 @@ impl DiskJournal {
         let (need, low, should_wake) = {
             let mut queues = self.shared.queues.lock();
             (
-                leasing.run(&mut queues, &Found::new()),
+                leasing.run(&mut queues, &Found::default()),
                 queues.has_low(),
                 queues.should_wake(),
             )

@@ -132,7 +132,7 @@ impl Loader {
     }
 
     fn lease(&mut self, mut leasing: Leasing) -> rusqlite::Result<Leases> {
-        let mut found = Found::new();
+        let mut found = Found::default();
         loop {
             let need = leasing.run(&mut self.shared.queues.lock(), &found);
             let read = match need {

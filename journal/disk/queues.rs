@@ -18,7 +18,7 @@ mod load;
 pub(super) use cache::Cache;
 pub(super) use lease::{Damaged, Found, Leasing, Need};
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
 pub(super) use crate::queue::{Moment, ReadyKey};
-use crate::{LeaseOwner, LeaseToken};
+use crate::{LeaseOwner, LeaseToken, NumberMap};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
@@ -109,7 +109,7 @@ impl Default for Window {
 #[derive(Debug)]
 pub(super) struct Queues {
     machine: DeliveryQueues<Carried, Name>,
-    windows: HashMap<u32, Window>,
+    windows: NumberMap<u32, Window>,
     /// Queues that the loader should fill.
     low: BTreeSet<u32>,
     pub(super) cache: Cache,
@@ -122,7 +122,7 @@ impl Queues {
         Self {
             // The disk parks what waits for an earlier one of its order key.
             machine: DeliveryQueues::new(LeaseOwner::Disk, Parking::AtCaller, last_token),
-            windows: HashMap::new(),
+            windows: NumberMap::default(),
             low: BTreeSet::new(),
             cache: Cache::default(),
             epochs,

@@ -26,6 +26,9 @@ pub(super) use self::subscription::Subscribed;
 /// The version of every body written today.
 const VERSION: u8 = 1;
 
+/// The length of the checksum at a value's end.
+const CHECK_BYTES: usize = 4;
+
 /// Which table a value lies in; part of what the checksum covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
@@ -115,7 +118,7 @@ pub(super) struct Decoder<'v> {
 
 impl<'v> Decoder<'v> {
     pub(super) fn open(table: Table, key: &[u64], value: &'v [u8]) -> Result<Self, Damage> {
-        let (body, check) = value.split_last_chunk::<4>().ok_or(SHORT)?;
+        let (body, check) = value.split_last_chunk::<CHECK_BYTES>().ok_or(SHORT)?;
         if checksum(table, key, body) != u32::from_le_bytes(*check) {
             return Err(Damage("its checksum does not hold"));
         }

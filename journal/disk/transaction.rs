@@ -13,11 +13,11 @@ mod quarantine;
 mod retain;
 mod settle;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use parking_lot::Mutex;
 use pointsman_schemas::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 pub(super) use self::append::size_bytes;
 pub(super) use self::operate::{Page, ROWS_PER_PAGE};
@@ -27,7 +27,7 @@ use super::queues::{Effect, Queues};
 use super::record::{DeadRow, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger};
-use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery};
+use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap};
 
 /// Why a job did not do what it was asked.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl From<JournalError> for Failure {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) ledger: Ledger,
-    pub(super) subscriptions: HashMap<u32, Subscribed>,
+    pub(super) subscriptions: NumberMap<u32, Subscribed>,
     pub(super) effects: Vec<Effect>,
     /// Events that got a new reference, other than by their own append.
     pub(super) pinned: HashSet<u64>,
@@ -77,6 +77,8 @@ pub(super) struct Transaction<'c> {
     /// Subscriptions of which something was taken out of the window.
     withheld: BTreeSet<u32>,
     pinned: HashSet<u64>,
+    /// The statement that writes an event, once it has been asked for.
+    insert_event: Option<CachedStatement<'c>>,
 }
 
 impl<'c> Transaction<'c> {
@@ -102,6 +104,7 @@ impl<'c> Transaction<'c> {
             claimed: Vec::new(),
             withheld: BTreeSet::new(),
             pinned: HashSet::new(),
+            insert_event: None,
         }
     }
 

@@ -31,6 +31,11 @@ impl Span {
         (end <= text.len()).then(|| Self::new(start, end))?
     }
 
+    /// Its length in bytes; 0 of what is not there.
+    pub(super) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     #[inline]
     pub(super) fn of(self, text: &str) -> Option<&str> {
         text.get(self.start as usize..self.end as usize)
@@ -139,6 +144,24 @@ impl Spans {
             };
             (name.of(text).unwrap_or_default(), value)
         })
+    }
+
+    /// What the attributes take, names and values: those that are not there nothing.
+    pub(super) fn size_bytes(&self) -> usize {
+        let mut bytes = "specversion".len() + "1.0".len();
+        for (attribute, span) in Core::ALL.iter().zip(&self.core) {
+            if span.start <= span.end {
+                bytes += attribute.name().len() + span.len();
+            }
+        }
+        for (name, value) in &self.extensions {
+            bytes += name.len();
+            bytes += match value {
+                Value::Text(span) => span.len(),
+                Value::Integer(_) | Value::Boolean(_) => size_of::<i32>(),
+            };
+        }
+        bytes
     }
 
     /// All that there are, to move them.

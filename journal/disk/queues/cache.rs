@@ -1,8 +1,9 @@
 //! Events that are likely to be leased soon.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::NumberMap;
 use crate::disk::record::EventRow;
 
 /// Event bytes kept in memory: what is appended is mostly leased within the next second.
@@ -11,7 +12,7 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// First in, first out, bounded in bytes.
 #[derive(Debug, Default)]
 pub(in crate::disk) struct Cache {
-    events: HashMap<u64, Arc<EventRow>>,
+    events: NumberMap<u64, Arc<EventRow>>,
     order: VecDeque<u64>,
     bytes: usize,
 }

@@ -1,6 +1,5 @@
 //! Leasing from the windows: goes on where it stopped once what it lacked has been read.
 
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use super::{Moment, Queues, ReadyKey};
 use crate::disk::record::{Damage, EventRow};
 use crate::disk::row::RowKey;
-use crate::{Cut, Grant, Leased, Leases};
+use crate::{Cut, Grant, Leased, Leases, NumberMap};
 
 /// Events that are read from the disk at once. A busy target frees its slots one by one: where each
 /// lease had its one event read, a backlog would be drained no faster than the loader's thread can
@@ -17,7 +16,7 @@ use crate::{Cut, Grant, Leased, Leases};
 const EVENTS_PER_LOAD: usize = 128;
 
 /// Events read from the disk, or why they cannot be.
-pub(in crate::disk) type Found = HashMap<u64, Result<Arc<EventRow>, Damage>>;
+pub(in crate::disk) type Found = NumberMap<u64, Result<Arc<EventRow>, Damage>>;
 
 /// A call of `lease` under way.
 #[derive(Debug)]
@@ -241,7 +240,7 @@ mod tests {
             lease: Duration::from_secs(60),
             bytes_max: usize::MAX,
         };
-        match Leasing::new(vec![grant], usize::MAX, now).run(&mut queues, &Found::new()) {
+        match Leasing::new(vec![grant], usize::MAX, now).run(&mut queues, &Found::default()) {
             Need::Events(sequences) => assert_eq!(sequences, all[..EVENTS_PER_LOAD]),
             need => panic!("{need:?}"),
         }

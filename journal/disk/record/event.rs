@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pointsman_schemas::{AttributeValue, Data, DataKind, Event, Name, Sequence, Timestamp};
 
-use super::{Damage, Decoder, Encoder, Table};
+use super::{CHECK_BYTES, Damage, Decoder, Encoder, Table};
 use crate::StoredEvent;
 
 const HAS_SUBJECT: u8 = 1;
@@ -94,6 +94,18 @@ impl EventRow {
         out.seal(Table::Event, &[sequence])
     }
 
+    /// What [`EventRow::decode`] reads from the `record` that [`EventRow::encode`] has just made of
+    /// it, for less: its data is the record's, and nothing of it lies in what the event came in.
+    pub(in crate::disk) fn moved_into(self, record: &Bytes) -> Self {
+        let data = self.event.data().and_then(|data| {
+            let end = record.len().checked_sub(CHECK_BYTES)?;
+            let start = end.checked_sub(data.bytes().len())?;
+            Some(record.slice(start..end))
+        });
+        let event = Arc::new(self.event.with_own_memory(data));
+        Self { event, ..self }
+    }
+
     /// Reads an event; its data is a slice of `value`.
     pub(in crate::disk) fn decode(sequence: u64, value: &Bytes) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Event, &[sequence], value)?;
@@ -136,5 +148,45 @@ impl EventRow {
             at,
             event: Arc::new(event),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_moved_into_its_record_is_what_is_read_from_it() {
+        let full = Event::builder("1", "/s", "t")
+            .subject("s")
+            .time("2026-01-01T00:00:00Z")
+            .attribute("number", (-7).into())
+            .attribute("flag", false.into())
+            .attribute("text", "ü".into());
+        let events = [
+            Event::builder("1", "/s", "t"),
+            full.clone(),
+            full.clone().data(Data::binary(Bytes::from_static(&[0xFF]))),
+            full.clone().data(Data::text("text".into())),
+            full.data(Data::json(Bytes::from_static(b"[1]")).unwrap()),
+        ];
+        for event in events {
+            let row = EventRow {
+                tenant: Name::default_tenant(),
+                origin: Name::new("s").unwrap(),
+                at: Timestamp(9),
+                event: Arc::new(event.build().unwrap()),
+            };
+            let record = Bytes::from(row.encode(5));
+            let read = EventRow::decode(5, &record).unwrap();
+            let moved = row.moved_into(&record);
+            assert_eq!(moved.event, read.event);
+            assert_eq!(
+                (moved.tenant, moved.origin, moved.at),
+                (read.tenant, read.origin, read.at)
+            );
+            let place = |event: &Event| event.data().map(|data| data.bytes().as_ptr());
+            assert_eq!(place(&moved.event), place(&read.event));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Appending.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::disk::queues::Effect;
 use crate::disk::reader;
 use crate::disk::record::{DeadRow, EventRow, Seen, encode_cursor, encode_position, key_of};
 use crate::disk::row::RowKey;
-use crate::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead};
+use crate::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead, NumberMap};
 
 /// What a row of each kind takes beside its payload, generously.
 const ROW_BYTES: u64 = 64;
@@ -27,7 +27,7 @@ impl Transaction<'_> {
             .iter()
             .map(|entry| identity(&append.tenant, &append.origin, entry))
             .collect::<Vec<_>>();
-        let mut arriving: HashMap<u32, u64> = HashMap::new();
+        let mut arriving: NumberMap<u32, u64> = NumberMap::default();
         let mut own = HashSet::new();
         for (entry, identity) in append.entries.iter().zip(&identities) {
             if let Some(identity) = identity
@@ -181,11 +181,7 @@ impl Transaction<'_> {
             event: Arc::clone(&entry.event),
         };
         let record = Bytes::from(stored.encode(sequence));
-        let mut insert = self
-            .connection
-            .prepare_cached("INSERT INTO events VALUES (?1, ?2)")?;
-        insert.execute(params![sequence.cast_signed(), &*record])?;
-        drop(insert);
+        self.insert_event(sequence, &record)?;
         for (index, delivery) in entry.deliveries.iter().enumerate() {
             if !entry
                 .deliveries
@@ -197,15 +193,26 @@ impl Transaction<'_> {
             }
         }
         self.store_dead(sequence, tenant, origin, entry)?;
-        // As it came, the event may hold on to a much larger buffer that it was read into.
-        if !entry.deliveries.is_empty()
-            && let Ok(stored) = EventRow::decode(sequence, &record)
-        {
-            self.changes
-                .effects
-                .push(Effect::Cache(sequence, Arc::new(stored)));
+        if !entry.deliveries.is_empty() {
+            // As it came, the event may hold on to a much larger buffer that it was read into.
+            let stored = Arc::new(stored.moved_into(&record));
+            self.changes.effects.push(Effect::Cache(sequence, stored));
         }
         Ok(Appended::Stored(Sequence(sequence)))
+    }
+
+    /// Writes an event's row. Its statement is kept: finding it again would cost half as much as
+    /// the row.
+    fn insert_event(&mut self, sequence: u64, record: &[u8]) -> Result<(), Failure> {
+        let insert = match &mut self.insert_event {
+            Some(insert) => insert,
+            none => none.insert(
+                self.connection
+                    .prepare_cached("INSERT INTO events VALUES (?1, ?2)")?,
+            ),
+        };
+        insert.execute(params![sequence.cast_signed(), record])?;
+        Ok(())
     }
 
     /// Remembers what an event is known by, to tell its duplicates.
