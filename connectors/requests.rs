@@ -38,28 +38,33 @@ pub(crate) fn queue<T>() -> (Queue<T>, Waiting<T>) {
 pub(crate) struct Queue<T = Message>(mpsc::Sender<T>);
 
 impl Queue {
-    /// Hands over what one request brought, and waits for the verdict. Everything is stored or
-    /// nothing is.
+    /// Hands over what one request brought; what it returns waits for the verdict. Everything is
+    /// stored or nothing is.
     ///
-    /// Safe to cancel: what was handed over stays so, and counts as taken in until it is stored.
+    /// What was handed over stays so when the future is dropped, and counts as taken in until it is
+    /// stored.
     ///
     /// # Errors
     /// Nothing is stored: the answer for the caller.
-    pub(crate) async fn store(
+    pub(crate) fn store(
         &self,
         arrivals: SmallVec<[Arrival; 1]>,
         held: OwnedSemaphorePermit,
-    ) -> Result<(), Refusal> {
-        if arrivals.is_empty() {
-            return Ok(());
+    ) -> impl Future<Output = Result<(), Refusal>> + use<> {
+        let stored = (!arrivals.is_empty()).then(|| {
+            self.hand(held, |acknowledgement| Message {
+                arrivals,
+                rejects: Vec::new(),
+                acknowledgement,
+                positions: Vec::new(),
+            })
+        });
+        async {
+            match stored {
+                Some(stored) => stored.await,
+                None => Ok(()),
+            }
         }
-        self.hand(held, |acknowledgement| Message {
-            arrivals,
-            rejects: Vec::new(),
-            acknowledgement,
-            positions: Vec::new(),
-        })
-        .await
     }
 }
 
@@ -68,36 +73,50 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// Nothing is stored: the answer for the caller.
-    pub(crate) async fn hand(
+    pub(crate) fn hand<M>(
+        &self,
+        held: OwnedSemaphorePermit,
+        make: M,
+    ) -> impl Future<Output = Result<(), Refusal>> + use<M, T>
+    where
+        M: FnOnce(Acknowledgement) -> T,
+    {
+        let sent = self.send(held, make);
+        async { answer(sent?).await }
+    }
+
+    fn send(
         &self,
         held: OwnedSemaphorePermit,
         make: impl FnOnce(Acknowledgement) -> T,
-    ) -> Result<(), Refusal> {
+    ) -> Result<oneshot::Receiver<Verdict>, Refusal> {
         let (caller, verdict) = oneshot::channel();
-        match self
+        let sent = self
             .0
-            .try_send(make(Acknowledgement::Caller(caller, Some(held))))
-        {
-            Ok(()) => {}
+            .try_send(make(Acknowledgement::Caller(caller, Some(held))));
+        match sent {
+            Ok(()) => Ok(verdict),
             Err(TrySendError::Full(_)) => {
                 let detail = "too many requests wait to be stored; send it again a little later";
-                return Err(
-                    Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT)
-                );
+                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT))
             }
-            Err(TrySendError::Closed(_)) => return Err(failed()),
+            Err(TrySendError::Closed(_)) => Err(failed()),
         }
-        match verdict.await {
-            Ok(Verdict::Stored) => Ok(()),
-            Ok(Verdict::Later(wait)) => {
-                let detail = "there is no room now and nothing was stored; send it again later";
-                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
-            }
-            Ok(Verdict::Rejected(reason)) => {
-                Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason))
-            }
-            Ok(Verdict::Failed) | Err(_) => Err(failed()),
+    }
+}
+
+/// Waits for a verdict; where nothing is stored, its answer for the caller is the error.
+async fn answer(verdict: oneshot::Receiver<Verdict>) -> Result<(), Refusal> {
+    match verdict.await {
+        Ok(Verdict::Stored) => Ok(()),
+        Ok(Verdict::Later(wait)) => {
+            let detail = "there is no room now and nothing was stored; send it again later";
+            Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
         }
+        Ok(Verdict::Rejected(reason)) => {
+            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason))
+        }
+        Ok(Verdict::Failed) | Err(_) => Err(failed()),
     }
 }
 

@@ -22,7 +22,6 @@
 mod value;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -225,63 +224,49 @@ fn binary(
     body: Bytes,
     declared: Option<&str>,
 ) -> Option<Result<Event, InvalidEvent>> {
-    const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
-    REQUIRED
-        .iter()
-        .any(|name| headers.contains_key(*name))
+    const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
+    attribute_headers(headers)
+        .any(|(name, _)| REQUIRED.contains(&name))
         .then(|| {
             let mut builder = attributes(headers, declared)?;
             if !body.is_empty() {
-                builder = builder.data(Data::read(declared, body)?);
+                builder.set_data(Data::read(declared, body)?);
             }
             builder.check_read()?;
             Ok(builder.into_event())
         })
 }
 
+/// The attributes' names and values.
+fn attribute_headers(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().strip_prefix(PREFIX)?, value.as_bytes())))
+}
+
 /// All attributes share one allocation.
 fn attributes(headers: &HeaderMap, declared: Option<&str>) -> Result<EventBuilder, InvalidEvent> {
-    let names_and_values = || {
-        headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str().strip_prefix(PREFIX)?, value)))
-    };
-    let length: usize = names_and_values()
+    let length: usize = attribute_headers(headers)
         .map(|(name, value)| name.len() + value.len())
         .sum();
-    let mut text = String::with_capacity(length + declared.map_or(0, str::len));
-    let mut ends = smallvec::SmallVec::<[(usize, usize); 16]>::new();
-    for (name, value) in names_and_values() {
+    let mut builder = EventBuilder::with_capacity(length + declared.map_or(0, str::len));
+    for (name, value) in attribute_headers(headers) {
         if name == "datacontenttype" {
             return Err(InvalidEvent::Malformed(
                 "the header ce-datacontenttype must not be there: Content-Type says it".into(),
             ));
         }
-        text.push_str(name);
-        let name_end = text.len();
-        value::decode(
-            value.as_bytes(),
-            |decoded| may_hold(name, decoded),
-            &mut text,
-        )
-        .map_err(|expected| InvalidEvent::Value {
-            name: shorten(name),
-            value: shorten(&String::from_utf8_lossy(value.as_bytes())),
-            expected,
+        let text = value::decode(value, |decoded| may_hold(name, decoded)).map_err(|expected| {
+            InvalidEvent::Value {
+                name: shorten(name),
+                value: shorten(&String::from_utf8_lossy(value)),
+                expected,
+            }
         })?;
-        ends.push((name_end, text.len()));
+        builder.read(name, AttributeValue::String(&text))?;
     }
-    text.push_str(declared.unwrap_or_default());
-    let text = ByteString::from(text);
-    let part = |start: usize, end: usize| text.get(start..end).unwrap_or_default();
-    let (mut builder, mut start) = (EventBuilder::over(text.clone()), 0);
-    for (name_end, end) in ends {
-        let value = AttributeValue::String(part(name_end, end));
-        builder.read(part(start, name_end), value)?;
-        start = end;
-    }
-    if declared.is_some() {
-        builder = builder.datacontenttype(part(start, text.len()));
+    if let Some(declared) = declared {
+        builder.read("datacontenttype", AttributeValue::String(declared))?;
     }
     Ok(builder)
 }

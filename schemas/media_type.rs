@@ -1,10 +1,12 @@
 //! Media types (RFC 9110, section 8.3.1), as far as they decide how data is read.
 
+/// What nearly all events declare: not looked at byte by byte.
+const MOST_COMMON: &str = "application/json";
+
 /// True for `type/subtype`, with anything printable behind a `;`.
 #[must_use]
 pub fn is_media_type(text: &str) -> bool {
-    // Of nearly all events.
-    if text == "application/json" {
+    if text == MOST_COMMON {
         return true;
     }
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
@@ -42,6 +44,9 @@ pub(crate) fn charset(media_type: &str) -> Option<&str> {
 /// RFC 6839, section 3.1.
 #[must_use]
 pub fn is_json_media_type(media_type: &str) -> bool {
+    if media_type == MOST_COMMON {
+        return true;
+    }
     let essence = essence(media_type);
     ends_with(essence, "/json") || ends_with(essence, "+json")
 }

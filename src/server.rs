@@ -41,6 +41,8 @@ pub async fn serve(
         max_connections,
         tls: None,
         probes,
+        // A stream of events may go on for ever, so it ends with its reader.
+        half_close: false,
         counts,
     };
     listener::serve(socket, TowerToHyperService::new(router), serving, stop).await;

@@ -6,6 +6,7 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use pointsman_schemas::http::decode;
 
@@ -52,28 +53,35 @@ struct IngressHandler {
     queue: Queue,
 }
 
-#[async_trait]
+impl IngressHandler {
+    /// Hands over what a request brings. All of that happens at once: what then waits is small, and
+    /// keeps nothing of the head, which lies in the connection's buffer.
+    fn take(
+        &self,
+        request: Request,
+    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+        let decoded = decode(&request.head.headers, request.body, REQUEST_EVENTS_MAX);
+        let arrivals = decoded
+            .map_err(|error| refuse(&error))?
+            .events
+            .into_iter()
+            .map(|event| Arrival::Event(Arc::new(event)))
+            .collect();
+        Ok(self.queue.store(arrivals, request.held))
+    }
+}
+
 impl Handler for IngressHandler {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         self.keys.admit(&head.headers)
     }
 
-    async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let Request {
-            head, body, held, ..
-        } = request;
-        let decoded =
-            decode(&head.headers, body, REQUEST_EVENTS_MAX).map_err(|error| refuse(&error))?;
-        // The head lies in the connection's buffer, which can be read into again as soon as nothing
-        // of it is left.
-        drop(head);
-        let arrivals = decoded
-            .events
-            .into_iter()
-            .map(|event| Arrival::Event(Arc::new(event)))
-            .collect();
-        self.queue.store(arrivals, held).await?;
-        Ok(accepted())
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
+        let stored = self.take(request);
+        Box::pin(async {
+            stored?.await?;
+            Ok(accepted())
+        })
     }
 
     fn consents_to(&self, origin: &str) -> bool {

@@ -1,9 +1,10 @@
 //! One request and its answer.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONNECTION, HOST, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body_util::BodyExt;
@@ -31,23 +32,31 @@ const COPIED_BYTES_MAX: usize = 4 * 1024;
 impl Routes {
     /// Answers a request: everything that can be refused by the head alone is, before the body is
     /// asked for.
-    pub(super) async fn answer(&self, request: http::Request<Watched>) -> Response {
-        let (head, body) = request.into_parts();
+    pub(super) async fn answer(
+        self,
+        request: http::Request<Watched>,
+    ) -> Result<Response, Infallible> {
         // A part of the address that is kept would keep the connection's buffer from being used
         // again.
-        let shown = tracing::enabled!(tracing::Level::DEBUG)
-            .then(|| (head.method.clone(), head.uri.path_and_query().cloned()));
-        self.take(head, body).await.unwrap_or_else(|refusal| {
+        let shown = tracing::enabled!(tracing::Level::DEBUG).then(|| {
+            (
+                request.method().clone(),
+                request.uri().path_and_query().cloned(),
+            )
+        });
+        let taken = self.take(request).await;
+        Ok(taken.unwrap_or_else(|refusal| {
             if let Some((method, address)) = shown {
                 // The query may hold a secret, so it is not shown.
                 let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
                 tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
             }
             refusal.into()
-        })
+        }))
     }
 
-    async fn take(&self, head: Parts, body: Watched) -> Result<Response, Refusal> {
+    async fn take(&self, request: http::Request<Watched>) -> Result<Response, Refusal> {
+        let (head, body) = request.into_parts();
         check_host(&head)?;
         let Some(handler) = self.handler(head.uri.path()) else {
             return Err(Refusal::new(
@@ -75,7 +84,7 @@ impl Routes {
         handler.admit(&head)?;
         let packed = coding::is_packed(&head.headers)?;
         let max = self.max_body_bytes(&*handler);
-        let (body, mut held) = self.read(&head, body, max).await?;
+        let (body, mut held) = self.read(body, max).await?;
         if !packed {
             return handler
                 .post(Request {
@@ -99,7 +108,6 @@ impl Routes {
 
     async fn read(
         &self,
-        head: &Parts,
         mut body: Watched,
         max: u64,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
@@ -112,7 +120,7 @@ impl Routes {
             .reserve(REQUEST_BYTES.saturating_add(length))
             .ok_or_else(busy)?;
         let has_come = body.has_come();
-        let chunked = announced.is_none() || head.headers.contains_key(TRANSFER_ENCODING);
+        let chunked = announced.is_none();
         let read = async {
             // Nearly every body comes in one piece; one of some length is handed on as it lies in
             // the connection's buffer.

@@ -177,17 +177,7 @@ impl Framing {
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
-        // Most headers are neither, and their first letter says so.
-        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
-            return Ok(());
-        }
-        let Some((name, value)) =
-            memchr::memchr(b':', line).and_then(|colon| line.split_at_checked(colon))
-        else {
-            return Ok(());
-        };
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-length") {
+        if let Some(value) = value_of(b"content-length:", line) {
             let digits = std::str::from_utf8(value)
                 .ok()
                 .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
@@ -201,8 +191,7 @@ impl Framing {
             {
                 return Err(Fault::Lengths);
             }
-        }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        } else if let Some(value) = value_of(b"transfer-encoding:", line) {
             let twice = std::mem::replace(&mut self.chunked, true);
             if twice || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Fault::TransferCoding);
@@ -231,6 +220,13 @@ impl Framing {
             self.chunked,
         ) = (state, 0, false, None, false);
     }
+}
+
+/// The value of the header in a line where it has this name, which ends with its colon. hyper
+/// refuses a space between the two.
+fn value_of<'l>(name: &[u8], line: &'l [u8]) -> Option<&'l [u8]> {
+    let (start, value) = line.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
 }
 
 #[cfg(test)]

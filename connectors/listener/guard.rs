@@ -103,14 +103,17 @@ impl<S> Guard<S> {
 
     /// An end of input once nothing has been asked for the idle time.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let timeout = self.idle_timeout;
+        // While something is asked there is nothing to wait for: hyper reads again behind its last
+        // answer.
+        let Some(since) = self.line.waiting_since() else {
+            return Poll::Pending;
+        };
+        let until = since + self.idle_timeout;
         let timer = self
             .idle
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
         while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let until = self.line.waiting_since().unwrap_or(now) + timeout;
-            if until <= now {
+            if until <= Instant::now() {
                 return Poll::Ready(Ok(()));
             }
             timer.as_mut().reset(until);

@@ -1,12 +1,12 @@
 //! Who answers on which path.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use parking_lot::RwLock;
 use pointsman_schemas::Problem;
@@ -18,7 +18,6 @@ use super::{Limits, Response};
 /// Takes the requests to one path. `POST` brings something, and `PUT` where the handler takes it,
 /// `OPTIONS` asks for consent, `GET` and `HEAD` ask whether somebody is there where the handler
 /// answers them; the listener refuses all else.
-#[async_trait]
 pub trait Handler: fmt::Debug + Send + Sync {
     /// Whether a `POST` with this head may bring its body. Called before any of the body is read.
     ///
@@ -26,11 +25,13 @@ pub trait Handler: fmt::Debug + Send + Sync {
     /// Why not.
     fn admit(&self, head: &Parts) -> Result<(), Refusal>;
 
-    /// Takes a `POST` (or `PUT`) that was let in. Dropped where the caller hangs up.
+    /// Takes a `POST` (or `PUT`) that was let in; may begin before the future is polled. Goes on
+    /// where the caller hangs up, so it answers within a bounded time; dropped at the end of a
+    /// drain.
     ///
     /// # Errors
     /// Why what it brought is not taken.
-    async fn post(&self, request: Request) -> Result<Response, Refusal>;
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>>;
 
     /// Whether a `PUT` brings something as a `POST` does.
     fn takes_put(&self) -> bool {
@@ -73,7 +74,7 @@ pub struct Routes(Arc<Table>);
 
 struct Table {
     /// By path; the last of a path's routes is in force.
-    paths: RwLock<HashMap<String, Vec<Route>>>,
+    paths: RwLock<BTreeMap<String, Vec<Route>>>,
     ids: AtomicU64,
     bytes: Arc<Semaphore>,
     /// How many permits `bytes` was given; grows with the largest body that anybody takes. Changed
@@ -258,13 +259,12 @@ mod tests {
     #[derive(Debug)]
     struct Nobody;
 
-    #[async_trait]
     impl Handler for Nobody {
         fn admit(&self, _: &Parts) -> Result<(), Refusal> {
             Ok(())
         }
-        async fn post(&self, _: Request) -> Result<Response, Refusal> {
-            Ok(Response::default())
+        fn post(&self, _: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
+            Box::pin(async { Ok(Response::default()) })
         }
         fn consents_to(&self, _: &str) -> bool {
             false

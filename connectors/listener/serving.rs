@@ -53,6 +53,10 @@ pub struct Serving {
     /// Paths that are answered even where every connection is at work or no descriptor is left.
     /// Whoever answers them must be quick and open nothing.
     pub probes: &'static [&'static str],
+    /// Answer also who has closed the sending side of the connection: whoever hangs up keeps its
+    /// place until it is answered, and nothing is read in the meantime. For a service that answers
+    /// within a bounded time whatever becomes of its caller.
+    pub half_close: bool,
     /// Where to count.
     pub counts: Arc<ConnectionCounts>,
 }
@@ -355,6 +359,7 @@ where
     // set a timer for each request.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
+        .half_close(serving.half_close)
         .max_header_size(framing::HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES)
         .writev(false)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -141,7 +142,6 @@ struct Echo {
     seen: Mutex<Vec<Bytes>>,
 }
 
-#[async_trait::async_trait]
 impl Handler for Echo {
     fn admit(&self, head: &http::request::Parts) -> Result<(), Refusal> {
         let refused = head.headers.contains_key("x-refuse");
@@ -154,11 +154,16 @@ impl Handler for Echo {
             Ok(())
         }
     }
-    async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        self.begun.add_permits(1);
-        self.gate.acquire().await.unwrap().forget();
-        self.seen.lock().push(request.body.clone());
-        Ok(Response::new(request.body.into()))
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(async move {
+            let Request {
+                body, held: _held, ..
+            } = request;
+            self.begun.add_permits(1);
+            self.gate.acquire().await.unwrap().forget();
+            self.seen.lock().push(body.clone());
+            Ok(Response::new(body.into()))
+        })
     }
     fn consents_to(&self, origin: &str) -> bool {
         origin == "good.example"
@@ -611,6 +616,22 @@ async fn an_idle_connection_is_closed_and_an_unfinished_request_is_not_taken() {
         assert!(answer.0.is_empty() || answer.status() == 400, "{answer:?}");
     }
     assert_eq!(echo.seen.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn who_has_closed_the_sending_side_is_answered() {
+    let (served, echo, _attachment) = echo(small(), Limits::default(), 0).await;
+    let mut stream = served.connect().await;
+    stream
+        .write_all(b"POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\na")
+        .await
+        .unwrap();
+    echo.begun.acquire().await.unwrap().forget();
+    stream.shutdown().await.unwrap();
+    // A request behind it: what the listener makes of the end has happened then.
+    assert_eq!(served.post("/nowhere", &[], b"").await.status(), 404);
+    echo.gate.add_permits(1);
+    assert_eq!(Answer::read(&mut stream).await.status(), 200);
 }
 
 #[tokio::test]

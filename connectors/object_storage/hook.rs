@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -99,7 +98,6 @@ impl fmt::Debug for Door {
     }
 }
 
-#[async_trait]
 impl Handler for Door {
     fn admit(&self, head: &Parts) -> Result<(), Refusal> {
         let Some(token) = &self.token else {
@@ -124,19 +122,21 @@ impl Handler for Door {
         Err(refusal.with(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer")))
     }
 
-    async fn post(&self, request: Request) -> Result<Response, Refusal> {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
         let Request { body, held, .. } = request;
         // A store that only tries whether somebody listens sends nothing.
-        if !body.is_empty() {
-            let body = Bytes::clone(&body);
-            self.queue
-                .hand(held, |acknowledgement| Raw {
-                    body,
-                    acknowledgement,
-                })
-                .await?;
-        }
-        Ok(accepted())
+        let stored = (!body.is_empty()).then(|| {
+            self.queue.hand(held, |acknowledgement| Raw {
+                body,
+                acknowledgement,
+            })
+        });
+        Box::pin(async {
+            if let Some(stored) = stored {
+                stored.await?;
+            }
+            Ok(accepted())
+        })
     }
 
     fn consents_to(&self, _: &str) -> bool {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
@@ -185,28 +185,7 @@ impl WebhookHandler {
         Ok(reply.into())
     }
 
-    /// What a sender hears whose events are stored.
-    fn stored(&self) -> Response {
-        let Some(answer) = &self.answer else {
-            return accepted();
-        };
-        let mut response = if answer.body.is_empty() {
-            Response::default()
-        } else {
-            Reply::Text(answer.body.clone()).into()
-        };
-        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-        response
-    }
-}
-
-#[async_trait]
-impl Handler for WebhookHandler {
-    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
-        self.verifier.admit(head)
-    }
-
-    async fn post(&self, request: Request) -> Result<Response, Refusal> {
+    async fn take(&self, request: Request) -> Result<Response, Refusal> {
         let Request {
             head,
             body,
@@ -247,6 +226,30 @@ impl Handler for WebhookHandler {
             self.replay.lock().remember(&id);
         }
         Ok(stored())
+    }
+
+    /// What a sender hears whose events are stored.
+    fn stored(&self) -> Response {
+        let Some(answer) = &self.answer else {
+            return accepted();
+        };
+        let mut response = if answer.body.is_empty() {
+            Response::default()
+        } else {
+            Reply::Text(answer.body.clone()).into()
+        };
+        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+        response
+    }
+}
+
+impl Handler for WebhookHandler {
+    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
+        self.verifier.admit(head)
+    }
+
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(self.take(request))
     }
 
     /// Grafana's contact points may be set to it, and it brings the same as a `POST`.

@@ -53,10 +53,7 @@ const OPTIONAL_BYTES: usize = 128;
 impl EventBuilder {
     pub(super) fn new(id: &str, source: &str, ty: &str) -> Self {
         let length = id.len() + source.len() + ty.len();
-        let mut builder = Self {
-            text: Text::Own(String::with_capacity(length + OPTIONAL_BYTES)),
-            ..Self::default()
-        };
+        let mut builder = Self::with_capacity(length + OPTIONAL_BYTES);
         builder.set_core(Core::Id, id);
         builder.set_core(Core::Source, source);
         builder.set_core(Core::Type, ty);
@@ -67,6 +64,14 @@ impl EventBuilder {
     pub(crate) fn over(text: ByteString) -> Self {
         Self {
             text: Text::Shared(text),
+            ..Self::default()
+        }
+    }
+
+    /// For an event whose attributes take so many bytes, names of extensions included.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            text: Text::Own(String::with_capacity(bytes)),
             ..Self::default()
         }
     }

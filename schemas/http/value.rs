@@ -21,8 +21,7 @@ pub(super) fn encode(event: &Event, text: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()).ok()
 }
 
-/// Decodes a value and puts it behind what is in `out`; the error says what the value should have
-/// been.
+/// Decodes a value; the error says what the value should have been.
 ///
 /// Older writers put texts into double quotes instead of encoding spaces, so these are taken off
 /// first. What was never encoded, because it cannot be decoded or because what comes of it is not
@@ -30,23 +29,22 @@ pub(super) fn encode(event: &Event, text: &str) -> Option<HeaderValue> {
 pub(super) fn decode(
     value: &[u8],
     valid: impl Fn(&str) -> bool,
-    out: &mut String,
-) -> Result<(), &'static str> {
+) -> Result<Cow<'_, str>, &'static str> {
     if !value.contains(&b'%') && value.first() != Some(&b'"') {
-        out.push_str(utf8(value)?);
-        return Ok(());
+        return utf8(value);
     }
     let decoded =
         unquote(value).and_then(|unquoted| String::from_utf8(percent_decode(&unquoted)?).ok());
     match decoded.filter(|decoded| valid(decoded)) {
-        Some(decoded) => out.push_str(&decoded),
-        None => out.push_str(utf8(value)?),
+        Some(decoded) => Ok(decoded.into()),
+        None => utf8(value),
     }
-    Ok(())
 }
 
-fn utf8(value: &[u8]) -> Result<&str, &'static str> {
-    std::str::from_utf8(value).map_err(|_| "UTF-8")
+fn utf8(value: &[u8]) -> Result<Cow<'_, str>, &'static str> {
+    std::str::from_utf8(value)
+        .map(Cow::Borrowed)
+        .map_err(|_| "UTF-8")
 }
 
 /// None where a `%` is not followed by two hexadecimal digits.
