@@ -1,10 +1,12 @@
-//! From JetStream through a rule to a sink that costs nothing, against a bare `async-nats` consumer
-//! that has each acknowledgement confirmed: `cargo bench -p pointsman-integration-tests --bench
-//! nats`.
+//! From JetStream through a rule, against a bare `async-nats` consumer that has each acknowledgement
+//! confirmed: `cargo bench -p pointsman-integration-tests --bench nats`.
 //!
-//! Both take the same backlog out of the same stream, each by a consumer of its own; the bus stores
+//! All take the same backlog out of the same stream, each by a consumer of its own; the bus stores
 //! every event on the way. What the bus only stores, with no rule that wants it, is what a bare
-//! consumer does plus the journal; what it delivers goes on from there.
+//! consumer does plus the journal; what it delivers goes on from there: to a sink that costs
+//! nothing, to a subject of the same server, and into another stream of it. The server does most of
+//! the work of the last, so a bare forwarder stands beside it, which acknowledges what the other
+//! stream has confirmed.
 
 #![expect(
     clippy::print_stdout,
@@ -19,7 +21,7 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{AckKind, Context};
 use futures::{StreamExt, stream};
 use pointsman_integration_tests::drain;
-use pointsman_integration_tests::load::median;
+use pointsman_integration_tests::drain::Comparison;
 use pointsman_integration_tests::nats::{jetstream, make_stream};
 use pointsman_test_brokers::{NatsRelease, NatsServer};
 
@@ -27,6 +29,8 @@ const ROUNDS: usize = 5;
 const MESSAGES: u64 = 50_000;
 /// Publications and confirmations in flight at once.
 const IN_FLIGHT: usize = 256;
+/// A subject of the other stream.
+const COPY: &str = "copies.paid";
 
 async fn fill(jetstream: &Context) {
     let data = format!(
@@ -55,13 +59,21 @@ async fn fill(jetstream: &Context) {
         .await;
 }
 
-/// Takes and acknowledges everything, with so many confirmations in flight at once; messages per
-/// second.
+/// How the bare consumer treats a message before it acknowledges it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bare {
+    Consumes,
+    /// Publishes it into the other stream, and waits for that.
+    Forwards,
+}
+
+/// Takes and acknowledges everything, with [`IN_FLIGHT`] confirmations in flight at once; messages
+/// per second.
 #[expect(
     clippy::cast_precision_loss,
     reason = "a rate needs no more than 52 bits"
 )]
-async fn bare(jetstream: &Context, name: &str, in_flight: usize) -> f64 {
+async fn bare(jetstream: &Context, name: &str, bare: Bare) -> f64 {
     let stream = jetstream
         .get_stream("ORDERS")
         .await
@@ -85,9 +97,17 @@ async fn bare(jetstream: &Context, name: &str, in_flight: usize) -> f64 {
     let total = usize::try_from(MESSAGES).expect("there are not so many");
     messages
         .take(total)
-        .for_each_concurrent(in_flight, async |message| {
+        .for_each_concurrent(IN_FLIGHT, async |message| {
+            let message = message.expect("the server is there");
+            if bare == Bare::Forwards {
+                let headers = message.headers.clone().expect("it was published with some");
+                let published = jetstream
+                    .publish_with_headers(COPY, headers, message.payload.clone())
+                    .await
+                    .expect("the server is there");
+                published.await.expect("the stream takes it");
+            }
             message
-                .expect("the server is there")
                 .double_ack_with(AckKind::Ack)
                 .await
                 .expect("the server confirms");
@@ -96,14 +116,14 @@ async fn bare(jetstream: &Context, name: &str, in_flight: usize) -> f64 {
     MESSAGES as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn rules(port: u16, consumer: &str, ty: &str) -> String {
+fn rules(port: u16, consumer: &str, target: &str, ty: &str) -> String {
     format!(
         "sources:
   orders: {{ nats: {{ url: \"nats://127.0.0.1:{port}\", stream: ORDERS, consumer: {consumer}, create: {{}} }} }}
 targets:
-  console: {{ stdout: {{}} }}
+  out: {{ {target}, delivery: {{ concurrency: {{ max: {IN_FLIGHT} }} }} }}
 rules:
-  all: {{ from: orders, match: {{ type: [{ty}] }}, to: console }}
+  all: {{ from: orders, match: {{ type: [{ty}] }}, to: out }}
 "
     )
 }
@@ -119,43 +139,53 @@ async fn main() {
 
 async fn compare(release: NatsRelease) {
     let server = NatsServer::start(release).await;
-    let jetstream = jetstream(server.port()).await;
+    let port = server.port();
+    let jetstream = jetstream(port).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;
+    make_stream(&jetstream, "COPIES", "copies.>").await;
     fill(&jetstream).await;
-    let (mut one, mut many, mut kept, mut routed) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut kept_ratios, mut ratios) = (Vec::new(), Vec::new());
+    let nats = |rest: &str| format!("nats: {{ url: \"nats://127.0.0.1:{port}\", {rest} }}");
+    let ways = [
+        ("stored", "stdout: {}".to_owned()),
+        ("to stdout", "stdout: {}".to_owned()),
+        (
+            "to a subject",
+            nats("subject: plain.copy, acknowledge: false"),
+        ),
+        ("to a stream", nats(&format!("subject: {COPY}"))),
+    ];
+    let mut rates = Comparison::new("bare consumer");
     for round in 0..=ROUNDS {
-        let single = bare(&jetstream, &format!("single-{round}"), 1).await;
-        let bare = bare(&jetstream, &format!("bare-{round}"), IN_FLIGHT).await;
-        let stored = drain::stored(
-            &rules(server.port(), &format!("stored-{round}"), "nothing"),
-            MESSAGES,
-        )
-        .await;
-        let bus = drain::rate(
-            &rules(server.port(), &format!("bus-{round}"), "order.paid"),
-            MESSAGES,
-        )
-        .await;
-        // The first round warms up.
-        if round > 0 {
-            one.push(single);
-            many.push(bare);
-            kept.push(stored);
-            kept_ratios.push(stored / bare);
-            routed.push(bus);
-            ratios.push(bus / bare);
+        rates.add(
+            "bare consumer",
+            bare(&jetstream, &format!("bare-{round}"), Bare::Consumes).await,
+        );
+        rates.add(
+            "bare forwarder to a stream",
+            bare(&jetstream, &format!("forward-{round}"), Bare::Forwards).await,
+        );
+        empty(&jetstream).await;
+        for (number, (way, target)) in ways.iter().enumerate() {
+            let (stores, consumer) = (number == 0, format!("bus-{round}-{number}"));
+            let ty = if stores { "nothing" } else { "order.paid" };
+            let rules = rules(port, &consumer, target, ty);
+            let rate = match stores {
+                true => drain::stored(&rules, MESSAGES).await,
+                false => drain::rate(&rules, MESSAGES).await,
+            };
+            rates.add(way, rate);
+        }
+        empty(&jetstream).await;
+        if round == 0 {
+            // It warms up.
+            rates.clear();
         }
     }
-    println!(
-        "from JetStream ({release:?}): bare consumer {:.0}/s one by one, {:.0}/s with {IN_FLIGHT} confirmations in flight; pointsman stores {:.0}/s, ratio {:.2}, and \
-         delivers {:.0}/s, ratio {:.2}",
-        median(one),
-        median(many),
-        median(kept),
-        median(kept_ratios),
-        median(routed),
-        median(ratios)
-    );
+    println!("from JetStream ({release:?}), with {IN_FLIGHT} confirmations in flight:\n{rates}");
+}
+
+async fn empty(jetstream: &Context) {
+    let copies = jetstream.get_stream("COPIES").await;
+    let copies = copies.expect("the stream is there");
+    copies.purge().await.expect("a stream can be emptied");
 }

@@ -1,9 +1,10 @@
-//! From a queue of RabbitMQ through a rule to a sink that costs nothing, against a bare `lapin`
-//! consumer that acknowledges each message: `cargo bench -p pointsman-integration-tests --bench
-//! rabbitmq`.
+//! From a queue of RabbitMQ through a rule, against a bare `lapin` consumer that acknowledges each
+//! message: `cargo bench -p pointsman-integration-tests --bench rabbitmq`.
 //!
 //! Each takes the same backlog out of a durable queue with the same prefetch; the bus stores every
-//! event on the way.
+//! event on the way, and delivers it to a sink that costs nothing, or to another queue of the same
+//! broker. The broker does most of the work of the latter, so a bare forwarder stands beside it,
+//! which acknowledges what the other queue's confirmation has come for.
 
 #![expect(
     clippy::print_stdout,
@@ -14,18 +15,23 @@
 use std::time::Instant;
 
 use futures::{StreamExt, stream};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::Confirmation;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueuePurgeOptions,
+};
 use lapin::types::FieldTable;
 use pointsman_integration_tests::drain;
-use pointsman_integration_tests::load::median;
+use pointsman_integration_tests::drain::Comparison;
 use pointsman_integration_tests::rabbitmq::Client;
 use pointsman_test_brokers::RabbitServer;
 
 const ROUNDS: usize = 5;
 const MESSAGES: u64 = 30_000;
 const PREFETCH: u16 = 512;
-/// Publications in flight at once.
+/// Publications, and messages with the bare ones, in flight at once.
 const IN_FLIGHT: usize = 256;
+/// The other queue.
+const COPY: &str = "copies";
 
 async fn fill(client: &Client) {
     stream::iter(0..MESSAGES)
@@ -38,12 +44,20 @@ async fn fill(client: &Client) {
         .await;
 }
 
-/// Takes and acknowledges everything; messages per second.
+/// How the bare consumer treats a message before it acknowledges it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bare {
+    Consumes,
+    /// Publishes it to the other queue, and waits for the confirmation.
+    Forwards,
+}
+
+/// Takes and acknowledges everything, [`IN_FLIGHT`] messages at once; messages per second.
 #[expect(
     clippy::cast_precision_loss,
     reason = "a rate needs no more than 52 bits"
 )]
-async fn bare(server: &RabbitServer) -> f64 {
+async fn bare(server: &RabbitServer, bare: Bare) -> f64 {
     let client = Client::of(&server.url());
     let channel = client.channel().await.expect("the server is there");
     channel
@@ -56,30 +70,48 @@ async fn bare(server: &RabbitServer) -> f64 {
         BasicConsumeOptions::default(),
         FieldTable::default(),
     );
-    let mut messages = consuming.await.expect("the queue is there");
+    let messages = consuming.await.expect("the queue is there");
     let begin = Instant::now();
-    for _ in 0..MESSAGES {
-        let message = messages
-            .next()
-            .await
-            .expect("there is one more")
-            .expect("the server is there");
-        message
-            .ack(BasicAckOptions::default())
-            .await
-            .expect("the server is there");
-    }
+    let total = usize::try_from(MESSAGES).expect("there are not so many");
+    messages
+        .take(total)
+        .for_each_concurrent(IN_FLIGHT, async |message| {
+            let message = message.expect("the server is there");
+            if bare == Bare::Forwards {
+                let published = channel.basic_publish(
+                    "".into(),
+                    COPY.into(),
+                    BasicPublishOptions {
+                        mandatory: true,
+                        ..BasicPublishOptions::default()
+                    },
+                    &message.data,
+                    message.properties.clone(),
+                );
+                let confirmed = published.await.expect("the server is there").await;
+                let confirmed = confirmed.expect("the server is there");
+                assert!(
+                    matches!(confirmed, Confirmation::Ack(None)),
+                    "{confirmed:?}"
+                );
+            }
+            message
+                .ack(BasicAckOptions::default())
+                .await
+                .expect("the server is there");
+        })
+        .await;
     MESSAGES as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn rules(server: &RabbitServer) -> String {
+fn rules(server: &RabbitServer, target: &str) -> String {
     format!(
         "sources:
   orders: {{ rabbitmq: {{ url: \"{}\", queue: orders, prefetch: {PREFETCH} }} }}
 targets:
-  console: {{ stdout: {{}} }}
+  out: {{ {target}, delivery: {{ concurrency: {{ max: {IN_FLIGHT} }} }} }}
 rules:
-  all: {{ from: orders, match: {{ type: [order.paid] }}, to: console }}
+  all: {{ from: orders, match: {{ type: [order.paid] }}, to: out }}
 ",
         server.url()
     )
@@ -89,24 +121,43 @@ rules:
 async fn main() {
     let server = RabbitServer::start("", "").await;
     let client = Client::of(&server.url());
-    client.make_queue("orders", "classic").await;
-    let (mut plain, mut routed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for queue in ["orders", COPY] {
+        client.make_queue(queue, "classic").await;
+    }
+    let ways = [
+        ("to stdout", "stdout: {}".to_owned()),
+        (
+            "to a queue",
+            format!(
+                "rabbitmq: {{ url: \"{}\", routing_key: {COPY} }}",
+                server.url()
+            ),
+        ),
+    ];
+    let mut rates = Comparison::new("bare consumer");
     for round in 0..=ROUNDS {
-        fill(&client).await;
-        let bare = bare(&server).await;
-        fill(&client).await;
-        let bus = drain::rate(&rules(&server), MESSAGES).await;
-        // The first round warms up.
-        if round > 0 {
-            plain.push(bare);
-            routed.push(bus);
-            ratios.push(bus / bare);
+        for (way, forwards) in [
+            ("bare consumer", Bare::Consumes),
+            ("bare forwarder to a queue", Bare::Forwards),
+        ] {
+            fill(&client).await;
+            rates.add(way, bare(&server, forwards).await);
+        }
+        for (way, target) in &ways {
+            fill(&client).await;
+            rates.add(way, drain::rate(&rules(&server, target), MESSAGES).await);
+        }
+        empty(&client).await;
+        if round == 0 {
+            // It warms up.
+            rates.clear();
         }
     }
-    println!(
-        "from RabbitMQ: bare consumer {:.0}/s, pointsman {:.0}/s, ratio {:.2}",
-        median(plain),
-        median(routed),
-        median(ratios)
-    );
+    println!("from RabbitMQ, with {IN_FLIGHT} messages in flight:\n{rates}");
+}
+
+async fn empty(client: &Client) {
+    let channel = client.channel().await.expect("the server is there");
+    let emptied = channel.queue_purge(COPY.into(), QueuePurgeOptions::default());
+    emptied.await.expect("a queue can be emptied");
 }
