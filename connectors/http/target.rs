@@ -239,15 +239,20 @@ impl HttpTarget {
             };
             headers.push((parsed, value));
         }
+        let client = client(way);
+        let address = match url {
+            Some(index) => Parameter::Filled(index),
+            None => Parameter::Constant(address::parse(&address, guard).map_err(problem_at_url)?),
+        };
+        let host = match &address {
+            Parameter::Constant(uri) => Some(client.host(uri)),
+            Parameter::Filled(_) => None,
+        };
         Ok(Caller {
-            client: client(way),
+            client,
             guard,
-            address: match url {
-                Some(index) => Parameter::Filled(index),
-                None => {
-                    Parameter::Constant(address::parse(&address, guard).map_err(problem_at_url)?)
-                }
-            },
+            address,
+            host,
             method: self.method.into(),
             mode: self.mode,
             headers,

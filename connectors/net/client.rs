@@ -7,14 +7,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 use http::response::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri};
@@ -49,7 +49,8 @@ impl fmt::Debug for Client {
 pub(crate) fn client(way: Way) -> Client {
     Client(Arc::new(Pool {
         connector: connector(way),
-        kept: Mutex::default(),
+        hosts: Mutex::default(),
+        is_swept: AtomicBool::new(false),
     }))
 }
 
@@ -94,11 +95,18 @@ pub struct Answered {
     pub head: Parts,
     body: Incoming,
     connection: Connection,
-    origin: Origin,
+    host: Arc<Host>,
     pool: Arc<Pool>,
 }
 
 impl Client {
+    /// The host that a URI leads to. Whoever calls it often asks once.
+    pub(crate) fn host(&self, uri: &Uri) -> Arc<Host> {
+        let origin = Origin::of(uri);
+        let mut hosts = self.0.hosts.lock();
+        Arc::clone(hosts.entry(origin).or_default())
+    }
+
     /// Sends a request with an absolute URI over a kept connection or a new one, and waits for the
     /// head of its answer. There must be a connection by `connected`.
     ///
@@ -106,15 +114,25 @@ impl Client {
     /// See [`CallError`].
     pub async fn call(
         &self,
+        request: Request<Full<Bytes>>,
+        connected: Option<Instant>,
+    ) -> Result<Answered, CallError> {
+        let host = self.host(request.uri());
+        self.call_host(host, request, connected).await
+    }
+
+    /// As [`Client::call`], where the host is known already.
+    pub(crate) async fn call_host(
+        &self,
+        host: Arc<Host>,
         mut request: Request<Full<Bytes>>,
         connected: Option<Instant>,
     ) -> Result<Answered, CallError> {
         let uri = request.uri().clone();
-        let origin = Origin::of(&uri);
         loop {
-            let (mut connection, is_kept) = match self.0.take(&origin) {
+            let (mut connection, is_kept) = match host.take() {
                 Some(connection) => (connection, true),
-                None => (self.0.dial(&uri, &origin, connected).await?, false),
+                None => (self.0.dial(&uri, &host, connected).await?, false),
             };
             let mark = connection.usage().mark();
             match connection.send(request).await {
@@ -124,7 +142,7 @@ impl Client {
                         head,
                         body,
                         connection,
-                        origin,
+                        host,
                         pool: Arc::clone(&self.0),
                     });
                 }
@@ -137,7 +155,7 @@ impl Client {
                     *request.uri_mut() = uri.clone();
                 }
                 Err(Unanswered { error: source, .. }) => {
-                    let is_stale = mark.is_stale(origin.is_tls);
+                    let is_stale = mark.is_stale(uri.scheme() == Some(&Scheme::HTTPS));
                     return Err(CallError::Broken { source, is_stale });
                 }
             }
@@ -153,12 +171,12 @@ impl Answered {
             head,
             body,
             mut connection,
-            origin,
+            host,
             pool,
         } = self;
         let (read, is_sound) = connection.drive(read(body)).await;
         if is_sound {
-            pool.keep(origin, connection);
+            pool.keep(&host, connection);
         }
         (head, read)
     }
@@ -198,20 +216,19 @@ impl Origin {
     }
 }
 
-/// The connections of a client that nobody calls over.
+/// The hosts that a client calls.
 struct Pool {
     connector: Connector,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct Kept {
-    origins: HashMap<Origin, Idle, RandomState>,
+    hosts: Mutex<HashMap<Origin, Arc<Host>>>,
     /// Whether a task closes what has been idle for long.
-    is_swept: bool,
+    is_swept: AtomicBool,
 }
 
-/// The connections to one origin, with when each was used last.
+/// A host, with the connections to it that nobody calls over.
+#[derive(Default)]
+pub(crate) struct Host(Mutex<Idle>);
+
+/// Idle connections, with when each was used last.
 #[derive(Default)]
 struct Idle {
     /// The one that was used last comes last, and is used next: so the others may go.
@@ -229,14 +246,13 @@ impl Idle {
     }
 }
 
-impl Pool {
+impl Host {
     /// A kept connection, as far as anybody knows a sound one.
-    fn take(&self, origin: &Origin) -> Option<Connection> {
+    fn take(&self) -> Option<Connection> {
         let now = Instant::now();
         loop {
             let (connection, expired) = {
-                let mut kept = self.kept.lock();
-                let idle = kept.origins.get_mut(origin)?;
+                let mut idle = self.0.lock();
                 let expired = idle.take_expired(now);
                 idle.http2.take_if(|(shared, _)| !shared.is_ready());
                 if let Some((shared, used)) = &mut idle.http2 {
@@ -252,12 +268,14 @@ impl Pool {
             }
         }
     }
+}
 
+impl Pool {
     /// A new connection. A shared one is kept at once.
     async fn dial(
         &self,
         uri: &Uri,
-        origin: &Origin,
+        host: &Host,
         connected: Option<Instant>,
     ) -> Result<Connection, CallError> {
         let dialling = async {
@@ -275,8 +293,7 @@ impl Pool {
         Ok(match connection {
             Connection::Http2(shared, spoil) => {
                 spoil.spare();
-                let mut kept = self.kept.lock();
-                let idle = kept.origins.entry(origin.clone()).or_default();
+                let mut idle = host.0.lock();
                 // Several may have dialled at the same time; one connection is enough for all.
                 idle.http2.take_if(|(other, _)| !other.is_ready());
                 idle.http2.get_or_insert((shared, Instant::now())).0.lend()
@@ -286,38 +303,35 @@ impl Pool {
     }
 
     /// Keeps a connection whose call is over for the next one.
-    fn keep(self: &Arc<Self>, origin: Origin, connection: Connection) {
+    fn keep(self: &Arc<Self>, host: &Host, connection: Connection) {
         connection.usage().answered();
         match connection {
             Connection::Http2(_, spoil) => spoil.spare(),
             Connection::Http1(mut connection) => {
                 if connection.is_ready() {
-                    let mut kept = self.kept.lock();
-                    let idle = kept.origins.entry(origin).or_default();
-                    idle.http1.push((connection, Instant::now()));
+                    host.0.lock().http1.push((connection, Instant::now()));
                 }
             }
         }
-        if !std::mem::replace(&mut self.kept.lock().is_swept, true) {
+        if !self.is_swept.load(Ordering::SeqCst) && !self.is_swept.swap(true, Ordering::SeqCst) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
 
-    /// Closes what has been idle for too long. Returns whether nothing is left.
+    /// Closes what has been idle for too long, and forgets hosts that nobody calls. Returns whether
+    /// anything is left.
     fn close_expired(&self) -> bool {
         let now = Instant::now();
-        let mut expired = Vec::new();
-        let is_empty = {
-            let mut kept = self.kept.lock();
-            kept.origins.retain(|_, idle| {
-                expired.append(&mut idle.take_expired(now));
-                !idle.http1.is_empty() || idle.http2.is_some()
-            });
-            kept.is_swept = !kept.origins.is_empty();
-            !kept.is_swept
-        };
+        let (mut expired, mut is_left) = (Vec::new(), false);
+        self.hosts.lock().retain(|_, host| {
+            let mut idle = host.0.lock();
+            expired.append(&mut idle.take_expired(now));
+            let has_idle = !idle.http1.is_empty() || idle.http2.is_some();
+            is_left |= has_idle;
+            has_idle || Arc::strong_count(host) > 1
+        });
         close(expired);
-        is_empty
+        is_left
     }
 }
 
@@ -329,8 +343,8 @@ fn close(connections: Vec<(Box<Http1>, Instant)>) {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for (_, idle) in self.kept.get_mut().origins.drain() {
-            close(idle.http1);
+        for host in self.hosts.get_mut().values() {
+            close(std::mem::take(&mut host.0.lock().http1));
         }
     }
 }
@@ -339,7 +353,12 @@ impl Drop for Pool {
 async fn sweep(pool: Weak<Pool>) {
     loop {
         sleep(IDLE_TIMEOUT / 4).await;
-        if pool.upgrade().is_none_or(|pool| pool.close_expired()) {
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        // Before it looks: whoever keeps a connection behind its back begins another sweep.
+        pool.is_swept.store(false, Ordering::SeqCst);
+        if !pool.close_expired() || pool.is_swept.swap(true, Ordering::SeqCst) {
             return;
         }
     }

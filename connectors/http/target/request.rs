@@ -1,6 +1,7 @@
 //! One call: the request made of a delivery, and the outcome made of its response.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use super::auth::Credentials;
 use super::call::failed;
 use super::classify::{classify, retry_after};
 use super::{CallMode, address};
-use crate::net::client::Client;
+use crate::net::client::{Client, Host};
 use crate::net::guard::Guard;
 use crate::parameter::{Parameter, check_texts};
 use crate::{Attempt, Delivery};
@@ -51,6 +52,8 @@ pub(super) struct Caller {
     pub(super) client: Client,
     pub(super) guard: Guard,
     pub(super) address: Parameter<Uri>,
+    /// Where it leads, unless an event has a part in that.
+    pub(super) host: Option<Arc<Host>>,
     pub(super) method: Method,
     pub(super) mode: CallMode,
     pub(super) headers: Vec<(HeaderName, Parameter<HeaderValue>)>,
@@ -172,7 +175,14 @@ impl Caller {
         request: Request<Full<Bytes>>,
         deadlines: Deadlines,
     ) -> Result<Outcome, Box<Outcome>> {
-        let called = self.client.call(request, Some(deadlines.connected)).await;
+        let host = match &self.host {
+            Some(host) => Arc::clone(host),
+            None => self.client.host(request.uri()),
+        };
+        let called = self
+            .client
+            .call_host(host, request, Some(deadlines.connected))
+            .await;
         let answered = called.map_err(failed)?;
         let (head, answer) = Answer::read(answered, Some(deadlines.answered)).await;
         Ok(outcome(&head, answer))
