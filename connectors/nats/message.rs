@@ -10,14 +10,16 @@
 //! - Header names are compared without regard to case, as the binding says, although servers keep
 //!   it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_nats::HeaderName;
 use async_nats::header::HeaderMap;
 use async_nats::jetstream::message::Info;
-use async_nats::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pointsman_schemas::http::{decode, encode_binary, encode_structured};
 use pointsman_schemas::{Clock, Event, Name, Reject, Timestamp, json};
 use schemars::JsonSchema;
@@ -307,26 +309,40 @@ pub(super) fn write(event: &Event, mode: Mode) -> (HeaderMap, Bytes) {
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &http {
-        let (name, value) = match value.to_str() {
+        // Visible ASCII, and no line break, which the client would panic of.
+        let Ok(value) = value.to_str() else { continue };
+        if mode == Mode::Binary && name == CONTENT_TYPE {
             // Section 3.1.3.2: a space is percent-encoded in every attribute, and what the HTTP
             // binding does not encode is this alone.
-            Ok(value) if mode == Mode::Binary && name == CONTENT_TYPE => {
-                (DATACONTENTTYPE, encoded(value))
-            }
-            Ok(value) => (name.as_str(), value.to_owned()),
-            Err(_) => continue,
-        };
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value.parse::<HeaderValue>()) {
+            headers.insert(
+                HeaderName::from_static(DATACONTENTTYPE),
+                encoded(value).into_owned(),
+            );
+        } else if let Some(name) = header_name(name.as_str()) {
             headers.insert(name, value);
         }
     }
     (headers, payload)
 }
 
-fn encoded(media_type: &str) -> String {
-    media_type
-        .replace('%', "%25")
-        .replace(' ', "%20")
-        .replace('"', "%22")
-        .replace('\t', "%09")
+/// A header's name; those that nearly every event has are not made anew for each.
+fn header_name(name: &str) -> Option<HeaderName> {
+    const COMMON: [&str; 6] = [
+        "ce-specversion",
+        "ce-id",
+        "ce-source",
+        "ce-type",
+        "ce-subject",
+        "ce-time",
+    ];
+    match COMMON.into_iter().find(|common| *common == name) {
+        Some(common) => Some(HeaderName::from_static(common)),
+        None => HeaderName::try_from(name).ok(),
+    }
+}
+
+fn encoded(media_type: &str) -> Cow<'_, str> {
+    /// What a media type may have that a header's value must not: section 3.1.3.2.
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b' ').add(b'"');
+    utf8_percent_encode(media_type, ESCAPED).into()
 }

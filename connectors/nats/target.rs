@@ -105,7 +105,7 @@ impl TargetSettings for NatsTarget {
                         Problem::new("this is no subject to publish to").at("subject"),
                     ));
                 }
-                Parameter::Constant(subject)
+                Parameter::Constant(subject.into())
             }
         };
         let publisher = Publisher::new(self.clone(), context.name, subject, templates.count())?;

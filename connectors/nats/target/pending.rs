@@ -1,5 +1,6 @@
 //! A message that was sent, and what its answer or the want of one means.
 
+use async_nats::Subject;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use pointsman_schemas::{Class, Outcome};
@@ -17,14 +18,40 @@ pub(super) struct ConnectionStatus {
     pub(super) complaints: u64,
 }
 
+/// How often the connection broke, and how often the server complained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    breaks: u64,
+    complaints: u64,
+}
+
+impl ConnectionStatus {
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            breaks: self.breaks,
+            complaints: self.complaints,
+        }
+    }
+
+    /// True where the server's last complaint is that this subject may not be published to.
+    fn forbids(&self, subject: &str) -> bool {
+        let rest = self.complaint.as_ref().and_then(|complaint| {
+            complaint
+                .strip_prefix("Permissions Violation for Publish to \"")?
+                .strip_prefix(subject)
+        });
+        rest.is_some_and(|rest| rest.starts_with('"'))
+    }
+}
+
 /// A message that was sent and is not acknowledged yet.
 pub(super) struct PendingPublish {
-    pub(super) subject: String,
+    pub(super) subject: Subject,
     pub(super) acknowledged:
         <async_nats::jetstream::context::PublishAckFuture as IntoFuture>::IntoFuture,
     pub(super) status: watch::Receiver<ConnectionStatus>,
-    /// The state of the connection before it was sent.
-    pub(super) before: ConnectionStatus,
+    /// What there had been of each before it was sent.
+    pub(super) before: Counts,
 }
 
 pub(super) enum Published {
@@ -52,14 +79,9 @@ impl Published {
             Self::PendingPublish(pending) => pending,
         };
         // Nobody answers what one may not publish; the server complains of it beside.
-        let forbidden = format!("Permissions Violation for Publish to \"{subject}\"");
         let turned = status.wait_for(|status| {
             status.breaks != before.breaks
-                || status.complaints != before.complaints
-                    && status
-                        .complaint
-                        .as_ref()
-                        .is_some_and(|complaint| complaint.starts_with(&forbidden))
+                || status.complaints != before.complaints && status.forbids(&subject)
         });
         tokio::select! {
             biased;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, HeaderMap, header};
+use async_nats::{Client, HeaderMap, Subject, header};
 use bytes::Bytes;
 use futures::future::join_all;
 use pointsman_schemas::{Class, Name, Outcome};
@@ -34,7 +34,7 @@ pub(super) struct Publisher {
     /// What a plan is made of when the files of the last one have changed, too.
     settings: NatsTarget,
     name: Name,
-    subject: Parameter,
+    subject: Parameter<Subject>,
     /// How many texts a delivery carries.
     texts: usize,
     /// Whether the settings themselves name a subject of the system.
@@ -50,7 +50,7 @@ pub(super) struct Publisher {
 struct ConnectionSlot {
     plan: Plan,
     /// The connection, or why the last try made none.
-    connected: Result<Connected, AttemptError>,
+    connected: Result<Arc<Connected>, AttemptError>,
 }
 
 impl ConnectionSlot {
@@ -63,16 +63,16 @@ impl ConnectionSlot {
     }
 }
 
-#[derive(Clone)]
+/// What all attempts share; a client and a context are dear to clone.
 struct Connected {
     client: Client,
-    _renewal: Option<Arc<Renewal>>,
+    _renewal: Option<Renewal>,
     jetstream: Context,
 }
 
 /// A message, ready to be published.
 struct Outgoing {
-    subject: String,
+    subject: Subject,
     headers: HeaderMap,
     payload: Bytes,
 }
@@ -81,7 +81,7 @@ impl Publisher {
     pub(super) fn new(
         settings: NatsTarget,
         name: Name,
-        subject: Parameter,
+        subject: Parameter<Subject>,
         texts: usize,
     ) -> Result<Self, OpenError> {
         let plan = settings.connection().plan(&name)?;
@@ -111,15 +111,12 @@ impl Publisher {
                 why.unwrap_or_else(|| "the connection to NATS is lost".to_owned()),
             ));
         }
-        let status = self.status.subscribe();
         let mut publishing = Vec::with_capacity(attempt.deliveries.len());
         // One after the other, so that they reach the server in order; the acknowledgements are
         // awaited together.
         for delivery in &attempt.deliveries {
             publishing.push(match self.outgoing(delivery) {
-                Ok(outgoing) => {
-                    Published::after(self.publish(&connected, outgoing, status.clone()).await)
-                }
+                Ok(outgoing) => Published::after(self.publish(&connected, outgoing).await),
                 Err(outcome) => Published::Settled(outcome),
             });
         }
@@ -144,12 +141,12 @@ impl Publisher {
     async fn connected(
         self: &Arc<Self>,
         attempt_timeout: Duration,
-    ) -> Result<Connected, AttemptError> {
+    ) -> Result<Arc<Connected>, AttemptError> {
         let failures = self.failures.load(Ordering::Acquire);
         let mut slot = self.slot.lock().await;
         self.renew(&mut slot);
         match &slot.connected {
-            Ok(connected) => return Ok(connected.clone()),
+            Ok(connected) => return Ok(Arc::clone(connected)),
             Err(error) if self.failures.load(Ordering::Acquire) != failures => {
                 return Err(error.clone());
             }
@@ -170,12 +167,11 @@ impl Publisher {
                     .timeout(NEVER)
                     .max_ack_inflight(usize::from(u16::MAX))
                     .backpressure_on_inflight(true);
-                let renewal = slot.plan.renewal(&client).map(Arc::new);
-                Ok(Connected {
+                Ok(Arc::new(Connected {
                     jetstream: jetstream.build(client.clone()),
+                    _renewal: slot.plan.renewal(&client),
                     client,
-                    _renewal: renewal,
-                })
+                }))
             }
             Ok(Err(ConnectError { refused, problem })) => Err(AttemptError::new(
                 if refused {
@@ -245,11 +241,16 @@ impl Publisher {
         check_texts(delivery, self.texts)?;
         let subject = match &self.subject {
             Parameter::Constant(subject) => subject.clone(),
-            Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
+            Parameter::Filled(index) => {
+                Subject::from(delivery.texts.get(*index).map_or("", String::as_str))
+            }
         };
         let rejected = |message: String| Err(Outcome::new(Class::Rejected, message));
         if !is_subject(&subject, false) {
-            return rejected(format!("{subject:?} is no subject to publish to"));
+            return rejected(format!(
+                "{:?} is no subject to publish to",
+                subject.as_str()
+            ));
         }
         if subject.len() > SUBJECT_BYTES_MAX {
             return rejected(format!(
@@ -260,7 +261,8 @@ impl Publisher {
         // Else an event could delete a stream.
         if subject.starts_with('$') && !self.system {
             return rejected(format!(
-                "{subject:?} is a subject of the system, to which an event cannot lead"
+                "{:?} is a subject of the system, to which an event cannot lead",
+                subject.as_str()
             ));
         }
         let (mut headers, payload) = write(&delivery.event, self.settings.mode);
@@ -276,7 +278,6 @@ impl Publisher {
         &self,
         connected: &Connected,
         outgoing: Outgoing,
-        status: watch::Receiver<ConnectionStatus>,
     ) -> Result<Option<PendingPublish>, Outcome> {
         let Outgoing {
             subject,
@@ -285,7 +286,8 @@ impl Publisher {
         } = outgoing;
         if self.settings.acknowledge {
             let message = PublishMessage::build().headers(headers).payload(payload);
-            let before = status.borrow().clone();
+            let status = self.status.subscribe();
+            let before = status.borrow().counts();
             let acknowledged = connected
                 .jetstream
                 .send_publish(subject.clone(), message)
