@@ -4,9 +4,9 @@
 //! All take the same backlog out of the same stream, each by a consumer of its own; the bus stores
 //! every event on the way. What the bus only stores, with no rule that wants it, is what a bare
 //! consumer does plus the journal; what it delivers goes on from there: to a sink that costs
-//! nothing, to a subject of the same server, and into another stream of it. The server does most of
-//! the work of the last, so a bare forwarder stands beside it, which acknowledges what the other
-//! stream has confirmed.
+//! nothing, to a subject of the same server, and into another stream of it. For the last the server
+//! stores every message once more, so a bare forwarder stands beside it, which acknowledges what the
+//! other stream has confirmed.
 
 #![expect(
     clippy::print_stdout,
