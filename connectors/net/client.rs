@@ -132,7 +132,11 @@ impl Client {
         loop {
             let (mut connection, is_kept) = match host.take() {
                 Some(connection) => (connection, true),
-                None => (self.0.dial(&uri, &host, connected).await?, false),
+                // Rare and large: in place, each call would carry room for it.
+                None => {
+                    let dialled = Box::pin(self.0.dial(&uri, &host, connected)).await?;
+                    (dialled, false)
+                }
             };
             let mark = connection.usage().mark();
             match connection.send(request).await {
