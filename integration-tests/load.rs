@@ -113,7 +113,7 @@ pub async fn run(
 }
 
 /// Sends a request at a pace, whatever the server answers meanwhile, on `connections` connections.
-/// Each event's id says when it was to be sent: [`sent_at`] reads it.
+/// Each event's id says when it was to be sent.
 ///
 /// # Panics
 /// As [`run`].

@@ -287,7 +287,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
     }
 
-    /// Ends a [`hold`](DeliveryQueues::hold).
+    /// Ends a [`pause`](DeliveryQueues::pause).
     pub fn resume(&mut self, subscription: SubscriptionNumber) {
         if let Some(queue) = self.queues.get_mut(&subscription) {
             queue.is_paused = false;

@@ -1,6 +1,6 @@
 //! Which stage of an event's way the instructions of a profile belong to.
 //!
-//! A stage is known by where its code stands, [`PLACES`]. What stands elsewhere (the standard
+//! A stage is known by where its code stands, `PLACES`. What stands elsewhere (the standard
 //! library, the runtime, SQLite, the allocator) counts for whoever called it, in the proportion of
 //! what each caller spent there. Code that the compiler has inlined counts by the place it came
 //! from.
@@ -154,7 +154,7 @@ impl Way {
     }
 }
 
-/// A file's path as [`PLACES`] tells it: from the workspace's folder, or from a registry crate's
+/// A file's path as `PLACES` tells it: from the workspace's folder, or from a registry crate's
 /// with its name without the version.
 #[must_use]
 pub fn place(path: &str, workspace: &str) -> Option<String> {
