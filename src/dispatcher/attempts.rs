@@ -12,8 +12,8 @@ use pointsman_journal::{
 };
 use pointsman_schemas::{Class, Outcome, SubscriptionNumber, Timestamp};
 use rand::RngExt;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
 use super::follow::{HOPS_MAX, hops};
@@ -42,8 +42,9 @@ pub(super) struct RunningAttempt {
     pub(super) route: Arc<Route>,
     permit: Permit,
     started: Instant,
-    /// Ends it before its time.
-    pub(super) task: AbortHandle,
+    /// Ends it, where it has not ended, with whoever gives this up: no attempt outlives the
+    /// dispatcher.
+    pub(super) task: AbortOnDropHandle<()>,
 }
 
 /// An attempt that has ended.
@@ -163,7 +164,7 @@ impl Dispatcher {
                     "the connector panicked; this is a bug in it",
                 )),
             };
-            // The dispatcher outlives its attempts.
+            // Where the dispatcher is gone nobody asks any more.
             let _ = finished.send(Finished {
                 token,
                 reached,
@@ -175,7 +176,7 @@ impl Dispatcher {
             route,
             permit,
             started: now.instant,
-            task: task.abort_handle(),
+            task: AbortOnDropHandle::new(task),
         };
         self.under_way.insert(token, under_way);
     }
