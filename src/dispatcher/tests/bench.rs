@@ -52,7 +52,7 @@ type Behaviour = dyn Fn(&Call) -> (Duration, Outcome) + Send + Sync;
 pub(super) struct Mock {
     pub(super) calls: Arc<Mutex<Vec<Call>>>,
     behaviour: Arc<Mutex<Arc<Behaviour>>>,
-    under_way: Arc<AtomicUsize>,
+    pub(super) under_way: Arc<AtomicUsize>,
 }
 
 struct RunningAttempt(Arc<AtomicUsize>);
@@ -507,6 +507,12 @@ impl Bench {
 }
 
 impl Running {
+    /// Drops the dispatcher as it is.
+    pub(super) async fn abort(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
     pub(super) async fn stop(self) -> Summary {
         self.stop.cancel();
         self.task.await.unwrap()

@@ -683,3 +683,25 @@ async fn a_throttling_target_is_not_hammered() {
     assert!(mock.count() <= 60, "{} calls in a minute", mock.count());
     running.stop.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_outlives_the_dispatcher() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(Duration::from_secs(20));
+    let under_way = || mock.under_way.load(Ordering::Relaxed);
+    let running = bench.start(one(&mock, number));
+    bench.append(number, 3).await;
+    let until = async |count| {
+        for _ in 0..1_000 {
+            if under_way() == count {
+                return;
+            }
+            tokio::time::sleep(MS).await;
+        }
+        panic!("{} attempts are under way, and not {count}", under_way());
+    };
+    until(3).await;
+    running.abort().await;
+    until(0).await;
+}
