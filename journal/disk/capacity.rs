@@ -1,9 +1,12 @@
 //! How much may be appended, and whether the disk has plenty of room: looked at now and then, and
 //! reckoned in between, as most commits are small against what is left.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use super::Shared;
 use super::schema::{self, PAGE_BYTES};
@@ -77,6 +80,21 @@ impl Shared {
         schema::log(&self.directory)
             .metadata()
             .map_or(0, |metadata| metadata.len())
+    }
+
+    /// Has the connection that writes tell how many pages its commits leave in the write-ahead log.
+    pub(super) fn count_log_pages(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let counted = Arc::clone(&self.log_pages);
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            counted.store(i32::cast_unsigned(pages).into(), Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    /// How much of the write-ahead log waits to be moved into the database, in bytes. Its file is
+    /// as long as it has ever been.
+    pub(super) fn log_waiting(&self) -> u64 {
+        self.log_pages.load(Ordering::Relaxed) * PAGE_BYTES
     }
 
     fn reserve_bytes(&self) -> u64 {

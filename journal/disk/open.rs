@@ -160,7 +160,7 @@ impl DiskJournal {
         let mut mark = Mark::open(directory)
             .map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
         let Checked {
-            connection,
+            mut connection,
             mut committed,
             findings: mut warnings,
             is_whole,
@@ -197,6 +197,9 @@ impl DiskJournal {
         let database_error = |error| OpenError::database(directory, &error);
         let reading = schema::connect(directory, Purpose::Load).map_err(database_error)?;
         shared.fill(&reading).map_err(database_error)?;
+        shared
+            .count_log_pages(&mut connection)
+            .map_err(database_error)?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             connection: Some(connection),
@@ -255,6 +258,7 @@ impl Shared {
             loader: LoaderHandle::default(),
             upkeep: UpkeepHandle::default(),
             look: LookHandle::default(),
+            log_pages: Arc::default(),
             jobs,
             #[cfg(test)]
             fault: super::tests::Fault::default(),

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) loader: LoaderHandle,
     pub(super) upkeep: UpkeepHandle,
     pub(super) look: LookHandle,
+    /// Pages in the write-ahead log after the last commit.
+    pub(super) log_pages: Arc<AtomicU64>,
     /// Ends with the journal; the journal's own threads hold nothing that would keep it.
     pub(super) jobs: mpsc::WeakSender<Box<dyn Job>>,
     #[cfg(test)]

@@ -6,6 +6,7 @@ mod damage;
 mod failure;
 mod fixture;
 mod ids;
+mod log;
 mod look;
 
 use std::path::Path;

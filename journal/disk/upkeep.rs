@@ -161,7 +161,7 @@ impl Upkeep {
         }
     }
 
-    fn round(&mut self, is_whole: bool, needs_room: bool) -> rusqlite::Result<()> {
+    pub(super) fn round(&mut self, is_whole: bool, needs_room: bool) -> rusqlite::Result<()> {
         if self.shared.trouble.lock().is_some() {
             return Ok(());
         }
@@ -202,7 +202,7 @@ impl Upkeep {
     /// file that grows costs several times one that does not.
     fn checkpoint(&mut self, connection: &Connection, cut: Cut) -> rusqlite::Result<()> {
         let limit = self.shared.log_bytes_max();
-        let size = self.shared.log_length();
+        let waiting = self.shared.log_waiting();
         let writes = self.shared.upkeep.writes();
         self.rounds_idle = if writes == self.writes {
             self.rounds_idle + 1
@@ -215,17 +215,23 @@ impl Upkeep {
         } else {
             cut
         };
-        if size > LOGS_WHILE_LOOKING * limit {
+        if waiting > LOGS_WHILE_LOOKING * limit {
             self.shared.look.stop();
         }
-        if size == 0 || cut == Cut::Never && (size < limit || !is_new) {
+        if cut == Cut::Never && (waiting < limit || !is_new) || self.shared.log_length() == 0 {
             return Ok(());
         }
         self.shared.room_to_grow(connection)?;
-        // Each pass moves what was written during the one before.
+        let database = self.shared.database.open(&self.shared.directory);
+        // Each pass moves what was written during the one before. SQLite syncs the database only
+        // where it catches up with the writer, which would wait for all of it then.
         for _ in 0..PASSES_MAX {
             let began = std::time::Instant::now();
             self.but_full(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))?;
+            if let Ok(Some(database)) = &database {
+                // A failure is told to each who has opened the file: SQLite learns of it as well.
+                let _ = database.sync_data();
+            }
             if began.elapsed() < PASS_SHORT {
                 break;
             }

@@ -340,7 +340,7 @@ impl Writer {
             self.shared.ballast.lock().give_up_for_opening();
         }
         let Checked {
-            connection,
+            mut connection,
             mut committed,
             findings,
             is_whole,
@@ -363,6 +363,9 @@ impl Writer {
             false,
             schema::file(&self.shared.directory),
         );
+        self.shared
+            .count_log_pages(&mut connection)
+            .map_err(|error| OpenError::database(&self.shared.directory, &error))?;
         self.shared.rebuild(&committed);
         (self.connection, self.committed) = (Some(connection), committed);
         Ok(())
