@@ -1,23 +1,59 @@
-//! How fast a bus takes a backlog out of an outside system, for the benchmarks.
+//! How a bus takes a backlog out of an outside system, for the benchmarks.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::Bus;
 use crate::load::median;
-use crate::{Bus, until_within};
+use crate::process::cpu_time;
 
 /// A backlog of a benchmark is through by then.
 const THROUGH_WITHIN: Duration = Duration::from_secs(300);
 
-/// Starts a bus whose one rule is `all`, and tells how many deliveries per second it makes from the
-/// first that is seen to the last of `messages`. How long the process takes to start is not what is
-/// measured.
+/// How often it is looked how far a bus has come: seldom enough to cost nothing beside its work.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How fast a backlog was taken out.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// Messages per second.
+    pub rate: f64,
+    /// Processor time for each, in microseconds.
+    pub cpu_micros: f64,
+}
+
+impl Drained {
+    /// So many messages in so much time, with so much work.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate needs no more than 52 bits"
+    )]
+    pub fn of(messages: u64, took: Duration, worked: Duration) -> Self {
+        let messages = messages as f64;
+        Self {
+            rate: messages / took.as_secs_f64(),
+            cpu_micros: worked.as_secs_f64() * 1e6 / messages,
+        }
+    }
+
+    /// The same of this process, which has worked for nothing else since `begin`, when it had
+    /// worked for `before`.
+    #[must_use]
+    pub fn here(messages: u64, begin: Instant, before: Duration) -> Self {
+        let worked = cpu_time(std::process::id()).saturating_sub(before);
+        Self::of(messages, begin.elapsed(), worked)
+    }
+}
+
+/// Starts a bus whose one rule is `all`, and tells how it makes deliveries from the first that is
+/// seen to the last of `messages`. How long the process takes to start is not what is measured.
 ///
 /// # Panics
 /// Where the bus does not start, or does not come to the end.
-pub async fn rate(rules: &str, messages: u64) -> f64 {
+pub async fn delivered(rules: &str, messages: u64) -> Drained {
     measured(rules, messages, async |bus| {
         bus.counts("all")
             .await
@@ -27,12 +63,11 @@ pub async fn rate(rules: &str, messages: u64) -> f64 {
     .await
 }
 
-/// The same, where it only stores what comes: how many events per second are on disk, and
-/// acknowledged.
+/// The same, where it only stores what comes: how events come to be on disk, and acknowledged.
 ///
 /// # Panics
-/// As [`rate`].
-pub async fn stored(rules: &str, messages: u64) -> f64 {
+/// As [`delivered`].
+pub async fn stored(rules: &str, messages: u64) -> Drained {
     measured(rules, messages, async |bus| {
         bus.api("/api/v1/status")
             .await
@@ -42,37 +77,37 @@ pub async fn stored(rules: &str, messages: u64) -> f64 {
     .await
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate needs no more than 52 bits"
-)]
-async fn measured(rules: &str, messages: u64, counted: impl AsyncFn(&Bus) -> Option<u64>) -> f64 {
+async fn measured(
+    rules: &str,
+    messages: u64,
+    counted: impl AsyncFn(&Bus) -> Option<u64>,
+) -> Drained {
     let mut bus = Bus::prepare(rules);
     bus.discard_output();
     bus.spawn();
     bus.ready().await;
-    let delivered = async || counted(&bus).await.unwrap_or_default();
     let mut first = None;
-    let mut last = Instant::now();
-    until_within(THROUGH_WITHIN, "the backlog is through", async || {
-        let count = delivered().await;
-        last = Instant::now();
+    let begin = Instant::now();
+    loop {
+        let count = counted(&bus).await.unwrap_or_default();
+        let (now, worked) = (Instant::now(), bus.cpu_time());
         if count > 0 && first.is_none() {
-            first = Some((count, last));
+            first = Some((count, now, worked));
         }
-        count >= messages
-    })
-    .await;
-    let (count, begin) = first.expect("there was a first look");
-    (messages - count) as f64 / (last - begin).as_secs_f64()
+        if let Some((before, began, worked_before)) = first.filter(|_| count >= messages) {
+            return Drained::of(messages - before, now - began, worked - worked_before);
+        }
+        assert!(begin.elapsed() < THROUGH_WITHIN, "{count} are through");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// The rates of several ways in the same rounds, and their ratios to one of them.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     against: &'static str,
-    /// The ways in the order in which they were first added, with a rate for each round.
-    ways: Vec<(String, Vec<f64>)>,
+    /// The ways in the order in which they were first added, with what each round came to.
+    ways: Vec<(String, Vec<Drained>)>,
 }
 
 impl Comparison {
@@ -85,11 +120,11 @@ impl Comparison {
         }
     }
 
-    /// Adds the rate of a way in the round that is on.
-    pub fn add(&mut self, way: &str, rate: f64) {
+    /// Adds what a way came to in the round that is on.
+    pub fn add(&mut self, way: &str, drained: Drained) {
         match self.ways.iter_mut().find(|(name, _)| name == way) {
-            Some((_, rates)) => rates.push(rate),
-            None => self.ways.push((way.to_owned(), vec![rate])),
+            Some((_, rounds)) => rounds.push(drained),
+            None => self.ways.push((way.to_owned(), vec![drained])),
         }
     }
 
@@ -100,18 +135,21 @@ impl Comparison {
 }
 
 impl fmt::Display for Comparison {
-    /// A line for each way: the median of its rates, the median of the ratios of each round, and
-    /// these ratios.
+    /// A line for each way: the medians of its rates and of its processor time, the median of the
+    /// ratios of each round, and these ratios.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let against = self.ways.iter().find(|(way, _)| way == self.against);
-        let against = against.map_or(&[][..], |(_, rates)| rates);
-        for (way, rates) in &self.ways {
-            let ratios: Vec<f64> = rates.iter().zip(against).map(|(a, b)| a / b).collect();
+        let against = against.map_or(&[][..], |(_, rounds)| rounds);
+        for (way, rounds) in &self.ways {
+            let pairs = rounds.iter().zip(against);
+            let ratios: Vec<f64> = pairs.map(|(a, b)| a.rate / b.rate).collect();
             let each: Vec<_> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            let of = |figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
             writeln!(
                 f,
-                "  {way:<28}{:>8.0}/s  ratio {:.2}  ({})",
-                median(rates.clone()),
+                "  {way:<28}{:>8.0}/s {:>6.1} µs  ratio {:.2}  ({})",
+                of(|drained| drained.rate),
+                of(|drained| drained.cpu_micros),
                 median(ratios),
                 each.join(", ")
             )?;

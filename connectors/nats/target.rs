@@ -1,8 +1,8 @@
 //! A target: one message published for each delivery.
 
-mod pending;
 mod publisher;
 mod settings;
+mod unacknowledged;
 
 use std::sync::Arc;
 

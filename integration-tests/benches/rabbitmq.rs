@@ -21,7 +21,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use pointsman_integration_tests::drain;
-use pointsman_integration_tests::drain::Comparison;
+use pointsman_integration_tests::drain::{Comparison, Drained};
+use pointsman_integration_tests::process::cpu_time;
 use pointsman_integration_tests::rabbitmq::Client;
 use pointsman_test_brokers::RabbitServer;
 
@@ -52,12 +53,8 @@ enum Bare {
     Forwards,
 }
 
-/// Takes and acknowledges everything, [`IN_FLIGHT`] messages at once; messages per second.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate needs no more than 52 bits"
-)]
-async fn bare(server: &RabbitServer, bare: Bare) -> f64 {
+/// Takes and acknowledges everything, [`IN_FLIGHT`] messages at once.
+async fn bare(server: &RabbitServer, bare: Bare) -> Drained {
     let client = Client::of(&server.url());
     let channel = client.channel().await.expect("the server is there");
     channel
@@ -71,7 +68,7 @@ async fn bare(server: &RabbitServer, bare: Bare) -> f64 {
         FieldTable::default(),
     );
     let messages = consuming.await.expect("the queue is there");
-    let begin = Instant::now();
+    let (begin, worked) = (Instant::now(), cpu_time(std::process::id()));
     let total = usize::try_from(MESSAGES).expect("there are not so many");
     messages
         .take(total)
@@ -101,7 +98,7 @@ async fn bare(server: &RabbitServer, bare: Bare) -> f64 {
                 .expect("the server is there");
         })
         .await;
-    MESSAGES as f64 / begin.elapsed().as_secs_f64()
+    Drained::here(MESSAGES, begin, worked)
 }
 
 fn rules(server: &RabbitServer, target: &str) -> String {
@@ -145,7 +142,10 @@ async fn main() {
         }
         for (way, target) in &ways {
             fill(&client).await;
-            rates.add(way, drain::rate(&rules(&server, target), MESSAGES).await);
+            rates.add(
+                way,
+                drain::delivered(&rules(&server, target), MESSAGES).await,
+            );
         }
         empty(&client).await;
         if round == 0 {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::connection::State;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, HeaderMap, Subject, header};
 use bytes::Bytes;
 use futures::future::join_all;
 use pointsman_schemas::{Class, Name, Outcome};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::pending::{ConnectionStatus, PendingPublish, Published, classify};
 use super::settings::NatsTarget;
+use super::unacknowledged::{PendingPublish, Unacknowledged};
 use crate::nats::auth::Renewal;
 use crate::nats::connection::{ConnectError, ConnectionEvent, Plan};
 use crate::nats::message::write;
@@ -25,9 +25,6 @@ use crate::{Attempt, AttemptError, Delivery, LogLimit, OpenError};
 
 /// The longest subject: the server ends a connection whose control line passes 4 KiB.
 const SUBJECT_BYTES_MAX: usize = 1_024;
-
-/// How long JetStream's own client waits: the dispatcher gives an attempt up long before.
-const NEVER: Duration = Duration::from_secs(24 * 3_600);
 
 /// Publishes by the settings of one target.
 pub(super) struct Publisher {
@@ -39,7 +36,8 @@ pub(super) struct Publisher {
     texts: usize,
     /// Whether the settings themselves name a subject of the system.
     system: bool,
-    status: watch::Sender<ConnectionStatus>,
+    /// Why the connection is down, where it is.
+    down: parking_lot::Mutex<Option<String>>,
     complaint_log: parking_lot::Mutex<LogLimit>,
     /// How many first connections failed.
     failures: AtomicU64,
@@ -63,11 +61,58 @@ impl ConnectionSlot {
     }
 }
 
-/// What all attempts share; a client and a context are dear to clone.
+/// What all attempts share; a client is dear to clone.
 struct Connected {
     client: Client,
     _renewal: Option<Renewal>,
-    jetstream: Context,
+    /// None where nobody acknowledges.
+    acknowledged: Option<Acknowledged>,
+}
+
+/// How acknowledgements come back.
+struct Acknowledged {
+    /// What the reply subjects begin with.
+    inbox: String,
+    unacknowledged: Arc<Unacknowledged>,
+    _settling: AbortOnDropHandle<()>,
+}
+
+impl Acknowledged {
+    async fn subscribe(
+        client: &Client,
+        unacknowledged: Arc<Unacknowledged>,
+    ) -> Result<Self, AttemptError> {
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await;
+        let answers = answers.map_err(|error| {
+            AttemptError::new(
+                Class::Unavailable,
+                format!("cannot listen for acknowledgements: {error}"),
+            )
+        })?;
+        let settling = Arc::clone(&unacknowledged);
+        let settling = tokio::spawn(async move { settling.settle_by(answers).await });
+        Ok(Self {
+            inbox,
+            unacknowledged,
+            _settling: AbortOnDropHandle::new(settling),
+        })
+    }
+}
+
+/// The state of a message that is being published.
+enum Published {
+    Settled(Outcome),
+    Pending(PendingPublish),
+}
+
+impl Published {
+    async fn settle(self) -> Outcome {
+        match self {
+            Self::Settled(outcome) => outcome,
+            Self::Pending(pending) => pending.settle().await,
+        }
+    }
 }
 
 /// A message, ready to be published.
@@ -92,7 +137,7 @@ impl Publisher {
             name,
             subject,
             texts,
-            status: watch::Sender::new(ConnectionStatus::default()),
+            down: parking_lot::Mutex::default(),
             complaint_log: parking_lot::Mutex::default(),
             failures: AtomicU64::new(0),
             slot: Mutex::new(ConnectionSlot::unconnected(plan)),
@@ -105,7 +150,7 @@ impl Publisher {
     ) -> Result<Vec<Outcome>, AttemptError> {
         let connected = self.connected(attempt.timeout).await?;
         if connected.client.connection_state() != State::Connected {
-            let why = self.status.borrow().error.clone();
+            let why = self.down.lock().clone();
             return Err(AttemptError::new(
                 Class::Unavailable,
                 why.unwrap_or_else(|| "the connection to NATS is lost".to_owned()),
@@ -116,7 +161,7 @@ impl Publisher {
         // awaited together.
         for delivery in &attempt.deliveries {
             publishing.push(match self.outgoing(delivery) {
-                Ok(outgoing) => Published::after(self.publish(&connected, outgoing).await),
+                Ok(outgoing) => publish(&connected, outgoing).await,
                 Err(outcome) => Published::Settled(outcome),
             });
         }
@@ -152,45 +197,55 @@ impl Publisher {
             }
             Err(_) => {}
         }
+        let connected = self.connect(&slot.plan, attempt_timeout).await;
+        if connected.is_err() {
+            self.failures.fetch_add(1, Ordering::Release);
+        }
+        slot.connected.clone_from(&connected);
+        connected
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        plan: &Plan,
+        attempt_timeout: Duration,
+    ) -> Result<Arc<Connected>, AttemptError> {
+        let unacknowledged = Arc::new(Unacknowledged::default());
         let publisher = Arc::downgrade(self);
+        let told = Arc::clone(&unacknowledged);
         let listener = move |event| {
             if let Some(publisher) = publisher.upgrade() {
-                publisher.on_event(event);
+                publisher.on_event(event, &told);
             }
         };
         // Within the attempt: a server that does not answer is unavailable, and costs no try.
         let connecting =
-            tokio::time::timeout(attempt_timeout.mul_f64(0.8), slot.plan.connect(listener)).await;
-        let created_at = match connecting {
-            Ok(Ok(client)) => {
-                let jetstream = ContextBuilder::new()
-                    .timeout(NEVER)
-                    .max_ack_inflight(usize::from(u16::MAX))
-                    .backpressure_on_inflight(true);
-                Ok(Arc::new(Connected {
-                    jetstream: jetstream.build(client.clone()),
-                    _renewal: slot.plan.renewal(&client),
-                    client,
-                }))
-            }
-            Ok(Err(ConnectError { refused, problem })) => Err(AttemptError::new(
-                if refused {
+            tokio::time::timeout(attempt_timeout.mul_f64(0.8), plan.connect(listener)).await;
+        let client = match connecting {
+            Ok(connected) => connected.map_err(|ConnectError { refused, problem }| {
+                let class = if refused {
                     Class::Refused
                 } else {
                     Class::Unavailable
-                },
-                problem.to_string(),
-            )),
-            Err(_) => Err(AttemptError::new(
-                Class::Unavailable,
-                "the NATS server does not answer",
-            )),
+                };
+                AttemptError::new(class, problem.to_string())
+            })?,
+            Err(_) => {
+                return Err(AttemptError::new(
+                    Class::Unavailable,
+                    "the NATS server does not answer",
+                ));
+            }
         };
-        if created_at.is_err() {
-            self.failures.fetch_add(1, Ordering::Release);
-        }
-        slot.connected.clone_from(&created_at);
-        created_at
+        let acknowledged = match self.settings.acknowledge {
+            true => Some(Acknowledged::subscribe(&client, unacknowledged).await?),
+            false => None,
+        };
+        Ok(Arc::new(Connected {
+            _renewal: plan.renewal(&client),
+            client,
+            acknowledged,
+        }))
     }
 
     /// Makes another plan where the files of the last have changed. Attempts under way end on the
@@ -217,12 +272,12 @@ impl Publisher {
         }
     }
 
-    fn on_event(&self, event: ConnectionEvent) {
-        self.status.send_modify(|status| match event {
-            ConnectionEvent::Up => status.error = None,
+    fn on_event(&self, event: ConnectionEvent, unacknowledged: &Unacknowledged) {
+        match event {
+            ConnectionEvent::Up => *self.down.lock() = None,
             ConnectionEvent::Down(why) => {
-                status.breaks += 1;
-                status.error = Some(why);
+                *self.down.lock() = Some(why);
+                unacknowledged.connection_broke();
             }
             ConnectionEvent::ServerError(complaint) => {
                 // Of a message that nobody has to acknowledge no attempt hears.
@@ -230,11 +285,10 @@ impl Publisher {
                     let target = &self.name;
                     tracing::warn!(%target, complaints, %complaint, "the NATS server complains");
                 }
-                status.complaints += 1;
-                status.complaint = Some(complaint);
+                unacknowledged.complained(&complaint);
             }
             ConnectionEvent::Dropped => {}
-        });
+        }
     }
 
     fn outgoing(&self, delivery: &Delivery) -> Result<Outgoing, Outcome> {
@@ -273,44 +327,36 @@ impl Publisher {
             payload,
         })
     }
+}
 
-    async fn publish(
-        &self,
-        connected: &Connected,
-        outgoing: Outgoing,
-    ) -> Result<Option<PendingPublish>, Outcome> {
-        let Outgoing {
-            subject,
-            headers,
-            payload,
-        } = outgoing;
-        if self.settings.acknowledge {
-            let message = PublishMessage::build().headers(headers).payload(payload);
-            let status = self.status.subscribe();
-            let before = status.borrow().counts();
-            let acknowledged = connected
-                .jetstream
-                .send_publish(subject.clone(), message)
-                .await
-                .map_err(|error| classify(&subject, &error))?;
-            return Ok(Some(PendingPublish {
-                subject,
-                acknowledged: acknowledged.into_future(),
-                status,
-                before,
-            }));
-        }
-        let published = connected
-            .client
-            .publish_with_headers(subject, headers, payload)
-            .await;
-        published
-            .map(|()| None)
-            .map_err(|error| match error.kind() {
-                async_nats::client::PublishErrorKind::MaxPayloadExceeded => {
-                    Outcome::new(Class::Rejected, error.to_string())
-                }
-                _ => Outcome::new(Class::Failed, error.to_string()),
-            })
+/// Hands a message to the client, which sends it with whatever else waits.
+async fn publish(connected: &Connected, outgoing: Outgoing) -> Published {
+    let Outgoing {
+        subject,
+        headers,
+        payload,
+    } = outgoing;
+    let client = &connected.client;
+    let Some(acknowledged) = &connected.acknowledged else {
+        let sent = client.publish_with_headers(subject, headers, payload).await;
+        return Published::Settled(sent.map_or_else(unsent, |()| Outcome::delivered()));
+    };
+    // Before it is sent, so that no answer comes too early.
+    let pending = acknowledged.unacknowledged.add(subject.clone());
+    let reply = pending.reply_subject(&acknowledged.inbox);
+    let sent = client.publish_with_reply_and_headers(subject, reply, headers, payload);
+    match sent.await {
+        Ok(()) => Published::Pending(pending),
+        Err(error) => Published::Settled(unsent(error)),
+    }
+}
+
+fn unsent(error: PublishError) -> Outcome {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => Outcome::new(
+            Class::Rejected,
+            format!("the message is too large: {error}"),
+        ),
+        _ => Outcome::new(Class::Failed, error.to_string()),
     }
 }

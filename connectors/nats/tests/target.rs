@@ -84,6 +84,8 @@ nats_tests!(
     conforms,
     what_is_published_again_is_kept_once,
     each_refusal_has_its_class,
+    of_many_on_their_way_each_ends_by_its_own_answer,
+    a_connection_that_breaks_ends_all_that_wait_and_nothing_else,
     a_server_that_is_down_is_unavailable_until_it_is_back,
     without_acknowledgement_a_message_goes_to_whoever_listens,
     a_probe_says_where_messages_would_go,
@@ -284,6 +286,105 @@ async fn each_refusal_has_its_class(release: NatsRelease) {
         outcome.class == Class::Refused && outcome.message.contains("authorization violation"),
         "{outcome:?}"
     );
+}
+
+/// One delivery of its own, to a subject.
+async fn publish_number(service: &TargetService, number: u64, subject: String) -> Outcome {
+    let mut one = attempt(&["e1"], 0);
+    one.deliveries[0].id.sequence.0 = number;
+    one.deliveries[0].texts.push(subject);
+    match service.clone().oneshot(one).await {
+        Ok(mut outcomes) => outcomes.remove(0),
+        Err(error) => Outcome::new(error.class, error.message),
+    }
+}
+
+async fn of_many_on_their_way_each_ends_by_its_own_answer(release: NatsRelease) {
+    let server = NatsServer::start_with(
+        release,
+        "authorization { users: [{ user: app, password: p, permissions: { publish: { deny: \
+         \"forbidden.>\" } } }] }",
+    )
+    .await;
+    let options = async_nats::ConnectOptions::with_user_and_password("app".into(), "p".into());
+    let jetstream = jetstream::new(options.connect(server.url()).await.unwrap());
+    for (name, subject, max_messages, max_message_size) in [
+        ("OUT", "out", -1, -1),
+        ("FULL", "full", 1, -1),
+        ("SMALL", "small", -1, 10),
+    ] {
+        let config = stream::Config {
+            name: name.into(),
+            subjects: vec![subject.into()],
+            max_messages,
+            max_message_size,
+            discard: stream::DiscardPolicy::New,
+            ..Default::default()
+        };
+        jetstream.create_stream(config).await.unwrap();
+    }
+    let first = jetstream.publish("full", "x".into()).await.unwrap();
+    first.await.unwrap();
+    let auth = json!({ "basic": { "username": "app", "password": "p" } });
+    let service =
+        publisher(json!({ "url": server.url(), "subject": "<$.subject>", "auth": auth })).await;
+    let ways = [
+        ("out", Class::Delivered),
+        ("full", Class::Throttled),
+        ("out", Class::Delivered),
+        ("small", Class::Rejected),
+        ("nowhere", Class::Unavailable),
+        ("forbidden.one", Class::Refused),
+        ("out", Class::Delivered),
+        ("forbidden.other", Class::Refused),
+    ];
+    let calls = (0..400).map(|number| {
+        let ((subject, class), service) = (ways[number as usize % ways.len()], &service);
+        async move {
+            let outcome = publish_number(service, number, subject.to_owned()).await;
+            assert_eq!(outcome.class, class, "{number} to {subject}: {outcome:?}");
+        }
+    });
+    futures::future::join_all(calls).await;
+    let mut stream = jetstream.get_stream("OUT").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 150);
+}
+
+async fn a_connection_that_breaks_ends_all_that_wait_and_nothing_else(release: NatsRelease) {
+    let mut taker = Taker::start(release).await;
+    let service =
+        publisher(json!({ "url": taker.nats.server.url(), "subject": "<$.subject>" })).await;
+    let send = |number: u64, subject: &str| {
+        let (service, subject) = (service.clone(), subject.to_owned());
+        tokio::spawn(async move { publish_number(&service, number, subject).await })
+    };
+    let delivered: Vec<_> = (0..100).map(|number| send(number, "audit")).collect();
+    let waiting: Vec<_> = (100..200).map(|number| send(number, "silence.x")).collect();
+    for one in delivered {
+        assert_eq!(one.await.unwrap(), Outcome::delivered());
+    }
+    for _ in 100..200 {
+        taker.begun().await;
+    }
+    taker.nats.server.kill();
+    for one in waiting {
+        let outcome = one.await.unwrap();
+        assert!(
+            outcome.class == Class::Failed && outcome.message.contains("broke before"),
+            "{outcome:?}"
+        );
+    }
+    taker.nats.server.restart().await;
+    // What is published again by the same number is kept once.
+    holds("each is delivered after all", async || {
+        let again = (0..200).map(|number| send(number, "audit"));
+        let outcomes = futures::future::join_all(again).await;
+        outcomes
+            .into_iter()
+            .all(|outcome| outcome.unwrap().class == Class::Delivered)
+    })
+    .await;
+    assert_eq!(taker.messages().await.len(), 200);
 }
 
 // On one thread, which is where the log is captured.
