@@ -11,25 +11,31 @@
 //! | does not confirm in time | failed |
 //! | cannot be reached, or breaks off | unavailable |
 //!
-//! Every attempt has a channel to itself while it lasts. A channel is closed by the server for one
-//! message's mistake, and takes with it whatever else was on its way there; and a returned message
-//! is told from others by its own headers alone, which holds only where all confirmations of its
-//! channel are awaited together.
+//! Messages share a channel, on which many confirmations are outstanding. The server closes a channel
+//! for one message's mistake, and takes with it whatever else was on its way there. So a message has
+//! a channel to itself unless it is tried for the first time and its exchange has taken one as large
+//! before; and what was on its way when the shared channel went is published once more, each on its
+//! own.
+
+mod connection;
+mod shared_channel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::channel::oneshot;
 use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, LongString, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
-use parking_lot::Mutex;
-use pointsman_schemas::{Class, Outcome};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use lapin::{BasicProperties, Confirmation};
+use pointsman_schemas::{Class, DeliveryId, Outcome};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Address, answer, short};
+use self::connection::{LONE_MAX, PublishConnection};
+use self::shared_channel::{Published, SharedChannel};
+use super::connection::{Address, short};
 use super::declare::{ExchangeType, declare_exchange};
 use super::error::BrokerError;
 use super::mapping::{MessageMode, encode};
@@ -37,14 +43,18 @@ use crate::files::Files;
 use crate::parameter::{Parameter, check_texts};
 use crate::{Attempt, AttemptError, Delivery, OpenError};
 
-/// How many channels there are, and so how many attempts are on their way to the server at once.
-const CHANNELS_MAX: usize = 64;
-
 /// The delivery's id, the same over all attempts.
 const TASK: &str = "pointsman-task";
 
+/// The number of the attempt.
+const ATTEMPT: &str = "pointsman-attempt";
+
 /// Survives a restart of the server, in queues that do.
 const PERSISTENT: u8 = 2;
+
+const BLOCKED: &str = "RabbitMQ takes no messages for now: it is short of memory or disk";
+
+const NOT_TAKEN: &str = "RabbitMQ did not take the message";
 
 /// The publisher of one target.
 pub(super) struct Publisher {
@@ -81,32 +91,25 @@ impl SharedConnection {
     }
 }
 
-/// A connection with its channels.
-struct PublishConnection {
-    connection: Connection,
-    idle: Mutex<Vec<Channel>>,
-    permits: Semaphore,
-}
-
 /// A message ready to go.
 struct Publication {
+    id: DeliveryId,
+    attempt: u32,
     exchange: ShortString,
     routing_key: ShortString,
     body: Bytes,
     properties: BasicProperties,
 }
 
-/// The state of a message that is being published.
-enum PublishState {
-    /// It is with the server.
-    Sent(PublisherConfirm),
-    /// The server has it, unless it came back.
-    Confirmed,
+/// A message that is being published.
+enum Publishing {
+    /// By the channel that is shared.
+    Shared(Arc<SharedChannel>, oneshot::Receiver<Published>),
     Done(Outcome),
 }
 
 impl Publisher {
-    /// Publishes all deliveries of an attempt in their order, then waits for what becomes of each.
+    /// Publishes all deliveries of an attempt, then waits for what becomes of each.
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Result<Vec<Outcome>, AttemptError> {
         let until = Instant::now()
             + attempt
@@ -122,57 +125,117 @@ impl Publisher {
         }
         let whole = |broken: BrokerError| AttemptError::new(broken.class, broken.message);
         let connection = self.connection().await.map_err(whole)?;
-        if connection.connection.status().blocked() {
-            return Err(AttemptError::new(
-                Class::Throttled,
-                "RabbitMQ takes no messages for now: it is short of memory or disk",
-            ));
+        if connection.is_blocked() {
+            return Err(AttemptError::new(Class::Throttled, BLOCKED));
         }
-        let Ok(Ok(_room)) = timeout_at(until, connection.permits.acquire()).await else {
-            return Err(AttemptError::new(
-                Class::Throttled,
-                format!("all {CHANNELS_MAX} channels wait for RabbitMQ"),
-            ));
-        };
-        let channel = connection.channel().await.map_err(whole)?;
-
-        let mut steps = Vec::with_capacity(ready.len());
+        let mut publishing = Vec::with_capacity(ready.len());
         for publication in ready {
-            steps.push(match publication {
-                Ok(publication) => self.send(&channel, publication, until).await,
-                Err(outcome) => PublishState::Done(outcome),
+            publishing.push(match publication {
+                Ok(publication) => self.begin(&connection, publication, until).await,
+                Err(outcome) => Publishing::Done(outcome),
             });
         }
-        let mut returned = Vec::new();
-        let mut settled = true;
-        for step in &mut steps {
-            if let PublishState::Sent(confirm) = step {
-                let confirmed = timeout_at(until, confirm).await;
-                settled &= confirmed.is_ok();
-                *step = confirmed.map_or_else(
-                    |_| PublishState::Done(late(&connection)),
-                    |confirmed| Self::confirmed(confirmed, &mut returned),
-                );
-            }
-        }
-        if settled && channel.status().connected() {
-            connection.idle.lock().push(channel);
-        }
-        let alone = attempt.deliveries.len() == 1;
-        let outcomes = attempt
-            .deliveries
-            .iter()
-            .zip(steps)
-            .map(|(delivery, step)| match step {
-                PublishState::Done(outcome) => outcome,
-                PublishState::Sent(_) | PublishState::Confirmed => {
-                    let came_back = returned.iter().find(|message| {
-                        alone || task(message).is_some_and(|task| task == delivery.id.to_string())
-                    });
-                    came_back.map_or_else(Outcome::delivered, unroutable)
+        let mut outcomes = Vec::with_capacity(publishing.len());
+        for (one, delivery) in publishing.into_iter().zip(&attempt.deliveries) {
+            outcomes.push(match one {
+                Publishing::Done(outcome) => outcome,
+                Publishing::Shared(channel, published) => {
+                    match timeout_at(until, published).await {
+                        Ok(Ok(Published::Settled(outcome))) => outcome,
+                        Ok(Ok(Published::ChannelGone(broken))) if connection.is_lost() => {
+                            broken.outcome()
+                        }
+                        // Another message's mistake, or its own: alone it is seen which.
+                        Ok(_) => match self.publication(attempt, delivery) {
+                            Ok(publication) => self.alone(&connection, publication, until).await,
+                            Err(outcome) => outcome,
+                        },
+                        Err(_) => {
+                            connection.retire(&channel).await;
+                            connection.late()
+                        }
+                    }
                 }
             });
-        Ok(outcomes.collect())
+        }
+        Ok(outcomes)
+    }
+
+    /// Publishes beside other messages where that is safe, and else alone, which takes until it is
+    /// confirmed.
+    async fn begin(
+        &self,
+        connection: &PublishConnection,
+        publication: Publication,
+        until: Instant,
+    ) -> Publishing {
+        if connection.may_share(&publication) {
+            match connection.shared().await {
+                Ok(Some(channel)) => {
+                    let published = channel.publish(publication);
+                    return Publishing::Shared(channel, published);
+                }
+                Ok(None) => {}
+                Err(broken) => return Publishing::Done(broken.outcome()),
+            }
+        }
+        Publishing::Done(self.alone(connection, publication, until).await)
+    }
+
+    /// Publishes by a channel that nothing else goes by meanwhile.
+    async fn alone(
+        &self,
+        connection: &PublishConnection,
+        publication: Publication,
+        until: Instant,
+    ) -> Outcome {
+        let Ok(Ok(_room)) = timeout_at(until, connection.lone.acquire()).await else {
+            return Outcome::new(
+                Class::Throttled,
+                format!("all {LONE_MAX} channels wait for RabbitMQ"),
+            );
+        };
+        let channel = match connection.channel().await {
+            Ok(channel) => channel,
+            Err(broken) => return broken.outcome(),
+        };
+        let Publication {
+            exchange,
+            routing_key,
+            body,
+            properties,
+            ..
+        } = publication;
+        let options = self.options();
+        let published =
+            channel.basic_publish(exchange.clone(), routing_key, options, &body, properties);
+        let confirm = match timeout_at(until, published).await {
+            Ok(Ok(confirm)) => confirm,
+            Ok(Err(error)) => return BrokerError::of("cannot publish", &error).outcome(),
+            Err(_) => {
+                return Outcome::new(
+                    Class::Unavailable,
+                    "the message could not be written to RabbitMQ in time",
+                );
+            }
+        };
+        match timeout_at(until, confirm).await {
+            Ok(Ok(confirmation)) => {
+                connection.passed(exchange.as_str(), body.len());
+                connection.give_back(channel);
+                let (outcome, returned) = confirmed(confirmation);
+                returned.map_or(outcome, |message| unroutable(&message))
+            }
+            Ok(Err(error)) => BrokerError::of(NOT_TAKEN, &error).outcome(),
+            Err(_) => connection.late(),
+        }
+    }
+
+    fn options(&self) -> BasicPublishOptions {
+        BasicPublishOptions {
+            mandatory: self.mandatory,
+            immediate: false,
+        }
     }
 
     fn publication(&self, attempt: &Attempt, delivery: &Delivery) -> Result<Publication, Outcome> {
@@ -189,7 +252,7 @@ impl Publisher {
         let text = |text: &str| AMQPValue::LongString(LongString::from(text));
         headers.insert(TASK.into(), text(&delivery.id.to_string()));
         headers.insert(
-            "pointsman-attempt".into(),
+            ATTEMPT.into(),
             AMQPValue::LongLongInt(delivery.attempt.into()),
         );
         headers.insert("pointsman-rule".into(), text(attempt.rule.as_str()));
@@ -197,67 +260,13 @@ impl Publisher {
             .with_headers(headers)
             .with_delivery_mode(if self.persistent { PERSISTENT } else { 1 });
         Ok(Publication {
+            id: delivery.id,
+            attempt: delivery.attempt,
             exchange: filled("the exchange's name", &self.exchange)?,
             routing_key: filled("the routing key", &self.routing_key)?,
             body,
             properties,
         })
-    }
-
-    async fn send(
-        &self,
-        channel: &Channel,
-        publication: Publication,
-        until: Instant,
-    ) -> PublishState {
-        let Publication {
-            exchange,
-            routing_key,
-            body,
-            properties,
-        } = publication;
-        let options = BasicPublishOptions {
-            mandatory: self.mandatory,
-            immediate: false,
-        };
-        let published = channel.basic_publish(exchange, routing_key, options, &body, properties);
-        match timeout_at(until, published).await {
-            Ok(Ok(confirm)) => PublishState::Sent(confirm),
-            Ok(Err(error)) => {
-                PublishState::Done(BrokerError::of("cannot publish", &error).outcome())
-            }
-            Err(_) => PublishState::Done(Outcome::new(
-                Class::Unavailable,
-                "the message could not be written to RabbitMQ in time",
-            )),
-        }
-    }
-
-    fn confirmed(
-        confirmed: lapin::Result<Confirmation>,
-        returned: &mut Vec<BasicReturnMessage>,
-    ) -> PublishState {
-        let confirmation = match confirmed {
-            Ok(confirmation) => confirmation,
-            Err(error) => {
-                return PublishState::Done(
-                    BrokerError::of("RabbitMQ did not take the message", &error).outcome(),
-                );
-            }
-        };
-        let step = match &confirmation {
-            Confirmation::Ack(_) => PublishState::Confirmed,
-            Confirmation::Nack(_) => PublishState::Done(Outcome::new(
-                Class::Throttled,
-                "RabbitMQ refused the message (nack): a queue is full or out of order",
-            )),
-            Confirmation::NotRequested => PublishState::Done(Outcome::new(
-                Class::Failed,
-                "RabbitMQ confirms nothing on this channel",
-            )),
-        };
-        returned.extend(confirmation.take_message());
-        step
     }
 
     /// The connection, made where there is none. Whoever waits for one that then cannot be made
@@ -268,7 +277,7 @@ impl Publisher {
         let open = shared
             .open
             .clone()
-            .filter(|connection| connection.connection.status().connected());
+            .filter(|connection| !connection.is_lost());
         let changed = shared.files.have_changed(false);
         if let Some(connection) = open.as_ref().filter(|_| !changed) {
             return Ok(Arc::clone(connection));
@@ -298,49 +307,29 @@ impl Publisher {
         let address = (self.address)()
             .map_err(|OpenError(problem)| BrokerError::unavailable(problem.to_string()))?;
         let connection = address.connect().await?;
-        let connection = PublishConnection {
-            connection,
-            idle: Mutex::default(),
-            permits: Semaphore::new(CHANNELS_MAX),
-        };
+        let connection = PublishConnection::new(connection, self.options());
         if let Some((exchange, kind)) = &self.declare {
             let channel = connection.channel().await?;
             declare_exchange(&channel, exchange, *kind).await?;
-            connection.idle.lock().push(channel);
+            connection.give_back(channel);
         }
         Ok(connection)
     }
 }
 
-impl PublishConnection {
-    /// A channel that nobody else uses, with confirmations on.
-    async fn channel(&self) -> Result<Channel, BrokerError> {
-        while let Some(channel) = { self.idle.lock().pop() } {
-            if channel.status().connected() {
-                return Ok(channel);
-            }
-        }
-        let channel = answer("cannot open a channel", self.connection.create_channel()).await?;
-        answer(
-            "cannot ask for confirmations",
-            channel.confirm_select(ConfirmSelectOptions::default()),
-        )
-        .await?;
-        Ok(channel)
-    }
-}
-
-fn late(connection: &PublishConnection) -> Outcome {
-    if connection.connection.status().blocked() {
-        return Outcome::new(
+/// What a confirmation says of its message, with a message that came back, which may be another.
+fn confirmed(confirmation: Confirmation) -> (Outcome, Option<BasicReturnMessage>) {
+    let outcome = match &confirmation {
+        Confirmation::Ack(_) => Outcome::delivered(),
+        Confirmation::Nack(_) => Outcome::new(
             Class::Throttled,
-            "RabbitMQ takes no messages for now: it is short of memory or disk",
-        );
-    }
-    Outcome::new(
-        Class::Failed,
-        "RabbitMQ did not confirm the message in time; it may have it or not",
-    )
+            "RabbitMQ refused the message (nack): a queue is full or out of order",
+        ),
+        Confirmation::NotRequested => {
+            Outcome::new(Class::Failed, "RabbitMQ confirms nothing on this channel")
+        }
+    };
+    (outcome, confirmation.take_message())
 }
 
 fn unroutable(message: &BasicReturnMessage) -> Outcome {
@@ -361,17 +350,13 @@ fn unroutable(message: &BasicReturnMessage) -> Outcome {
     }
 }
 
-/// The delivery's id that a message carries.
-fn task(message: &BasicReturnMessage) -> Option<String> {
-    match message
-        .delivery
-        .properties
-        .headers()
-        .as_ref()?
-        .inner()
-        .get(TASK)?
-    {
-        AMQPValue::LongString(task) => Some(task.to_string()),
+/// The delivery's id and the number of the attempt that a message carries.
+fn task(message: &BasicReturnMessage) -> Option<(String, u32)> {
+    let headers = message.delivery.properties.headers().as_ref()?.inner();
+    match (headers.get(TASK)?, headers.get(ATTEMPT)?) {
+        (AMQPValue::LongString(task), AMQPValue::LongLongInt(attempt)) => {
+            Some((task.to_string(), u32::try_from(*attempt).ok()?))
+        }
         _ => None,
     }
 }

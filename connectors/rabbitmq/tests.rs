@@ -4,6 +4,7 @@ mod broken;
 mod limit;
 mod renewal;
 mod restart;
+mod shared;
 mod source;
 mod stream;
 mod target;
