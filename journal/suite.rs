@@ -88,6 +88,7 @@ macro_rules! conformance {
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due
             a_delayed_delivery_waits
+            a_delivery_put_off_for_months_outlives_restarts
             order_keys_go_one_at_a_time
             an_earlier_one_of_its_key_goes_first_after_a_redrive
             a_large_backlog_is_leased_whole_and_in_order

@@ -18,7 +18,7 @@ pub use crate::invalid::{EXTENSIONS_MAX, InvalidEvent};
 pub use crate::media_type::is_json_media_type;
 pub use crate::scan::JSON_DEPTH_MAX;
 pub use builder::EventBuilder;
-pub(crate) use check::{is_attribute_name, may_hold, shorten};
+pub(crate) use check::{is_attribute_name, is_rfc3339, may_hold, shorten};
 pub use check::{is_string, is_string_char};
 use text::{Core, Span, Spans, Value};
 

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod problem;
 pub mod reject;
 mod scan;
+pub mod schedule;
 pub mod sdk;
 pub mod setting;
 pub mod suggest;

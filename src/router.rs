@@ -12,6 +12,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use foldhash::HashMap;
 use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
@@ -43,6 +44,8 @@ pub struct SubscriptionInForce {
     pub number: SubscriptionNumber,
     /// What orders its deliveries.
     pub order_by: Option<Path>,
+    /// How long after an event's arrival its delivery falls due.
+    pub delay: Duration,
 }
 
 /// All rules in force.

@@ -1,4 +1,5 @@
-//! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode.
+//! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode. A header puts
+//! off what a request brings.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, StatusCode};
 use pointsman_schemas::http::decode;
+use pointsman_schemas::schedule::{self, DELIVER_AT};
+use pointsman_schemas::{Clock, Event, ExtensionValue};
 
 use crate::OpenError;
 use crate::listener::{
@@ -16,6 +20,10 @@ use crate::listener::{
 };
 use crate::requests::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Batch, Source, SourceError};
+
+/// How long the delivery of what a request brings is put off: `10m`, or a number of seconds. The
+/// events are stored with the time that it comes to, as `deliverat`.
+pub const DELAY: HeaderName = HeaderName::from_static("pointsman-delay");
 
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
 /// everything in his request is stored.
@@ -27,12 +35,17 @@ impl Ingress {
     ///
     /// # Errors
     /// A key cannot be read or is too short; the path is taken.
-    pub fn open(settings: &ListenSettings, routes: &Routes) -> Result<Self, OpenError> {
+    pub fn open(
+        settings: &ListenSettings,
+        routes: &Routes,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let (queue, waiting) = queue();
         let handler = IngressHandler {
             keys: Keys::resolve(&settings.auth)?,
             origins: settings.origins.clone(),
             queue,
+            clock,
         };
         let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(handler))?;
         Ok(Self(waiting.attached(attachment)))
@@ -51,6 +64,7 @@ struct IngressHandler {
     keys: Keys,
     origins: Vec<String>,
     queue: Queue,
+    clock: Arc<dyn Clock>,
 }
 
 impl IngressHandler {
@@ -60,15 +74,51 @@ impl IngressHandler {
         &self,
         request: Request,
     ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
-        let decoded = decode(&request.head.headers, request.body, REQUEST_EVENTS_MAX);
-        let arrivals = decoded
-            .map_err(|error| refuse(&error))?
-            .events
-            .into_iter()
-            .map(|event| Arrival::Event(Arc::new(event)))
-            .collect();
+        let headers = &request.head.headers;
+        let deliver_at = self.deliver_at(headers)?;
+        let decoded = decode(headers, request.body, REQUEST_EVENTS_MAX);
+        let events = decoded.map_err(|error| refuse(&error))?.events;
+        let arrivals = events.into_iter().map(|event| {
+            let event = match &deliver_at {
+                Some(at) => put_off(event, at.clone())?,
+                None => event,
+            };
+            Ok(Arrival::Event(Arc::new(event)))
+        });
+        let arrivals = arrivals.collect::<Result<_, Refusal>>()?;
         Ok(self.queue.store(arrivals, request.held))
     }
+
+    /// When the events of a request are to be delivered, where a header says so.
+    fn deliver_at(&self, headers: &HeaderMap) -> Result<Option<ExtensionValue>, Refusal> {
+        let mut values = headers.get_all(&DELAY).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        let refused = |why: String| {
+            let detail = format!("{DELAY}: {why}; give a time such as 10m, or a number of seconds");
+            Refusal::new(StatusCode::BAD_REQUEST, detail)
+        };
+        if values.next().is_some() {
+            return Err(refused("it is there more than once".to_owned()));
+        }
+        let text = value
+            .to_str()
+            .map_err(|_| refused("it is no text".to_owned()))?;
+        let delay = schedule::delay(text.trim()).map_err(refused)?;
+        let at = self.clock.now().plus(delay).to_string();
+        Ok(Some(ExtensionValue::from(at.as_str())))
+    }
+}
+
+fn put_off(event: Event, at: ExtensionValue) -> Result<Event, Refusal> {
+    if event.attribute(DELIVER_AT).is_some() {
+        let detail =
+            format!("the event has `{DELIVER_AT}` and the request {DELAY}; send one of them");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, detail));
+    }
+    let put_off = event.into_builder().attribute(DELIVER_AT, at).build();
+    put_off.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 impl Handler for IngressHandler {

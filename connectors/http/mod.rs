@@ -3,5 +3,5 @@
 pub mod ingress;
 pub mod target;
 
-pub use ingress::Ingress;
+pub use ingress::{DELAY, Ingress};
 pub use target::HttpTarget;

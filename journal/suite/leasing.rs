@@ -307,6 +307,34 @@ pub async fn a_delayed_delivery_waits(implementation: &dyn Implementation) {
     assert_eq!((ids(&leased), leased[0].since), (vec!["late"], due));
 }
 
+pub async fn a_delivery_put_off_for_months_outlives_restarts(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let subscription = bench.subscribe(&["r"]).await[0];
+    let day = MINUTE * 60 * 24;
+    let put_off = |id: &str, days: u32| Entry {
+        deliveries: SmallVec::from_slice(&[NewDelivery {
+            due: Some(START.plus(day * days)),
+            ..NewDelivery::now(subscription)
+        }]),
+        ..entry(id, &[])
+    };
+    // The retention of their events is an hour.
+    bench
+        .append(vec![put_off("later", 91), put_off("soon", 90)])
+        .await;
+    if bench.implementation.persists() {
+        bench.reopen().await;
+    }
+    tokio::time::advance(day * 89).await;
+    bench.implementation.upkeep().await;
+    assert!(bench.lease(subscription, 9).await.is_empty());
+    if bench.implementation.persists() {
+        bench.reopen().await;
+    }
+    tokio::time::advance(day).await;
+    assert_eq!(ids(&bench.lease(subscription, 9).await), ["soon"]);
+}
+
 pub async fn order_keys_go_one_at_a_time(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];

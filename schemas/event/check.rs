@@ -72,7 +72,7 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// RFC 3339, section 5.6, `date-time`, with the calendar's own bounds.
-pub(super) fn is_rfc3339(text: &str) -> bool {
+pub(crate) fn is_rfc3339(text: &str) -> bool {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
         bytes.get(from..to)?.iter().try_fold(0_u32, |sum, byte| {

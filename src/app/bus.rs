@@ -104,7 +104,7 @@ impl Bus {
             digest: Arc::default(),
         };
         let hasten = CancellationToken::new();
-        let replies = Matcher::new(Arc::clone(&router), metrics.unordered());
+        let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.unordered());
         let (dispatcher, handle) = dispatcher_over(&journal, &pipes, &clock, replies, &hasten);
         let sources = Arc::new(Sources::new(
             Arc::clone(&journal),
@@ -125,10 +125,10 @@ impl Bus {
             pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
             registry: Arc::new(registry),
-            clock,
+            clock: Arc::clone(&clock),
             started: Timestamp::now(),
         });
-        run_ingress(&config, &listener, &sources)?;
+        run_ingress(&config, &listener, clock, &sources)?;
 
         let (renewals, digest) = (Arc::<Renewals>::default(), Arc::clone(&wiring.digest));
         let mut bus = Self {
@@ -313,8 +313,14 @@ fn dispatcher_over(
 }
 
 /// The HTTP ingress is a source like others, but always there.
-fn run_ingress(config: &Config, listener: &Listener, sources: &Sources) -> Result<(), RunError> {
-    let ingress = Ingress::open(&config.listen, &listener.routes()).map_err(RunError::Listen)?;
+fn run_ingress(
+    config: &Config,
+    listener: &Listener,
+    clock: Arc<dyn Clock>,
+    sources: &Sources,
+) -> Result<(), RunError> {
+    let ingress =
+        Ingress::open(&config.listen, &listener.routes(), clock).map_err(RunError::Listen)?;
     let (tenant, name) = (Name::default_tenant(), Name::ingress());
     sources.run_always(tenant, name, "http", Box::new(ingress));
     Ok(())

@@ -198,7 +198,11 @@ impl Sources {
     }
 
     fn reader(&self, tenant: &Name, name: &Name) -> MessageReader {
-        let matcher = Matcher::new(Arc::clone(&self.router), self.metrics.unordered());
+        let matcher = Matcher::new(
+            Arc::clone(&self.router),
+            self.journal.clock(),
+            self.metrics.unordered(),
+        );
         let metrics = self.metrics.source(tenant, name);
         MessageReader::new(tenant.clone(), name.clone(), matcher, metrics)
     }

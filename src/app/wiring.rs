@@ -243,6 +243,7 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
             Some(SubscriptionInForce {
                 number: numbers.get(&rule, Role::To, &to.target)?,
                 order_by: to.delivery.order_by.clone(),
+                delay: to.delivery.delay,
             })
         })
         .collect();

@@ -5,13 +5,15 @@ mod progress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use pointsman_connectors::http::DELAY;
 use pointsman_connectors::listener::ProblemDocument;
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
-use pointsman_schemas::{Event, Secret, Text};
+use pointsman_schemas::{Event, Interval, Secret, Text, schedule};
 use serde_json::json;
 
 use super::bus_address::BusAddress;
@@ -72,6 +74,9 @@ pub struct SendArgs {
     /// An extension attribute; may be given again
     #[arg(long = "ext", value_name = "NAME=VALUE", value_parser = pair)]
     pub extensions: Vec<(String, String)>,
+    /// How long the delivery is put off: a time such as 10m, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = schedule::delay)]
+    pub delay: Option<Duration>,
     /// A header of the request; may be given again
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -163,6 +168,10 @@ async fn execute(
         progress.at(sent);
         let (mut headers, body) = encode(part, mode);
         headers.extend(args.headers.iter().cloned());
+        if let Some(delay) = args.delay {
+            let delay = HeaderValue::try_from(Interval(delay).to_string());
+            headers.extend(delay.map(|delay| (DELAY, delay)));
+        }
         let answer = client
             .send(Method::POST, headers, body)
             .await

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pointsman_rules::Path;
+use pointsman_schemas::schedule::AHEAD_MAX;
 use pointsman_schemas::{Backoff, Rate};
 
 use super::load::addresses::order_in_no_event;
@@ -25,6 +26,8 @@ pub struct DeliverySettings {
     pub backoff: Backoff,
     /// What of the event, before the transform, orders its deliveries.
     pub order_by: Option<Path>,
+    /// How long after its arrival an event is first tried.
+    pub delay: Duration,
     /// How many deliveries may wait; where none, the store's own share holds.
     pub backlog_max: Option<u64>,
     /// What happens to more.
@@ -93,6 +96,12 @@ impl Layer {
                 format!("the backoff begins at {initial}, which is past its `max` of {max}"),
                 "make `max` the longer of them",
             );
+        }
+        if let (Some(at), true) = (
+            piece.get("delay"),
+            raw.delay.is_some_and(|delay| delay.0 > AHEAD_MAX),
+        ) {
+            at.report("nothing is kept for so long", "give at most 366d");
         }
         let order_by = raw
             .order_by
@@ -171,6 +180,7 @@ impl DeliverySettings {
             // One of them may come from another layer than the other.
             backoff: Backoff::new(initial.min(max), max),
             order_by: first(layers, |layer| layer.order_by.clone()),
+            delay: first(layers, |layer| layer.raw.delay).map_or(Duration::ZERO, |delay| delay.0),
             backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max)
                 .map(std::num::NonZeroU64::get),
             when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full)

@@ -183,6 +183,8 @@ pub struct RawDelivery {
     /// A JSONPath over the event as it came: what it finds orders the deliveries.
     #[schemars(with = "Option<PathText>")]
     pub order_by: Option<String>,
+    /// How long after its arrival an event is first tried; at once by default.
+    pub delay: Option<Interval>,
     /// The bound on what waits.
     pub backlog: Option<RawBacklog>,
 }

@@ -118,24 +118,28 @@ fn settings_lie_over_one_another_key_by_key() {
             attempts,
             backoff,
             order_by,
+            delay,
             backlog_max,
             when_full,
         } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
         format!(
-            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {backlog_max:?} {when_full:?}",
+            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?}",
             backoff.initial, backoff.max
         )
     };
-    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None None Stop");
+    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns None Stop");
     assert_eq!(
         of(1, 0),
-        "5s 3600s 9 2s 60s Some(\"$.subject\") Some(10) Dead"
+        "5s 3600s 9 2s 60s Some(\"$.subject\") 600s Some(10) Dead"
     );
-    assert_eq!(of(1, 1), "7s 3600s 2 2s 60s Some(\"$.id\") Some(20) Dead");
+    assert_eq!(
+        of(1, 1),
+        "7s 3600s 2 2s 60s Some(\"$.id\") 0ns Some(20) Dead"
+    );
     assert_eq!(
         of(1, 2),
-        "30s 3600s 4 1s 60s Some(\"$.subject\") Some(10) Dead"
+        "30s 3600s 4 1s 60s Some(\"$.subject\") 600s Some(10) Dead"
     );
     assert_eq!(config.targets[1].limits.concurrency_max.get(), 8);
     assert_eq!(

@@ -107,15 +107,18 @@ fn follow_replies(
         })
         .collect();
     for reply in events {
-        match one_hop_further(reply, &leased.event) {
-            Ok(event) => follow_ups.push(FollowUp::Append {
-                entry: replies.entry(&leased.tenant, &origin, Arc::new(event), None),
-                origin: origin.clone(),
-            }),
-            Err(error) => rejects.push(Reject {
+        let entry = one_hop_further(reply, &leased.event)
+            .map_err(|error| Reject {
                 raw: Bytes::new(),
                 reason: error.to_string(),
+            })
+            .and_then(|event| replies.entry(&leased.tenant, &origin, Arc::new(event), None));
+        match entry {
+            Ok(entry) => follow_ups.push(FollowUp::Append {
+                entry,
+                origin: origin.clone(),
             }),
+            Err(reject) => rejects.push(reject),
         }
     }
     for mut reject in rejects {

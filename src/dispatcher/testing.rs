@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_rules::{TextTemplate, Transform};
+use pointsman_schemas::SystemClock;
 use pointsman_schemas::{
     Backoff, DeliveryId, Epoch, Event, Name, Placement, Sequence, SubscriptionNumber, Timestamp,
 };
@@ -31,7 +32,7 @@ pub(super) fn preparation(transform: serde_json::Value, templates: &[&str]) -> P
 
 /// No rule takes a reply.
 pub(super) fn no_replies() -> Matcher {
-    Matcher::new(Arc::default(), Counter::default())
+    Matcher::new(Arc::default(), Arc::new(SystemClock), Counter::default())
 }
 
 /// Counts where nobody looks.

@@ -82,29 +82,30 @@ impl MessageReader {
         let mut entries = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let event = match arrival {
-                Arrival::Event(event) => event,
-                Arrival::Plain(plain) => match (self.map(*plain), acknowledgement) {
-                    (Ok(event), waits) => {
-                        acknowledgement = waits;
-                        Arc::new(event)
-                    }
-                    // A caller who waits can mend what he sends, so nothing is kept for him.
-                    (Err(reject), Acknowledgement::Caller(caller, _held)) => {
-                        self.metrics.rejects.inc();
-                        drop(caller.send(Verdict::Rejected(reject.reason)));
-                        return None;
-                    }
-                    // Everybody else would hand the same over again for ever: it becomes a dead
-                    // letter of the source, and the message is taken.
-                    (Err(reject), waits) => {
-                        acknowledgement = waits;
-                        rejects.push(reject);
-                        continue;
-                    }
-                },
+                Arrival::Event(event) => Ok(event),
+                Arrival::Plain(plain) => self.map(*plain).map(Arc::new),
             };
             let (tenant, origin) = (&self.tenant, &self.origin);
-            entries.push(self.matcher.entry(tenant, origin, event, self.deduplicate));
+            let entry =
+                event.and_then(|event| self.matcher.entry(tenant, origin, event, self.deduplicate));
+            match (entry, acknowledgement) {
+                (Ok(entry), waits) => {
+                    acknowledgement = waits;
+                    entries.push(entry);
+                }
+                // A caller who waits can mend what he sends, so nothing is kept for him.
+                (Err(reject), Acknowledgement::Caller(caller, _held)) => {
+                    self.metrics.rejects.inc();
+                    drop(caller.send(Verdict::Rejected(reject.reason)));
+                    return None;
+                }
+                // Everybody else would hand the same over again for ever: it becomes a dead letter
+                // of the source, and the message is taken.
+                (Err(reject), waits) => {
+                    acknowledgement = waits;
+                    rejects.push(reject);
+                }
+            }
         }
         Some(ReadMessage {
             entries,

@@ -13,7 +13,7 @@ use crate::router::Matcher;
 use crate::router::testing::{matcher, rule, shared};
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use pointsman_journal::{Backlog, Role, Subscription, SubscriptionIdentity};
+use pointsman_journal::{Backlog, DeadSelection, Role, Subscription, SubscriptionIdentity};
 use prometheus_client::registry::Registry;
 
 /// Hands over what it was given, then waits for ever.
@@ -281,6 +281,31 @@ async fn a_mapping_that_fails_is_told_to_the_caller_and_else_kept_as_a_dead_lett
     assert_eq!(was_told.await, Ok(Verdict::Stored));
     let totals = journal.reader().totals().await.unwrap();
     assert_eq!((totals.events, totals.rejects), (1, 1));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_delivery_asked_for_at_no_time_is_refused_and_else_kept_as_a_dead_letter() {
+    let journal = journal(u64::MAX);
+    let asks = |id: &str| {
+        let event = Event::builder(id, "/s", "t").attribute("deliverat", "soon".into());
+        event.build().unwrap()
+    };
+    let (message, verdict) = called(asks("1"));
+    let (told, was_told) = oneshot::channel();
+    let broker = Acknowledgement::io(|verdict| async move { told.send(verdict).unwrap() });
+    let running = start(
+        &journal,
+        vec![],
+        vec![batch(vec![message, Message::event(asks("2"), broker)])],
+    );
+    assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("soon")));
+    assert_eq!(was_told.await, Ok(Verdict::Stored));
+    let (reader, all) = (journal.reader(), DeadSelection::default());
+    let dead = reader.dead(&all, None, 9).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    let event = pointsman_schemas::json::decode(&dead[0].raw).unwrap();
+    assert_eq!(event.id(), "2");
     running.stop().await;
 }
 

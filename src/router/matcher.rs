@@ -7,7 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pointsman_journal::{Entry, NewDelivery};
 use pointsman_rules::{Document, Scratch};
-use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use pointsman_schemas::http::encode_structured;
+use pointsman_schemas::schedule::{DELIVER_AT, InvalidSchedule, deliver_at};
+use pointsman_schemas::{Clock, Event, Name, Reject, SubscriptionNumber, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -24,6 +26,8 @@ const MATCHED_IN_PLACE_MAX: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Matcher {
     router: Arc<ArcSwap<Router>>,
+    /// The journal's, by which deliveries fall due.
+    clock: Arc<dyn Clock>,
     /// Counts the deliveries whose `order_by` found nothing in their event.
     unordered: Counter,
     buffers: Buffers,
@@ -40,9 +44,10 @@ type Deliveries = SmallVec<[NewDelivery; 2]>;
 
 impl Matcher {
     #[must_use]
-    pub fn new(router: Arc<ArcSwap<Router>>, unordered: Counter) -> Self {
+    pub fn new(router: Arc<ArcSwap<Router>>, clock: Arc<dyn Clock>, unordered: Counter) -> Self {
         Self {
             router,
+            clock,
             unordered,
             buffers: Buffers::default(),
         }
@@ -51,24 +56,31 @@ impl Matcher {
     /// The event with a delivery for each subscription that waits for it. Where a duration is given
     /// the journal looks for the same source and id among the events of that time, and stores the
     /// event only where there is none.
+    ///
+    /// # Errors
+    /// The event asks for a delivery at what is no time, or is too far ahead.
     pub fn entry(
         &mut self,
         tenant: &Name,
         origin: &Name,
         event: Arc<Event>,
         deduplicate: Option<Duration>,
-    ) -> Entry {
+    ) -> Result<Entry, Reject> {
         let router = self.router.load();
+        let due = Due::of(&event, &*self.clock).map_err(|error| Reject {
+            raw: encode_structured(&event).1,
+            reason: error.to_string(),
+        })?;
         let deliveries = router
             .tenants
             .get(tenant)
-            .map(|rules| rules.deliveries(origin, &event, &mut self.buffers, &self.unordered));
-        Entry {
+            .map(|rules| rules.deliveries(origin, &event, due, &mut self.buffers, &self.unordered));
+        Ok(Entry {
             event,
             deliveries: deliveries.unwrap_or_default(),
             deduplicate,
             dead: None,
-        }
+        })
     }
 
     /// The subscription of the pipe that a source feeds at present, if it feeds one.
@@ -76,6 +88,35 @@ impl Matcher {
     pub fn pipe(&self, tenant: &Name, origin: &Name) -> Option<SubscriptionNumber> {
         let router = self.router.load();
         router.tenants.get(tenant)?.pipes.get(origin).copied()
+    }
+}
+
+/// When the deliveries of an event fall due, by the journal's clock.
+#[derive(Clone, Copy)]
+struct Due<'m> {
+    clock: &'m dyn Clock,
+    /// What the event asks for; none where it is to be delivered at once.
+    asked: Option<Timestamp>,
+}
+
+impl<'m> Due<'m> {
+    fn of(event: &Event, clock: &'m dyn Clock) -> Result<Self, InvalidSchedule> {
+        // Hardly any event asks, and then the time need not be known.
+        let asked = match event.attribute(DELIVER_AT) {
+            None => None,
+            Some(_) => {
+                let now = clock.now();
+                let time_of_day = clock.shown(now);
+                deliver_at(event, time_of_day)?.map(|at| now.plus(at.since(time_of_day)))
+            }
+        };
+        Ok(Self { clock, asked })
+    }
+
+    /// With a rule's delay: the later of the two. None for at once.
+    fn after(self, delay: Duration) -> Option<Timestamp> {
+        let delayed = (!delay.is_zero()).then(|| self.clock.now().plus(delay));
+        delayed.max(self.asked)
     }
 }
 
@@ -87,13 +128,14 @@ impl TenantRules {
         &self,
         origin: &Name,
         event: &Event,
+        due: Due<'_>,
         buffers: &mut Buffers,
         unordered: &Counter,
     ) -> Deliveries {
         let is_large = event
             .data()
             .is_some_and(|data| data.bytes().len() > MATCHED_IN_PLACE_MAX);
-        let mut matched = || self.deliveries_in_place(origin, event, buffers, unordered);
+        let mut matched = || self.deliveries_in_place(origin, event, due, buffers, unordered);
         if is_large { aside(matched) } else { matched() }
     }
 
@@ -101,6 +143,7 @@ impl TenantRules {
         &self,
         origin: &Name,
         event: &Event,
+        due: Due<'_>,
         buffers: &mut Buffers,
         unordered: &Counter,
     ) -> Deliveries {
@@ -122,7 +165,7 @@ impl TenantRules {
                 deliveries.push(NewDelivery {
                     subscription: one.number,
                     order_key,
-                    due: None,
+                    due: due.after(one.delay),
                 });
             }
         }

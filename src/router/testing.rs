@@ -1,10 +1,11 @@
 //! Rules for tests of what matches events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pointsman_rules::{Path, Pattern};
-use pointsman_schemas::{Name, SubscriptionNumber};
+use pointsman_schemas::{Name, SubscriptionNumber, SystemClock};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForc
             .map(|number| SubscriptionInForce {
                 number: *number,
                 order_by: None,
+                delay: Duration::ZERO,
             })
             .collect(),
     }
@@ -37,6 +39,7 @@ pub(crate) fn pipe(from: &Name, number: SubscriptionNumber) -> RuleInForce {
         subscriptions: vec![SubscriptionInForce {
             number,
             order_by: Some(Path::parse("$.subject").unwrap()),
+            delay: Duration::ZERO,
         }],
         ..rule(pattern, &[])
     }
@@ -47,5 +50,9 @@ pub(crate) fn shared(rules: Vec<RuleInForce>) -> Arc<ArcSwap<Router>> {
 }
 
 pub(crate) fn matcher(router: &Arc<ArcSwap<Router>>) -> Matcher {
-    Matcher::new(Arc::clone(router), Counter::default())
+    Matcher::new(
+        Arc::clone(router),
+        Arc::new(SystemClock),
+        Counter::default(),
+    )
 }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use pointsman_rules::{Condition, Pattern};
-use pointsman_schemas::Event;
+use pointsman_schemas::schedule::DELIVER_AT;
+use pointsman_schemas::{Clock, Event, SystemClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
@@ -28,6 +29,7 @@ fn rule(
         subscriptions: vec![SubscriptionInForce {
             number: SubscriptionNumber(number),
             order_by: order_by.map(|path| Path::parse(path).unwrap()),
+            delay: Duration::ZERO,
         }],
     }
 }
@@ -49,6 +51,7 @@ fn a_rule_sees_its_tenants_events_from_its_sources() {
         let event = Arc::new(Event::builder("1", "/s", "t").build().unwrap());
         let entry = matcher(&router).entry(&name(tenant), &name(origin), event, None);
         entry
+            .unwrap()
             .deliveries
             .iter()
             .map(|delivery| delivery.subscription.0)
@@ -94,7 +97,7 @@ async fn a_large_event_does_not_hold_up_other_tasks() {
         let (tenant, origin) = (name("default"), name("ingress"));
         let entry = matcher.entry(&tenant, &origin, Arc::new(event), None);
         ended.store(true, Ordering::SeqCst);
-        entry.deliveries.len()
+        entry.unwrap().deliveries.len()
     });
     // There is one thread: this task goes on before the matching has ended only where that made
     // room for it.
@@ -167,7 +170,11 @@ fn the_nearest_misses_are_told_first_and_at_most_so_many() {
 fn order_keys_are_stable_and_what_has_none_is_counted() {
     let router = shared(vec![rule("default", 1, None, "t", Some("$.subject"))]);
     let unordered = Counter::default();
-    let mut matcher = Matcher::new(Arc::clone(&router), unordered.clone());
+    let mut matcher = Matcher::new(
+        Arc::clone(&router),
+        Arc::new(SystemClock),
+        unordered.clone(),
+    );
     let window = Some(std::time::Duration::from_secs(9));
     let mut key = |subject: Option<&'static str>| {
         let builder = Event::builder("1", "/s", "t");
@@ -177,6 +184,7 @@ fn order_keys_are_stable_and_what_has_none_is_counted() {
             .build()
             .unwrap();
         let entry = matcher.entry(&name("default"), &name("x"), Arc::new(event), window);
+        let entry = entry.unwrap();
         assert_eq!(entry.deduplicate, window);
         entry.deliveries[0].order_key
     };
@@ -193,4 +201,52 @@ fn order_keys_are_stable_and_what_has_none_is_counted() {
         [4]
     );
     assert_eq!(unordered.get(), 1);
+}
+
+/// The time of day is two hours ahead of what deliveries fall due by.
+#[derive(Debug)]
+struct TwoHoursAhead;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+impl Clock for TwoHoursAhead {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn shown(&self, time: Timestamp) -> Timestamp {
+        time.plus(2 * HOUR)
+    }
+}
+
+#[test]
+fn a_delivery_falls_due_at_the_later_of_the_rules_delay_and_what_the_event_asks_for() {
+    let due = |delay: Duration, asked: Option<&str>| {
+        let mut rule = rule("default", 1, None, "t", None);
+        rule.subscriptions[0].delay = delay;
+        let mut matcher = Matcher::new(
+            shared(vec![rule]),
+            Arc::new(TwoHoursAhead),
+            Counter::default(),
+        );
+        let builder = Event::builder("1", "/s", "t");
+        let event = asked.into_iter().fold(builder, |builder, time| {
+            builder.attribute(DELIVER_AT, time.into())
+        });
+        let event = Arc::new(event.build().unwrap());
+        let entry = matcher.entry(&name("default"), &name("x"), event, None);
+        entry.map(|entry| entry.deliveries[0].due)
+    };
+    let at = |time: Duration| Ok(Some(Timestamp(0).plus(time)));
+    assert_eq!(due(Duration::ZERO, None), Ok(None));
+    assert_eq!(due(HOUR, None), at(HOUR));
+    assert_eq!(
+        due(Duration::ZERO, Some("1970-01-01T05:00:00Z")),
+        at(3 * HOUR)
+    );
+    assert_eq!(due(HOUR, Some("1970-01-01T05:00:00Z")), at(3 * HOUR));
+    assert_eq!(due(4 * HOUR, Some("1970-01-01T05:00:00Z")), at(4 * HOUR));
+    assert_eq!(due(Duration::ZERO, Some("1970-01-01T01:59:59Z")), Ok(None));
+    assert_eq!(due(HOUR, Some("1970-01-01T01:59:59Z")), at(HOUR));
+    assert!(due(HOUR, Some("tomorrow")).is_err());
 }

@@ -1,11 +1,24 @@
 use std::time::Duration;
 
-use pointsman_schemas::Text;
+use pointsman_schemas::{Text, Timestamp};
 
 use super::*;
 use crate::listener::Limits;
 use crate::listener::tests::{Answer, Served, serve};
 use crate::source::{Message, Verdict};
+
+/// 2026-11-27T12:00:00Z.
+const NOW: Timestamp = Timestamp(1_795_780_800_000_000);
+
+/// A clock that stands still.
+#[derive(Debug)]
+struct At(Timestamp);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -22,7 +35,7 @@ const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json
 
 async fn open(settings: ListenSettings) -> (Served, Ingress) {
     let served = serve(settings.clone(), Limits::default()).await;
-    let ingress = Ingress::open(&settings, &served.routes).unwrap();
+    let ingress = Ingress::open(&settings, &served.routes, Arc::new(At(NOW))).unwrap();
     (served, ingress)
 }
 
@@ -264,7 +277,7 @@ async fn what_a_caller_leaves_behind_still_counts() {
         },
     )
     .await;
-    let mut ingress = Ingress::open(&settings, &served.routes).unwrap();
+    let mut ingress = Ingress::open(&settings, &served.routes, Arc::new(At(NOW))).unwrap();
     let body = [b'1'; 10_000];
     let batch = tokio::select! {
         _ = served.post(EVENTS_PATH, BINARY, &body) => panic!("answered before it was stored"),
@@ -301,4 +314,54 @@ async fn the_handshake_follows_the_settings() {
             .await;
         assert_eq!(answer.header("webhook-allowed-origin"), consent);
     }
+}
+
+#[tokio::test]
+async fn a_header_puts_off_everything_that_a_request_brings() {
+    let (served, mut ingress) = open(ListenSettings::default()).await;
+    let two = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0","id":"2","source":"/s","type":"t","data":{"a":1}}]"#;
+    for (delay, at) in [
+        ("90", "2026-11-27T12:01:30Z"),
+        ("10m", "2026-11-27T12:10:00Z"),
+        (" 366d ", "2027-11-28T12:00:00Z"),
+        ("0", "2026-11-27T12:00:00Z"),
+    ] {
+        let headers = [BATCH, ("Pointsman-Delay", delay)];
+        let (answer, message) = tokio::join!(
+            served.post(EVENTS_PATH, &headers, two),
+            tell(&mut ingress, Verdict::Stored)
+        );
+        assert_eq!(answer.status(), 202, "{answer:?}");
+        assert_eq!(ids(&message), ["1", "2"]);
+        for arrival in &message.arrivals {
+            let Arrival::Event(event) = arrival else {
+                panic!("not an event")
+            };
+            let asked = event.attribute(DELIVER_AT).map(|at| at.to_string());
+            assert_eq!(asked.as_deref(), Some(at));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delay_that_says_nothing_or_too_much_is_refused() {
+    let (served, _ingress) = open(ListenSettings::default()).await;
+    let refused = async |more: Headers<'_>, told: &str| {
+        let answer = served
+            .post(EVENTS_PATH, &[BINARY, more].concat(), b"1")
+            .await;
+        let (status, detail) = answer.problem();
+        assert_eq!(status, 400);
+        assert!(detail.contains(told), "{detail}");
+    };
+    for wrong in ["", "soon", "-1", "367d", "1.5s"] {
+        refused(&[("pointsman-delay", wrong)], "give a time such as 10m").await;
+    }
+    let twice = [("pointsman-delay", "1s"), ("pointsman-delay", "2s")];
+    refused(&twice, "more than once").await;
+    let both = [
+        ("pointsman-delay", "1s"),
+        ("ce-deliverat", "2026-11-27T13:00:00Z"),
+    ];
+    refused(&both, "send one of them").await;
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
+use pointsman_schemas::Timestamp;
 use pointsman_test_brokers::free_port;
 use serde_json::{Value, json};
 
@@ -85,6 +86,53 @@ async fn a_target_that_is_down_for_the_whole_load_gets_everything_once_it_is_up(
     })
     .await;
     assert_eq!(bus.counts("all").await["dead"], 0);
+}
+
+#[tokio::test]
+async fn what_is_put_off_comes_when_it_was_asked_for_also_after_a_kill() {
+    const WAIT: Duration = Duration::from_secs(3);
+    let sink = Sink::answering(|_| Answer::status(204)).await;
+    let rules = format!(
+        "targets:\n  function: {{ http: {{ url: \"{}\" }} }}\nrules:\n  now:\n    match: {{ type: [now] }}\n    to: function\n  later:\n    match: {{ type: [later] }}\n    delivery: {{ delay: 3s }}\n    to: function\n",
+        sink.url()
+    );
+    let mut bus = Bus::start(&rules).await;
+    let (caller, begun) = (Caller::new(), Instant::now());
+    let at = Timestamp::now().plus(WAIT).to_string();
+    let asks: [(&str, &str, &[(&str, &str)]); 4] = [
+        ("by-rule", "later", &[]),
+        ("by-header", "now", &[("pointsman-delay", "3")]),
+        ("by-attribute", "now", &[("ce-deliverat", &at)]),
+        ("at-once", "now", &[]),
+    ];
+    for (id, ty, more) in asks {
+        let event = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id),
+            ("ce-source", "/s"),
+            ("ce-type", ty),
+        ];
+        let (status, ..) = caller
+            .call(
+                http::Method::POST,
+                &bus.url("/events"),
+                &[&event, more].concat(),
+                "",
+            )
+            .await
+            .unwrap();
+        assert_eq!(status, 202, "{id}");
+    }
+    until("what is not put off has arrived", async || {
+        !sink.ids().is_empty()
+    })
+    .await;
+    bus.kill();
+    bus.spawn();
+    bus.ready().await;
+    assert_eq!(sink.ids().into_keys().collect::<Vec<_>>(), ["at-once"]);
+    until("the others have", async || sink.ids().len() == 4).await;
+    assert!(begun.elapsed() >= WAIT, "after {:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pointsman_journal::StoredEvent;
 use pointsman_rules::Transform;
-use pointsman_schemas::{Event, Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Event, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 
 use super::report::{Destination, Example, Line, Report, Sides};
@@ -37,6 +37,7 @@ impl Side {
                 subscriptions.push(SubscriptionInForce {
                     number,
                     order_by: None,
+                    delay: to.delivery.delay,
                 });
                 destinations.push((
                     (rule.tenant.clone(), name.clone(), to.target.clone()),
@@ -61,7 +62,11 @@ impl Side {
         });
         let router = Router::new(rules.collect());
         Self {
-            matcher: Matcher::new(Arc::new(ArcSwap::from_pointee(router)), Counter::default()),
+            matcher: Matcher::new(
+                Arc::new(ArcSwap::from_pointee(router)),
+                Arc::new(SystemClock),
+                Counter::default(),
+            ),
             destinations,
             unmatched: 0,
         }
@@ -73,7 +78,9 @@ impl Side {
         stored: &StoredEvent,
     ) -> BTreeMap<&Destination, Option<&Transform>> {
         let (tenant, origin, event) = (&stored.tenant, &stored.origin, Arc::clone(&stored.event));
-        let deliveries = self.matcher.entry(tenant, origin, event, None).deliveries;
+        // One that asks for what cannot be done is not among the stored ones.
+        let entry = self.matcher.entry(tenant, origin, event, None);
+        let deliveries = entry.map(|entry| entry.deliveries).unwrap_or_default();
         self.unmatched += u64::from(deliveries.is_empty());
         let place =
             |number: SubscriptionNumber| self.destinations.get(usize::try_from(number.0).ok()?);

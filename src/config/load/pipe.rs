@@ -72,15 +72,23 @@ impl Loader<'_, '_> {
         }
         let raw = read::<RawPipe>(piece)?;
         let from = self.source_of(document, entry, piece);
-        for at in [Some(piece), piece.get("to")]
+        for delivery in [Some(piece), piece.get("to")]
             .into_iter()
             .flatten()
-            .filter_map(|at| at.get("delivery")?.get("backlog"))
+            .filter_map(|at| at.get("delivery"))
         {
-            at.report_key(
-                "a pipe has no backlog",
-                "remove it: what a pipe has no room for waits in its source",
-            );
+            if let Some(at) = delivery.get("backlog") {
+                at.report_key(
+                    "a pipe has no backlog",
+                    "remove it: what a pipe has no room for waits in its source",
+                );
+            }
+            if let Some(at) = delivery.get("delay") {
+                at.report_key(
+                    "a pipe delays nothing: its source would have to keep what waits",
+                    "remove it, or make a rule of the pipe, for which events wait in the store",
+                );
+            }
         }
         let rule = self.compiled_rule(
             document,

@@ -173,3 +173,26 @@ fn hops_are_read_in_either_type() {
     }
     assert_eq!(hops(&event("e")), 0);
 }
+
+#[test]
+fn an_answer_that_asks_for_a_delivery_at_no_time_is_kept() {
+    let reply = Event::builder("r1", "/f", "t").attribute("deliverat", "soon".into());
+    let mut outcome = Outcome {
+        replies: Some(Box::new(Replies {
+            events: vec![reply.build().unwrap()],
+            unreadable: Vec::new(),
+        })),
+        ..Outcome::new(Class::Delivered, "answered 200")
+    };
+    let leased = leased(json_event("1", 0));
+    let mut follow_ups = followed(&leased, &Ending::Delivered, Some(&mut outcome));
+    let Some(FollowUp::Reject { reject, .. }) = follow_ups.pop() else {
+        panic!("{follow_ups:?}")
+    };
+    assert!(
+        reject.reason.contains("`deliverat` is \"soon\""),
+        "{}",
+        reject.reason
+    );
+    assert!(reject.raw.starts_with(b"{\"specversion\""));
+}
