@@ -99,7 +99,8 @@ async fn what_is_put_off_comes_when_it_was_asked_for_also_after_a_kill() {
     let mut bus = Bus::start(&rules).await;
     let (caller, begun) = (Caller::new(), Instant::now());
     let at = Timestamp::now().plus(WAIT).to_string();
-    let asks: [(&str, &str, &[(&str, &str)]); 4] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let asks: [(&str, &str, Headers); 4] = [
         ("by-rule", "later", &[]),
         ("by-header", "now", &[("pointsman-delay", "3")]),
         ("by-attribute", "now", &[("ce-deliverat", &at)]),
