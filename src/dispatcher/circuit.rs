@@ -8,6 +8,8 @@ use pointsman_schemas::{Backoff, backoff::spread};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::policy::left_alone;
+
 /// Attempts in a row that must find the target unavailable. One reset connection among successes is
 /// no outage.
 const OPENS_AFTER: u32 = 5;
@@ -16,9 +18,10 @@ const OPENS_AFTER: u32 = 5;
 /// try is its own fault, be it the only one.
 const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 
-/// First and longest time for which the target is left alone. Half of it is spread by chance, so
-/// that many targets behind one broken network do not all come back in the same moment.
-const LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// First and longest time for which a target that fails is left alone: what is tried meanwhile costs
+/// a delivery one of its attempts. Half of the time is spread by chance, so that many targets behind
+/// one broken network do not all come back in the same moment.
+const FAILING_LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a circuit lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Circuit {
     failed: SmallVec<[u64; OPENS_AFTER_FAILURES.1]>,
     /// Probes in a row that did.
     probes: u32,
+    /// When the circuit opened, where it is open.
+    opened_at: Option<Instant>,
 }
 
 /// What an attempt says of its target.
@@ -127,11 +132,16 @@ impl Circuit {
             State::Probing if is_probe => self.probes += 1,
             State::Probing | State::Open { .. } => return false,
         }
-        let opened = self.state == State::Closed;
-        self.state = State::Open {
-            until: now + spread(LEFT_ALONE.after(self.probes), random),
+        let has_opened = self.state == State::Closed;
+        let away = now.saturating_duration_since(*self.opened_at.get_or_insert(now));
+        let left_alone = match health {
+            Health::Fails(_) => FAILING_LEFT_ALONE.after(self.probes),
+            _ => left_alone(away),
         };
-        opened
+        self.state = State::Open {
+            until: now + spread(left_alone, random),
+        };
+        has_opened
     }
 }
 
@@ -207,32 +217,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn failed_probes_wait_ever_longer_up_to_a_bound() {
-        let mut now = Instant::now();
-        let mut circuit = opened(now);
-        let mut waits = Vec::new();
-        for random in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
-            .into_iter()
-            .chain([1.0; 60])
-        {
+    /// After how many seconds of an outage it is probed, where no probe takes any time.
+    fn probes(for_time: Duration, health: Health, random: f64) -> Vec<f64> {
+        let start = Instant::now();
+        let mut circuit = opened(start);
+        let mut probes = Vec::new();
+        let mut now = start;
+        while now - start < for_time {
             let Admission::Nothing(Some(until)) = circuit.admits(now) else {
                 panic!("it is not open")
             };
-            waits.push((until - now).as_millis());
             now = until;
+            probes.push((now - start).as_secs_f64());
             circuit.probe();
             assert!(
-                !circuit.ended(true, Health::Unavailable, now, random),
+                !circuit.ended(true, health, now, random),
                 "it was open before"
             );
         }
-        assert_eq!(
-            waits[..9],
-            [
-                1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 15_000, 30_000
-            ]
-        );
+        probes
+    }
+
+    #[test]
+    fn it_is_probed_ever_less_often_and_found_soon_after_its_return() {
+        let hour = SECOND * 3_600;
+        for random in [0.0, 0.5, 1.0] {
+            let probes = probes(hour * 2, Health::Unavailable, random);
+            for pair in probes.windows(2) {
+                let wait = pair[1] - pair[0];
+                let most = (pair[0] / 40.0).clamp(1.0, 30.0) + 1e-6;
+                assert!(
+                    (most * 0.4..=most).contains(&wait),
+                    "{random}: {wait} s after {} s",
+                    pair[0]
+                );
+            }
+            let least_in_an_hour = probes.iter().filter(|at| **at < hour.as_secs_f64()).count();
+            assert!(least_in_an_hour < 600, "{random}: {least_in_an_hour}");
+        }
+        let waits = |random| {
+            let probes = probes(hour, Health::Unavailable, random);
+            probes[probes.len() - 1] - probes[probes.len() - 2]
+        };
+        assert!((waits(1.0) - 30.0).abs() < 1e-6 && (waits(0.0) - 15.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_that_fails_is_probed_less_often_since_that_costs_attempts() {
+        let probes = probes(SECOND * 100, Health::Fails(1), 1.0);
+        assert_eq!(probes, [1.0, 3.0, 7.0, 15.0, 31.0, 61.0, 91.0, 121.0]);
     }
 
     #[test]

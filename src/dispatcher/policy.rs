@@ -17,6 +17,13 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a refused subscription is left alone before one delivery asks whether that is still so.
 pub const PROBE_REFUSED_AFTER: Duration = Duration::from_secs(5 * 60);
 
+/// Which part of the time that a target has been away already it is left alone for until it is asked
+/// again: whoever waits for it waits hardly longer, and one that is gone for good is hardly asked.
+const PART_OF_OUTAGE: u32 = 40;
+
+/// Shortest and longest time for which a target that is away is left alone.
+const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 /// The longest timeout: an attempt holds one of its target's slots, and a lease, for as long.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -149,6 +156,12 @@ pub fn class_in_force(class: Class, retry_after: Option<Duration>) -> Class {
         }
         _ => class,
     }
+}
+
+/// Returns for how long a target that has been away for some time is left alone.
+#[must_use]
+pub fn left_alone(away: Duration) -> Duration {
+    (away / PART_OF_OUTAGE).clamp(LEFT_ALONE.0, LEFT_ALONE.1)
 }
 
 /// Decides. `random` is uniform in `0.0..1.0` and spreads the retries over the whole of the backoff
