@@ -35,6 +35,8 @@ mod rate;
 mod refusals;
 mod scheduler;
 mod settling;
+#[cfg(test)]
+mod simulation;
 mod stack;
 mod status;
 mod target_state;

@@ -129,8 +129,16 @@ impl TargetState {
         self.show();
     }
 
+    /// How many attempts may be under way. Several subscriptions have two where they may at all, also
+    /// while the limit is lowered to measure: one whose calls hang must not keep the others out.
+    fn limit(&self) -> usize {
+        let shared_min = if self.subscriptions > 1 { 2 } else { 1 };
+        let limit = self.limiter.limit();
+        limit.max(self.limiter.usual_limit().min(shared_min))
+    }
+
     pub(super) fn capacity(&self, now: Instant) -> Capacity {
-        let free = self.limiter.limit().saturating_sub(self.in_use());
+        let free = self.limit().saturating_sub(self.in_use());
         if let Some(until) = self.limiter.held_until(now) {
             return Capacity {
                 again_at: Some(until),
@@ -171,7 +179,7 @@ impl TargetState {
         most: impl Fn(SubscriptionNumber) -> usize,
         now: Instant,
     ) -> Vec<Turn> {
-        let limit = self.limiter.limit();
+        let limit = self.limit();
         let occupied = Slots {
             limit,
             free: limit.saturating_sub(self.in_use()),
@@ -235,9 +243,7 @@ impl TargetState {
     pub(super) fn begin(&mut self, subscription: SubscriptionNumber, now: Instant) {
         self.under_way += 1;
         self.occupancy.begin(subscription, now);
-        if self.under_way >= self.limiter.limit() {
-            self.limiter.reached();
-        }
+        self.limiter.begun(self.under_way);
         self.show();
     }
 
@@ -320,6 +326,6 @@ impl TargetState {
     }
 
     fn show(&self) {
-        self.gauge.set(self.limiter.limit(), self.under_way);
+        self.gauge.set(self.limit(), self.under_way);
     }
 }

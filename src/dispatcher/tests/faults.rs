@@ -86,10 +86,10 @@ async fn retries_that_find_no_room_are_stored_once_there_is_some_and_hold_nobody
         ],
     ));
     bench.journal.is_short.store(true, Ordering::Relaxed);
-    bench.append(numbers[0], 20).await;
+    bench.append(numbers[0], 18).await;
     tokio::time::sleep(SECOND * 8).await;
     let settles = bench.journal.settles.load(Ordering::Relaxed);
-    assert_eq!(fails.count(), 20, "none is tried again before it is stored");
+    assert_eq!(fails.count(), 18, "none is tried again before it is stored");
     assert!(
         (2..40).contains(&settles),
         "{settles} settles, though there was no room"
@@ -101,8 +101,8 @@ async fn retries_that_find_no_room_are_stored_once_there_is_some_and_hold_nobody
     bench.journal.is_short.store(false, Ordering::Relaxed);
     // Far sooner than the leases run out, and each once.
     tokio::time::sleep(SECOND * 15).await;
-    assert_eq!(bench.counts(numbers[0]).await.delivered, 20);
-    assert_eq!(fails.count(), 40);
+    assert_eq!(bench.counts(numbers[0]).await.delivered, 18);
+    assert_eq!(fails.count(), 36);
     running.stop().await;
 }
 
@@ -182,6 +182,10 @@ async fn a_stop_under_load_loses_nothing_and_buries_nothing() {
             });
         }
         let summary = running.stop().await;
+        // A stop that has nothing to settle does not wait for the store.
+        while bench.journal.trouble().is_some() {
+            tokio::time::sleep(MS).await;
+        }
         assert_eq!(summary.unsettled, 0, "seed {seed}");
         let (mut delivered, mut dead) = (0, 0);
         for number in &numbers {
