@@ -86,6 +86,8 @@ pub struct Pending {
     pub attempts: u32,
     /// What the last attempt came to.
     pub last: Option<LastOutcome>,
+    /// Whether it is leased; known only inside the process that runs the bus.
+    pub in_flight: bool,
 }
 
 /// A retained event.

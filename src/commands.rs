@@ -19,5 +19,6 @@ pub mod schema;
 pub mod send;
 mod store;
 pub mod subscriptions;
+pub mod tasks;
 pub mod test;
 pub mod timers;

@@ -228,7 +228,7 @@ impl Reader for DiskReader {
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError> {
         let offset = self.offset();
-        self.ask(move |connection| {
+        let read = self.ask(move |connection| {
             let mut found =
                 pending(connection, subscription.0, after, limit).map_err(|error| io(&error))?;
             for one in &mut found {
@@ -238,8 +238,15 @@ impl Reader for DiskReader {
                 );
             }
             Ok(found)
-        })
-        .await
+        });
+        let mut found = read.await?;
+        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade()) {
+            let leased = queues.lock().leased(subscription.0);
+            for one in &mut found {
+                one.in_flight = leased.contains(&(one.id.sequence.0, one.id.run));
+            }
+        }
+        Ok(found)
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {

@@ -56,6 +56,7 @@ impl State {
         let pending = found.into_iter().flat_map(|(_, one)| &one.pending);
         let later =
             pending.filter(|((sequence, _), _)| after.is_none_or(|after| *sequence > after));
+        let leased = self.queues.leased(number);
         let shown = later
             .take(limit)
             .map(|((sequence, run), delivery)| Pending {
@@ -68,6 +69,7 @@ impl State {
                 since: delivery.since,
                 attempts: delivery.attempts,
                 last: delivery.last.clone(),
+                in_flight: leased.contains(&(sequence.0, *run)),
             });
         shown.collect()
     }

@@ -378,6 +378,8 @@ pub async fn cancelling_ends_what_is_not_in_flight(implementation: &dyn Implemen
     let flying = bench.lease_one(r).await;
     let pending = bench.journal.reader().pending(r, None, 9).await.unwrap();
     assert_eq!(pending.len(), 6);
+    let in_flight: Vec<_> = pending.iter().filter(|one| one.in_flight).collect();
+    assert_eq!((in_flight.len(), in_flight[0].id), (1, flying.id));
     let foreign = DeliveryId {
         epoch: Epoch(flying.id.epoch.0 ^ 1),
         ..pending[1].id

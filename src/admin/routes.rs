@@ -3,6 +3,7 @@
 mod dead;
 mod events;
 mod subscriptions;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use pointsman_connectors::listener::Refusal;
+use pointsman_schemas::DeliveryId;
 use pointsman_schemas::media_type::is_json_media_type;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde_json::json;
@@ -24,10 +26,10 @@ use super::view::{self, Page, StatusView};
 use super::{Admin, VERSION};
 use crate::telemetry::JournalSnapshot;
 
-/// Dead letters or events listed at once, unless asked otherwise.
+/// Tasks, dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
 
-/// Dead letters or events listed at once at most: a page stays well under what a client wants to
+/// Tasks, dead letters or events listed at once at most: a page stays well under what a client wants to
 /// hold.
 const LIMIT_MAX: usize = 1_000;
 
@@ -67,6 +69,9 @@ pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
         .route("/dead/redrive", post(dead::redrive))
         .route("/dead/purge", post(dead::purge))
         .route("/dead/{id}", get(dead::show))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/cancel", post(tasks::cancel))
+        .route("/tasks/{id}", get(tasks::show))
         .route("/events", get(events::list))
         .route("/events/{sequence}", get(events::show))
         .route("/events/{sequence}/explain", get(events::explain));
@@ -156,6 +161,11 @@ async fn rules(State(admin): Bus) -> Json<Page<RuleStatus>> {
 
 async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
     Json(Page::whole(admin.overview.targets()))
+}
+
+fn delivery(id: &str) -> Result<DeliveryId, Refused> {
+    id.parse()
+        .map_err(|error| Refused::bad_request(format!("{error}")))
 }
 
 fn limited(limit: Option<usize>) -> Result<usize, Refused> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pointsman_connectors::listener::Refusal;
+use pointsman_schemas::SubscriptionNumber;
 use serde_json::{Value, json};
 
 use super::testing::{DATA, NOON, TestBus, name, settle};
@@ -13,8 +14,8 @@ const KEY: &str = "a-key-of-the-operator-7";
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Every route: its path, the verb it has, what is sent, and what a bus answers. `{dead}` is a dead
-/// letter's id.
-const ROUTES: [(&str, &str, &str, u16); 17] = [
+/// letter's id, `{task}` a task's.
+const ROUTES: [(&str, &str, &str, u16); 20] = [
     ("/healthz", "GET", "", 200),
     ("/readyz", "GET", "", 200),
     ("/metrics", "GET", "", 200),
@@ -27,6 +28,9 @@ const ROUTES: [(&str, &str, &str, u16); 17] = [
     ("/api/v1/subscriptions/1/resume", "POST", "", 200),
     ("/api/v1/dead", "GET", "", 200),
     ("/api/v1/dead/{dead}", "GET", "", 200),
+    ("/api/v1/tasks", "GET", "", 200),
+    ("/api/v1/tasks/{task}", "GET", "", 200),
+    ("/api/v1/tasks/cancel", "POST", r#"{"ids":[]}"#, 200),
     ("/api/v1/events", "GET", "", 200),
     ("/api/v1/events/1", "GET", "", 200),
     ("/api/v1/events/1/explain", "GET", "", 200),
@@ -40,8 +44,15 @@ async fn every_route_knows_its_verbs_and_asks_for_its_key() {
     for keys in [&[][..], &[KEY]] {
         let bus = TestBus::start(keys).await;
         let dead = bus.dead().await[0].to_string();
+        let reader = bus.journal.reader();
+        let task = reader
+            .pending(SubscriptionNumber(1), None, 1)
+            .await
+            .unwrap()[0]
+            .id;
         for (path, own, body, expect) in ROUTES {
             let path = path.replace("{dead}", &dead);
+            let path = path.replace("{task}", &task.to_string());
             for verb in VERBS {
                 let has = verb == own || (verb == "HEAD" && own == "GET");
                 let expect = if has { expect } else { 405 };

@@ -3,6 +3,7 @@
 
 mod dead;
 mod event;
+mod task;
 
 use pointsman_journal::{Activity, Counts, SubscriptionIdentity, SubscriptionStatus, Totals};
 use pointsman_schemas::{Event, SubscriptionNumber, Timestamp, json};
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 
 pub use self::dead::*;
 pub use self::event::*;
+pub use self::task::*;
 
 /// A list, or a part of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]

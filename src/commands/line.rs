@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
     check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send,
-    subscriptions, test, timers,
+    subscriptions, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -102,6 +102,12 @@ enum Command {
         "pointsman subscriptions move 7 --to 9"
     ))]
     Subscriptions(subscriptions::SubscriptionsArgs),
+    /// Tasks: deliveries that have not ended
+    #[command(after_help = examples!(
+        "pointsman tasks list --rule thumbnails --state retrying",
+        "pointsman tasks cancel --target thumbnailer --dry-run"
+    ))]
+    Tasks(tasks::TasksArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -162,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
+        Command::Tasks(args) => runtime.block_on(tasks::run(args)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

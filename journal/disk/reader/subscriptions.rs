@@ -96,6 +96,7 @@ pub(super) fn pending(
         since: row.since,
         attempts: row.attempts,
         last: row.last.clone(),
+        in_flight: false,
     };
     let mut alone = transaction.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending

@@ -6,11 +6,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use pointsman_journal::{DeadReason, DeadSelection};
-use pointsman_schemas::{DeliveryId, Name};
+use pointsman_schemas::Name;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Bus, limited, must_be_json};
+use super::{Answer, Bus, delivery, limited, must_be_json};
 use crate::admin::refused::Refused;
 use crate::admin::view::{self, DeadRequest, DeadView, DeadWhole, Page};
 
@@ -111,9 +111,4 @@ fn described(selection: &DeadSelection) -> String {
     } else {
         parts.join(" ")
     }
-}
-
-fn delivery(id: &str) -> Result<DeliveryId, Refused> {
-    id.parse()
-        .map_err(|error| Refused::bad_request(format!("{error}")))
 }

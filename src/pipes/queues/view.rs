@@ -58,6 +58,7 @@ impl PipeQueues {
                 since: delivery.since,
                 attempts: delivery.attempts,
                 last: delivery.last.clone(),
+                in_flight: delivery.lease.is_some(),
             });
         shown.collect()
     }
