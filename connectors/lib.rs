@@ -4,6 +4,7 @@
 //! no journal. What it needs from the bus is handed to it when it opens. A new connector is a
 //! folder and a line in [`CONNECTORS`].
 
+mod alarms;
 mod body;
 pub mod credential;
 pub mod directory;
@@ -37,6 +38,7 @@ use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
+pub use alarms::Alarms;
 pub use files::Files;
 pub use link::{Link, LinkStatus, SourceState};
 pub use log_limit::{LOG_EVERY, LogLimit};

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::OpenError;
+use crate::alarms::Alarms;
 use crate::link::Link;
 use crate::listener::Routes;
 
@@ -331,6 +332,8 @@ pub struct SourceContext {
     pub mapped: bool,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Wakes it at a time of day.
+    pub alarms: Alarms,
     /// Where it may take requests over HTTP.
     pub routes: Routes,
     /// Where it tells of its connection.

@@ -418,6 +418,7 @@ fn context() -> SourceContext {
         positions: crate::suite::Stored::default().positions(),
         mapped: false,
         clock: Arc::new(SystemClock),
+        alarms: crate::Alarms::new(Arc::new(SystemClock)),
         routes: crate::listener::Routes::default(),
         link: crate::Link::new(
             pointsman_schemas::Name::new("suite").unwrap(),

@@ -143,6 +143,7 @@ fn context() -> SourceContext {
         cursor: None,
         positions: crate::suite::Stored::default().positions(),
         mapped: false,
+        alarms: crate::Alarms::new(clock.clone()),
         clock,
         routes: Routes::default(),
         link,

@@ -825,6 +825,7 @@ async fn a_store_that_calls_is_answered_once_what_it_tells_is_stored() {
         cursor: None,
         positions: crate::suite::Stored::default().positions(),
         mapped: false,
+        alarms: crate::Alarms::new(Arc::clone(&clock)),
         clock,
         routes: served.routes.clone(),
         name,

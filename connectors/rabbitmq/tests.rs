@@ -174,6 +174,7 @@ fn context() -> (crate::SourceContext, Link) {
         cursor: None,
         positions: crate::suite::Stored::default().positions(),
         mapped: false,
+        alarms: crate::Alarms::new(clock.clone()),
         clock,
         routes: crate::listener::Routes::default(),
         link: link.clone(),

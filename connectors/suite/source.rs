@@ -87,6 +87,7 @@ pub(crate) async fn open<F: SourceFixture>(
         cursor: stored.cursor,
         mapped,
         clock: fixture.clock(),
+        alarms: crate::Alarms::new(fixture.clock()),
         routes: fixture.routes(),
         link,
     };

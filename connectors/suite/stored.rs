@@ -56,6 +56,7 @@ impl Stored {
             positions: self.positions(),
             mapped: false,
             clock: clock.clone(),
+            alarms: crate::Alarms::new(clock.clone()),
             routes: Routes::default(),
             link: Link::new(name, clock),
         }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use pointsman_schemas::{Clock, Cursor, Data, Event, EventBuilder, Name};
+use pointsman_schemas::{Clock, Cursor, Data, Event, EventBuilder, Name, Timestamp as Time};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::schedule::Schedule;
 use super::{EVENT_TYPE, Misfire};
+use crate::alarms::{Alarms, PUT_BACK};
 use crate::source::fingerprint;
 use crate::{Acknowledgement, Arrival, Batch, Message, Plain, Source, SourceError};
 
@@ -23,14 +24,6 @@ pub const BATCH_EVENTS_MAX: usize = 100;
 /// How late a firing may be noticed and still be on time: far more than a busy machine needs, far
 /// less than a person minds.
 const MISSED_AFTER: Duration = Duration::from_secs(5);
-
-/// How far a clock may be put back at least for the timer to wait it out: by less it is set all the
-/// time.
-const WAITED_OUT: Duration = Duration::from_secs(1);
-
-/// How long is slept at once: a clock that is set, or a machine that slept, is noticed within that
-/// time.
-const SLICE: Duration = Duration::from_secs(1);
 
 /// How many missed firings are looked at before others get their turn.
 const STEPS_AT_ONCE: u32 = 256;
@@ -61,6 +54,7 @@ pub(super) struct Timer {
     pub(super) name: Name,
     pub(super) mapped: bool,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) alarms: Alarms,
     pub(super) schedule: Schedule,
     pub(super) written: String,
     pub(super) misfire: Misfire,
@@ -85,17 +79,17 @@ impl Source for Timer {
             });
         }
         loop {
-            self.look().await?;
+            let now = self.now();
+            self.look(now).await?;
             if !self.due.is_empty() {
                 return self.fire();
             }
-            let now = self.now();
             let next = self
                 .position
                 .and_then(|position| self.schedule.next(position))
                 .ok_or(SourceError::Ended)?;
-            let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-            tokio::time::sleep(wait.min(SLICE)).await;
+            let [now, next] = [now, next].map(|at| Time(at.as_microsecond()));
+            self.alarms.sleep(now, next).await;
         }
     }
 }
@@ -153,8 +147,7 @@ impl Timer {
 
     /// Moves what is due by now from the schedule into `due`, and counts what is left out. Wherever
     /// it is dropped, it goes on from there.
-    async fn look(&mut self) -> Result<(), SourceError> {
-        let now = self.now();
+    async fn look(&mut self, now: Timestamp) -> Result<(), SourceError> {
         let Some(mut position) = self.position else {
             return Ok(());
         };
@@ -225,7 +218,7 @@ impl Timer {
     /// others.
     fn is_far_behind(&self, now: Timestamp, position: Timestamp) -> bool {
         let behind = Duration::try_from(position.duration_since(now)).unwrap_or_default();
-        if behind <= WAITED_OUT {
+        if behind <= PUT_BACK {
             return false;
         }
         // Where nothing comes any more, what comes until then has to come again.

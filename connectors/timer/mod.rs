@@ -270,6 +270,7 @@ impl SourceSettings for TimerSource {
             name: context.name,
             mapped: context.mapped,
             clock: context.clock,
+            alarms: context.alarms,
             schedule,
             written,
             misfire: self.misfire,

@@ -49,6 +49,7 @@ fn context(served: &Served, name: &str, mapped: bool) -> SourceContext {
         positions: crate::suite::Stored::default().positions(),
         mapped,
         clock: Arc::new(Stopped),
+        alarms: crate::Alarms::new(Arc::new(Stopped)),
         routes: served.routes.clone(),
         link: crate::Link::new(Name::new(name).unwrap(), Arc::new(Stopped)),
     }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::listener::Routes;
 use pointsman_connectors::{
-    Guarantee, Link, Source, SourceContext, SourceError, SourceSettings, StoredPositions,
+    Alarms, Guarantee, Link, Source, SourceContext, SourceError, SourceSettings, StoredPositions,
 };
 use pointsman_schemas::{Backoff, Clock, Name, PositionRow, backoff::spread};
 use tokio::task::JoinHandle;
@@ -64,6 +64,7 @@ pub struct Sources {
     router: Arc<ArcSwap<Router>>,
     routes: Routes,
     clock: Arc<dyn Clock>,
+    alarms: Alarms,
     metrics: Metrics,
     running: Mutex<HashMap<(Name, Name), RunningSource>>,
     abandon: CancellationToken,
@@ -91,6 +92,7 @@ impl Sources {
             pipes,
             router,
             routes,
+            alarms: Alarms::new(Arc::clone(&clock)),
             clock,
             metrics,
             running: Mutex::default(),
@@ -246,6 +248,7 @@ impl Sources {
             positions: Arc::new(positions),
             mapped,
             clock: Arc::clone(&self.clock),
+            alarms: self.alarms.clone(),
             routes: self.routes.clone(),
             link: link.clone(),
         };

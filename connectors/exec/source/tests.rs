@@ -121,6 +121,7 @@ fn context(cursor: Option<Cursor>, mapped: bool) -> SourceContext {
         cursor,
         positions: crate::suite::Stored::default().positions(),
         mapped,
+        alarms: crate::Alarms::new(clock.clone()),
         clock,
         routes: Routes::default(),
         link,
