@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 
-use crate::{DeadLetter, DeadSelection, JournalError, LastOutcome, SubscriptionStatus};
+use crate::{Counts, DeadLetter, DeadSelection, JournalError, LastOutcome, SubscriptionStatus};
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
 #[async_trait]
@@ -146,4 +146,7 @@ pub struct Totals {
     pub bytes_max: u64,
     /// The last sequence given out.
     pub last_sequence: u64,
+    /// What the subscriptions had counted that were there once and are dropped: with the counters
+    /// of those that are there, the sum never goes back.
+    pub dropped: Counts,
 }

@@ -118,3 +118,38 @@ pub struct Counts {
     /// Of the pending: leased.
     pub in_flight: u64,
 }
+
+impl std::ops::AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            created,
+            delivered,
+            dead,
+            redriven,
+            purged,
+            cancelled,
+            quarantined,
+            pending,
+            retrying,
+            in_flight,
+        } = other;
+        self.created += created;
+        self.delivered += delivered;
+        self.dead += dead;
+        self.redriven += redriven;
+        self.purged += purged;
+        self.cancelled += cancelled;
+        self.quarantined += quarantined;
+        self.pending += pending;
+        self.retrying += retrying;
+        self.in_flight += in_flight;
+    }
+}
+
+impl<'c> std::iter::Sum<&'c Self> for Counts {
+    fn sum<I: Iterator<Item = &'c Self>>(all: I) -> Self {
+        let mut sum = Self::default();
+        all.for_each(|one| sum += one);
+        sum
+    }
+}

@@ -31,6 +31,7 @@ pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use self::guard::Guard;
 use crate::pipes::Pipes;
 use crate::server;
+use crate::telemetry::metrics::Detail;
 use pointsman_journal::Journal;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,6 +47,8 @@ pub struct Admin {
     pub overview: Arc<dyn Overview>,
     /// What the process counts.
     pub registry: Arc<Registry>,
+    /// Whether each source, subscription and target has numbers of its own.
+    pub metrics: Detail,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// When the bus started.

@@ -36,6 +36,8 @@ pub use diagnostic::Diagnostic;
 pub use paths::{DEFAULT_PATH, PathArgs};
 pub use raw::{FollowUpContent, WhenFull};
 
+use crate::telemetry::metrics::Detail;
+
 /// The rule files of a bus, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -63,6 +65,8 @@ pub struct Admin {
     /// Keys, one of which a caller must show; never empty where the address is written out and is
     /// not a loopback one.
     pub auth: Vec<Text>,
+    /// Whether each source, subscription and target has numbers of its own in the metrics.
+    pub metrics: Detail,
 }
 
 /// `store`.

@@ -315,6 +315,7 @@ impl Reader for DiskReader {
                 bytes: schema::size_bytes(&directory),
                 bytes_max,
                 last_sequence: ledger.last_sequence,
+                dropped: ledger.dropped,
             })
         })
         .await

@@ -22,6 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::OpenError;
 use super::epochs::Epochs;
 use super::record::{Damage, Decoder, Encoder, Table};
+use crate::Counts;
 
 /// The format that this software writes: kept in `PRAGMA user_version`.
 pub(super) const FORMAT: i32 = 3;
@@ -340,6 +341,22 @@ pub(super) struct Ledger {
     pub(super) lost_commits: u64,
     /// Rows of sources' positions.
     pub(super) positions: u64,
+    /// What the subscriptions had counted that are dropped.
+    pub(super) dropped: Counts,
+}
+
+/// The numbers of dropped subscriptions as the ledger keeps them: they held nothing any more.
+fn dropped_numbers(counts: Counts) -> [u64; 6] {
+    let Counts {
+        created,
+        delivered,
+        redriven,
+        purged,
+        cancelled,
+        quarantined,
+        ..
+    } = counts;
+    [created, delivered, redriven, purged, cancelled, quarantined]
 }
 
 /// A time that is still to be found out.
@@ -360,6 +377,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         quarantined,
         lost_commits,
         positions,
+        dropped,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -379,6 +397,9 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         .time(time)
         .time(Timestamp(clock_offset))
         .number(positions);
+    for number in dropped_numbers(dropped) {
+        out.number(number);
+    }
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -414,6 +435,17 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
         // Until format 3 there were none.
         if !from.is_empty() {
             ledger.positions = from.number()?;
+        }
+        if !from.is_empty() {
+            ledger.dropped = Counts {
+                created: from.number()?,
+                delivered: from.number()?,
+                redriven: from.number()?,
+                purged: from.number()?,
+                cancelled: from.number()?,
+                quarantined: from.number()?,
+                ..Counts::default()
+            };
         }
         Ok(ledger)
     };

@@ -136,6 +136,7 @@ impl<'c> Transaction<'c> {
         for (number, subscribed) in &self.changes.subscriptions {
             if subscribed.is_nothing_left() {
                 delete.execute([number])?;
+                self.changes.ledger.dropped += &subscribed.counts;
                 self.changes.effects.push(Effect::Forget(*number));
             } else {
                 update.execute(params![number, subscribed.encode(*number)])?;

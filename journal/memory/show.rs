@@ -126,6 +126,7 @@ impl State {
             bytes: self.bytes,
             bytes_max: self.options.bytes_max,
             last_sequence: self.last_sequence,
+            dropped: self.dropped,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) seen: HashMap<Identity, (Sequence, Timestamp)>,
     /// The index is the number less one: numbers are never used again.
     pub(super) subscriptions: Vec<Subscribed>,
+    /// What those had counted that are dropped.
+    pub(super) dropped: Counts,
     pub(super) dead: BTreeMap<DeadKey, Dead>,
 }
 
@@ -108,6 +110,7 @@ impl State {
             events: BTreeMap::new(),
             seen: HashMap::new(),
             subscriptions: Vec::new(),
+            dropped: Counts::default(),
             dead: BTreeMap::new(),
         }
     }

@@ -57,11 +57,13 @@ impl State {
         for number in gone {
             self.queues.remove_subscription(number);
             if let Some(subscribed) = self.subscribed(number) {
+                let counts = subscribed.counts;
                 *subscribed = Subscribed {
                     attached: false,
                     is_dropped: true,
                     ..Subscribed::new(subscribed.identity.clone())
                 };
+                self.dropped += &counts;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Subscriptions come, go, rest and are renamed.
 
 use super::*;
-use crate::{Activity, DeadReason, DeadSelection, JournalError, NewDead};
+use crate::{Activity, Counts, DeadReason, DeadSelection, JournalError, NewDead};
 
 pub async fn subscriptions_keep_their_numbers_and_deliveries(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -165,6 +165,16 @@ pub async fn a_subscription_that_nobody_wants_goes_once_it_holds_nothing(
     assert_eq!(bench.find(purged).await, None);
     assert_eq!(bench.journal.cancel_all(cancelled).await, Ok(1));
     assert_eq!(bench.find(cancelled).await, None);
+    // What they counted is not lost with them.
+    let dropped = Counts {
+        created: 3,
+        delivered: 1,
+        purged: 1,
+        cancelled: 1,
+        ..Counts::default()
+    };
+    let totals = bench.journal.reader().totals().await.unwrap();
+    assert_eq!(totals.dropped, dropped);
     assert_eq!(bench.journal.redrive(&of("redriven")).await, Ok(1));
     assert_eq!(
         bench.counts(redriven).await.pending,
@@ -194,6 +204,8 @@ pub async fn a_subscription_that_nobody_wants_goes_once_it_holds_nothing(
         );
     }
     bench.reopen().await;
+    let totals = bench.journal.reader().totals().await.unwrap();
+    assert_eq!(totals.dropped, dropped, "also after a restart");
     assert_eq!(
         bench.subscribe(&["late", "dead", "flying"]).await[..2],
         [late, buried]

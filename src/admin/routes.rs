@@ -114,13 +114,19 @@ async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
 /// What the process counts, and behind it what the journal does; where that cannot be read, it says
 /// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
-    let snapshot = JournalSnapshot::take(&*admin.pipes.reader(), admin.clock.now()).await;
+    let snapshot =
+        JournalSnapshot::take(&*admin.pipes.reader(), admin.clock.now(), admin.metrics).await;
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
     }
     let mut text = String::new();
     let written = encode_registry(&mut text, &admin.registry)
-        .and_then(|()| encode_registry(&mut text, &Connections::registry(&*admin.overview)))
+        .and_then(|()| {
+            encode_registry(
+                &mut text,
+                &Connections::registry(&*admin.overview, admin.metrics),
+            )
+        })
         .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
         .and_then(|()| encode_eof(&mut text));
     written.map_err(|_| {

@@ -23,6 +23,7 @@ use crate::commands::client::{Answer, Client};
 use crate::pipes::Pipes;
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Detail;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
@@ -228,6 +229,7 @@ impl<J: Journal + 'static> TestBus<J> {
             journal: journal.clone(),
             overview: overview.clone(),
             registry: Arc::new(registry),
+            metrics: Detail::default(),
             clock,
             started,
         };

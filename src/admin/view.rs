@@ -96,21 +96,7 @@ pub struct StatusView {
 /// The counters of many subscriptions, added up.
 #[must_use]
 pub fn sum(subscriptions: &[SubscriptionStatus]) -> Counts {
-    subscriptions
-        .iter()
-        .map(|status| status.counts)
-        .fold(Counts::default(), |sum, counts| Counts {
-            created: sum.created + counts.created,
-            delivered: sum.delivered + counts.delivered,
-            dead: sum.dead + counts.dead,
-            redriven: sum.redriven + counts.redriven,
-            purged: sum.purged + counts.purged,
-            cancelled: sum.cancelled + counts.cancelled,
-            quarantined: sum.quarantined + counts.quarantined,
-            pending: sum.pending + counts.pending,
-            retrying: sum.retrying + counts.retrying,
-            in_flight: sum.in_flight + counts.in_flight,
-        })
+    subscriptions.iter().map(|status| &status.counts).sum()
 }
 
 /// The event in the JSON format, data byte for byte.

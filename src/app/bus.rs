@@ -92,6 +92,7 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
+        metrics.set_detail(config.admin.metrics);
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open_store(&config, Arc::clone(&clock))?;
@@ -125,6 +126,7 @@ impl Bus {
             pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
             registry: Arc::new(registry),
+            metrics: config.admin.metrics,
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
         });

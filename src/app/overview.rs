@@ -1,6 +1,6 @@
 //! What the admin API shows of the running parts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,8 @@ pub struct RunningParts {
     dispatcher: dispatcher::Handle,
     /// Rules as the files give them, without their matches.
     rules: Mutex<Vec<RuleStatus>>,
-    /// Tenant, name and kind of each target.
-    targets: Mutex<Vec<(Name, Name, &'static str)>>,
+    /// The kind of each target, by tenant and name.
+    target_kinds: Mutex<HashMap<(Name, Name), &'static str>>,
     metrics: Metrics,
     /// What the files give labels in the metrics.
     kept: Mutex<Kept>,
@@ -50,13 +50,13 @@ impl RunningParts {
         dispatcher: dispatcher::Handle,
         metrics: Metrics,
     ) -> Self {
-        let (rules, targets, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (rules, target_kinds, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self {
             sources,
             router,
             dispatcher,
             rules,
-            targets,
+            target_kinds,
             metrics,
             kept,
             ready: AtomicBool::new(false),
@@ -80,6 +80,10 @@ impl RunningParts {
         // Dropped once the lock is free again.
         let _old = std::mem::replace(&mut *self.rules.lock(), rules);
         let always = [Name::ingress(), Name::replies()].map(|name| (Name::default_tenant(), name));
+        let replies = config
+            .rules
+            .iter()
+            .map(|rule| (rule.tenant.clone(), Name::replies()));
         let sources = config
             .sources
             .iter()
@@ -92,14 +96,14 @@ impl RunningParts {
             .into_iter()
             .map(|one| one.identity);
         *self.kept.lock() = Kept {
-            sources: sources.chain(always).collect(),
+            sources: sources.chain(always).chain(replies).collect(),
             subscriptions: subscriptions.collect(),
             targets: targets.collect(),
         };
-        *self.targets.lock() = config
+        *self.target_kinds.lock() = config
             .targets
             .iter()
-            .map(|target| (target.tenant.clone(), target.name.clone(), target.kind))
+            .map(|target| ((target.tenant.clone(), target.name.clone()), target.kind))
             .collect();
     }
 
@@ -170,22 +174,24 @@ impl Overview for RunningParts {
     }
 
     fn targets(&self) -> Vec<TargetStatus> {
-        let kinds = self.targets.lock();
-        let status = |target: dispatcher::TargetStatus| TargetStatus {
-            kind: kinds
-                .iter()
-                .find(|(tenant, name, _)| *tenant == target.tenant && *name == target.name)
-                .map_or_else(String::new, |(_, _, kind)| (*kind).to_owned()),
-            circuit: match target.circuit {
-                dispatcher::CircuitStatus::Closed => Circuit::Closed,
-                dispatcher::CircuitStatus::Open => Circuit::Open,
-            },
-            name: target.name,
-            tenant: target.tenant,
-            since: target.since.to_string(),
-            last_error: target.last_error,
-            in_flight: target.in_flight as u64,
-            limit: target.limit as u64,
+        let kinds = self.target_kinds.lock();
+        let status = |target: dispatcher::TargetStatus| {
+            let key = (target.tenant, target.name);
+            let kind = kinds.get(&key).copied().unwrap_or_default();
+            let (tenant, name) = key;
+            TargetStatus {
+                kind: kind.to_owned(),
+                circuit: match target.circuit {
+                    dispatcher::CircuitStatus::Closed => Circuit::Closed,
+                    dispatcher::CircuitStatus::Open => Circuit::Open,
+                },
+                name,
+                tenant,
+                since: target.since.to_string(),
+                last_error: target.last_error,
+                in_flight: target.in_flight as u64,
+                limit: target.limit as u64,
+            }
         };
         self.dispatcher
             .status()

@@ -326,6 +326,7 @@ impl<'d> Loader<'d, '_> {
         let admin = Admin {
             address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")),
             auth: raw.auth,
+            metrics: raw.metrics,
         };
         let Some((_, piece)) = single else {
             return admin;

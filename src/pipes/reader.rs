@@ -8,8 +8,8 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::queues::PipeQueues;
 use pointsman_journal::{
-    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader,
-    StoredEvent, SubscriptionStatus, Totals,
+    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent,
+    SubscriptionStatus, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -28,7 +28,7 @@ impl Reader for PipesReader {
         let queues = self.queues.lock();
         for status in &mut statuses {
             if let Some((counts, oldest)) = queues.status(status.number) {
-                status.counts = sum(&status.counts, &counts);
+                status.counts += &counts;
                 let oldest = oldest.map(|oldest| self.clock.shown(oldest));
                 status.oldest_pending = status.oldest_pending.into_iter().chain(oldest).min();
             }
@@ -91,20 +91,5 @@ impl Reader for PipesReader {
 
     async fn totals(&self) -> Result<Totals, JournalError> {
         self.inner.totals().await
-    }
-}
-
-fn sum(a: &Counts, b: &Counts) -> Counts {
-    Counts {
-        created: a.created + b.created,
-        delivered: a.delivered + b.delivered,
-        dead: a.dead + b.dead,
-        redriven: a.redriven + b.redriven,
-        purged: a.purged + b.purged,
-        cancelled: a.cancelled + b.cancelled,
-        quarantined: a.quarantined + b.quarantined,
-        pending: a.pending + b.pending,
-        retrying: a.retrying + b.retrying,
-        in_flight: a.in_flight + b.in_flight,
     }
 }

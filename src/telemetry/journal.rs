@@ -5,15 +5,17 @@
 //! quarantined + pending.
 
 use std::fmt;
+use std::time::Duration;
 
 use pointsman_schemas::Timestamp;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::metrics::Detail;
+use super::metrics::labelled::{Label, encode_counter, encode_labelled, subscription_labels};
 use pointsman_journal::{Activity, Counts, JournalError, Reader, SubscriptionStatus, Totals};
 
 /// What a journal had to say at one moment.
@@ -23,6 +25,8 @@ pub struct JournalSnapshot {
     /// The whole store.
     pub totals: Totals,
     pub at: Timestamp,
+    /// Whether each subscription has numbers of its own.
+    pub detail: Detail,
 }
 
 impl JournalSnapshot {
@@ -30,12 +34,26 @@ impl JournalSnapshot {
     ///
     /// # Errors
     /// [`JournalError::Io`].
-    pub async fn take(reader: &dyn Reader, at: Timestamp) -> Result<Self, JournalError> {
-        Ok(Self {
-            subscriptions: reader.subscriptions().await?,
-            totals: reader.totals().await?,
-            at,
-        })
+    pub async fn take(
+        reader: &dyn Reader,
+        at: Timestamp,
+        detail: Detail,
+    ) -> Result<Self, JournalError> {
+        let mut totals = reader.totals().await?;
+        loop {
+            let subscriptions = reader.subscriptions().await?;
+            let before = std::mem::replace(&mut totals, reader.totals().await?);
+            // One that is dropped between the two would be missing from the sums, or be in them
+            // twice. Being dropped is rare: the second try does.
+            if before.dropped == totals.dropped {
+                return Ok(Self {
+                    subscriptions,
+                    totals,
+                    at,
+                    detail,
+                });
+            }
+        }
     }
 
     /// A registry to be written behind the process's own: it holds what was read, and whether that
@@ -179,64 +197,90 @@ const TOTALS: [Total; 8] = [
 impl Collector for JournalSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let encoder = &mut encoder;
+        let rows = self.rows();
         for (name, help, metric_type, count) in COUNTS {
-            self.family(encoder, name, help, metric_type, |status| {
-                Number::Whole(count(&status.counts))
+            family(encoder, name, help, metric_type, &rows, |row| {
+                Number::Whole(count(&row.counts))
             })?;
         }
         let active =
             "Whether its deliveries go out: 1, or 0 where it is suspended, gone or detached";
-        self.family(encoder, "active", active, MetricType::Gauge, |status| {
-            Number::Whole(u64::from(
-                status.attached && status.activity == Activity::Active,
-            ))
+        family(encoder, "active", active, MetricType::Gauge, &rows, |row| {
+            Number::Whole(u64::from(row.is_active))
         })?;
         let age =
             "How long ago the oldest pending delivery's run began; 0 where nothing is pending";
-        self.family(
+        family(
             encoder,
             "oldest_pending_age_seconds",
             age,
             MetricType::Gauge,
-            |status| {
-                Number::Real(
-                    status
-                        .oldest_pending
-                        .map_or(0.0, |oldest| self.at.since(oldest).as_secs_f64()),
-                )
-            },
+            &rows,
+            |row| Number::Real(row.age.as_secs_f64()),
         )?;
         for (name, help, metric_type, total) in TOTALS {
-            let metric = encoder.encode_descriptor(name, help, None, metric_type)?;
-            Number::Whole(total(&self.totals)).encode(metric_type, metric)?;
+            let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
+            Number::Whole(total(&self.totals)).encode(metric_type, &mut metric)?;
         }
         Ok(())
     }
 }
 
+/// What is told under one set of labels.
+struct Row<'s> {
+    labels: Vec<Label<'s>>,
+    counts: Counts,
+    is_active: bool,
+    age: Duration,
+}
+
 impl JournalSnapshot {
-    fn family(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        metric_type: MetricType,
-        number: impl Fn(&SubscriptionStatus) -> Number,
-    ) -> fmt::Result {
-        let name = format!("pointsman_subscription_{name}");
-        let mut family = encoder.encode_descriptor(&name, help, None, metric_type)?;
-        for status in &self.subscriptions {
-            let identity = &status.identity;
-            let labels = [
-                ("tenant", identity.tenant.as_str()),
-                ("rule", identity.rule.as_str()),
-                ("role", identity.role.as_str()),
-                ("target", identity.target.as_str()),
-            ];
-            number(status).encode(metric_type, family.encode_family(&labels)?)?;
+    /// Each subscription, or all of them together: the sums of their counters, whether all are
+    /// active, the age of the oldest.
+    fn rows(&self) -> Vec<Row<'_>> {
+        let row = |status: &SubscriptionStatus, labels| Row {
+            labels,
+            counts: status.counts,
+            is_active: status.attached && status.activity == Activity::Active,
+            age: (status.oldest_pending).map_or(Duration::ZERO, |oldest| self.at.since(oldest)),
+        };
+        let subscriptions = self.subscriptions.iter();
+        if self.detail.is_each(self.subscriptions.len()) {
+            return subscriptions
+                .map(|status| row(status, subscription_labels(&status.identity)))
+                .collect();
         }
-        Ok(())
+        let mut all = Row {
+            labels: Vec::new(),
+            counts: self.totals.dropped,
+            is_active: true,
+            age: Duration::ZERO,
+        };
+        for one in subscriptions.map(|status| row(status, Vec::new())) {
+            all.counts += &one.counts;
+            all.is_active &= one.is_active;
+            all.age = all.age.max(one.age);
+        }
+        vec![all]
     }
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric_type: MetricType,
+    rows: &[Row<'_>],
+    number: impl Fn(&Row<'_>) -> Number,
+) -> fmt::Result {
+    let name = format!("pointsman_subscription_{name}");
+    let mut family = encoder.encode_descriptor(&name, help, None, metric_type)?;
+    for row in rows {
+        encode_labelled(&mut family, &row.labels, |encoder| {
+            number(row).encode(metric_type, encoder)
+        })?;
+    }
+    Ok(())
 }
 
 enum Number {
@@ -245,15 +289,116 @@ enum Number {
 }
 
 impl Number {
-    fn encode(
-        self,
-        metric_type: MetricType,
-        encoder: prometheus_client::encoding::MetricEncoder<'_>,
-    ) -> fmt::Result {
+    fn encode(self, metric_type: MetricType, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         match (metric_type, self) {
-            (MetricType::Counter, Self::Whole(number)) => ConstCounter::new(number).encode(encoder),
-            (_, Self::Whole(number)) => ConstGauge::new(number).encode(encoder),
-            (_, Self::Real(number)) => ConstGauge::new(number).encode(encoder),
+            (MetricType::Counter, Self::Whole(number)) => encode_counter(encoder, number),
+            (_, Self::Whole(number)) => encoder.encode_gauge(&number),
+            (_, Self::Real(number)) => encoder.encode_gauge(&number),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode_registry;
+
+    use super::*;
+    use pointsman_journal::{Role, SubscriptionIdentity};
+    use pointsman_schemas::{Name, SubscriptionNumber};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn status(number: u32) -> SubscriptionStatus {
+        let counts = Counts {
+            created: 7,
+            delivered: 3,
+            dead: 1,
+            pending: 3,
+            retrying: 2,
+            in_flight: 1,
+            ..Counts::default()
+        };
+        SubscriptionStatus {
+            number: SubscriptionNumber(number),
+            identity: SubscriptionIdentity {
+                tenant: name("default"),
+                rule: name(&format!("a-rule-with-a-name-{number}")),
+                role: Role::To,
+                target: name(&format!("a-target-with-a-name-{number}")),
+            },
+            attached: true,
+            activity: Activity::Active,
+            counts,
+            oldest_pending: Some(Timestamp(1_000_000 * i64::from(number))),
+        }
+    }
+
+    fn served(subscriptions: Vec<SubscriptionStatus>, detail: Detail) -> String {
+        let totals = Totals {
+            dropped: Counts {
+                created: 5,
+                delivered: 2,
+                redriven: 1,
+                purged: 1,
+                cancelled: 1,
+                ..Counts::default()
+            },
+            ..Totals::default()
+        };
+        let at = Timestamp(20_000_000_000);
+        let snapshot = JournalSnapshot {
+            subscriptions,
+            totals,
+            at,
+            detail,
+        };
+        let mut text = String::new();
+        encode_registry(&mut text, &JournalSnapshot::registry(Ok(snapshot))).unwrap();
+        text
+    }
+
+    #[test]
+    fn ten_thousand_subscriptions_are_told_as_one_and_nothing_is_missing() {
+        let mut all: Vec<_> = (1..=10_000).map(status).collect();
+        let text = served(all.clone(), Detail::Auto);
+        assert!(text.len() < 10_000, "{} bytes", text.len());
+        for line in [
+            "pointsman_subscription_created_total 70005",
+            "pointsman_subscription_delivered_total 30002",
+            "pointsman_subscription_redriven_total 1",
+            "pointsman_subscription_purged_total 1",
+            "pointsman_subscription_cancelled_total 1",
+            "pointsman_subscription_quarantined_total 0",
+            "pointsman_subscription_dead 10000",
+            "pointsman_subscription_pending 30000",
+            "pointsman_subscription_retrying 20000",
+            "pointsman_subscription_in_flight 10000",
+            "pointsman_subscription_active 1",
+            "pointsman_subscription_oldest_pending_age_seconds 19999.0",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} in\n{text}");
+        }
+        all[4_711].activity = Activity::Suspended;
+        let text = served(all.clone(), Detail::Auto);
+        assert!(
+            text.contains("\npointsman_subscription_active 0\n"),
+            "{text}"
+        );
+        let each = served(all, Detail::Each);
+        assert_eq!(each.matches("rule=\"a-rule-with-a-name-4712\"").count(), 12);
+    }
+
+    #[test]
+    fn a_few_subscriptions_are_told_one_by_one() {
+        let text = served((1..=500).map(status).collect(), Detail::Auto);
+        assert_eq!(text.matches("rule=\"a-rule-with-a-name-500\"").count(), 12);
+        assert!(text.len() < 1_000_000, "{} bytes", text.len());
+        let none = served(Vec::new(), Detail::Auto);
+        assert!(
+            !none.contains("pointsman_subscription_created_total"),
+            "{none}"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pointsman_schemas::{JournalId, Timestamp};
 use rusqlite::Connection;
 
+use crate::Counts;
 use crate::disk::committed::{CommittedState, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SKIPPED};
 use crate::disk::epochs::Epochs;
 use crate::disk::reader;
@@ -116,5 +117,6 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
         quarantined: number("SELECT count(*) FROM quarantine")? + 1,
         lost_commits: 0,
+        dropped: Counts::default(),
     })
 }

@@ -13,14 +13,17 @@ use serde_json::{Map, Value};
 
 use super::{FollowUpContent, RawDelivery};
 use crate::config::schema::{Address, RuleDelivery, TargetName};
+use crate::telemetry::metrics::Detail;
 
-/// `admin`: an address, or `{ address, auth }`.
+/// `admin`: an address, or `{ address, auth, metrics }`.
 #[derive(Clone, Debug, Default)]
 pub struct RawAdmin {
     /// `host:port`.
     pub address: Option<Text>,
     /// Keys, one of which a caller must show.
     pub auth: Vec<Text>,
+    /// What `/metrics` tells.
+    pub metrics: Detail,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -34,6 +37,10 @@ struct AdminInFull {
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
+    /// Whether each source, subscription and target has numbers of its own in `/metrics`: `auto`,
+    /// the default, where there are no more than 500 of a kind; `each`; or `summed`.
+    #[serde(default)]
+    metrics: Detail,
 }
 
 /// Where a rule's events go: a target's name, or `{ target, transform, delivery }`.
@@ -213,11 +220,12 @@ text_or_in_full!(
     "an address such as 127.0.0.1:8081, or { address: …, auth: … }",
     |text| RawAdmin {
         address: Some(text.into()),
-        auth: Vec::new()
+        ..RawAdmin::default()
     },
     |full| RawAdmin {
         address: full.address,
-        auth: full.auth
+        auth: full.auth,
+        metrics: full.metrics
     }
 );
 text_or_in_full!(

@@ -1,13 +1,29 @@
+use std::collections::HashSet;
+
 use prometheus_client::encoding::text::encode_registry;
 
+use super::labelled::{CLASSES, EACH_MAX};
 use super::*;
 use pointsman_journal::Role;
+use pointsman_schemas::Class;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn identity(rule: &str) -> SubscriptionIdentity {
+    SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name(rule),
+        role: Role::To,
+        target: name(rule),
+    }
+}
 
 #[test]
 fn what_is_counted_is_served_under_the_names_promised() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry, Timestamp(1_700_000_000_999_999));
-    let name = |text| Name::new(text).unwrap();
     let source = metrics.source(&name("default"), &name("uploads"));
     source.received.inc_by(3);
     source.unmatched.inc();
@@ -59,13 +75,6 @@ fn what_is_counted_is_served_under_the_names_promised() {
 fn what_is_gone_leaves_no_labels() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry, Timestamp(0));
-    let name = |text: &str| Name::new(text).unwrap();
-    let identity = |rule: &str| SubscriptionIdentity {
-        tenant: name("default"),
-        rule: name(rule),
-        role: Role::To,
-        target: name(rule),
-    };
     let served = || {
         let mut text = String::new();
         encode_registry(&mut text, &registry).unwrap();
@@ -118,4 +127,94 @@ fn handles_share_their_numbers() {
     let name = Name::default_tenant();
     metrics.source(&name, &name).received.inc();
     assert_eq!(metrics.source(&name, &name).received.inc(), 1);
+}
+
+/// What one of a kind counts, in each of its numbers.
+fn count_one_of_each(metrics: &Metrics, rule: &str) {
+    let source = metrics.source(&name("default"), &name(rule));
+    source.received.inc_by(2);
+    source.rejects.inc();
+    metrics.subscription(&identity(rule)).delivered.inc_by(3);
+    let target = metrics.target(&name("default"), &name(rule));
+    target.attempted(Class::Delivered, Duration::from_millis(7));
+    target.attempted(Class::Delivered, Duration::from_secs(90));
+}
+
+#[test]
+fn many_are_told_as_their_sums_unless_each_is_asked_for() {
+    let rules: Vec<String> = (0..=EACH_MAX).map(|n| format!("rule-{n}")).collect();
+    let kept = |rules: &[String]| {
+        let owned = |rule: &String| (name("default"), name(rule));
+        Kept {
+            sources: rules.iter().map(owned).collect(),
+            subscriptions: rules.iter().map(|rule| identity(rule)).collect(),
+            targets: rules.iter().map(owned).collect(),
+        }
+    };
+    for (detail, count, each) in [
+        (Detail::Auto, EACH_MAX, true),
+        (Detail::Auto, EACH_MAX + 1, false),
+        (Detail::Each, EACH_MAX + 1, true),
+        (Detail::Summed, 1, false),
+    ] {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, Timestamp(0));
+        metrics.set_detail(detail);
+        for rule in &rules[..count] {
+            count_one_of_each(&metrics, rule);
+        }
+        let served = || {
+            let mut text = String::new();
+            encode_registry(&mut text, &registry).unwrap();
+            text
+        };
+        let text = served();
+        let case = format!("{detail:?} of {count}");
+        for (kind, lines) in [("source", 3), ("rule", 4), ("target", 4 + 18)] {
+            let labels = text.matches(&format!("{kind}=\"rule-0\"")).count();
+            assert_eq!(labels, if each { lines } else { 0 }, "{case}: {kind}");
+        }
+        let sums = |text: &str, count: usize| {
+            for (series, number) in [
+                ("pointsman_events_received_total", 2 * count),
+                ("pointsman_events_duplicate_total", 0),
+                ("pointsman_rejects_total", count),
+                (
+                    "pointsman_deliveries_total{outcome=\"delivered\"}",
+                    3 * count,
+                ),
+                ("pointsman_deliveries_total{outcome=\"dead\"}", 0),
+                (
+                    "pointsman_attempt_duration_seconds_bucket{le=\"0.01\",class=\"delivered\"}",
+                    count,
+                ),
+                (
+                    "pointsman_attempt_duration_seconds_bucket{le=\"+Inf\",class=\"delivered\"}",
+                    2 * count,
+                ),
+                (
+                    "pointsman_attempt_duration_seconds_count{class=\"delivered\"}",
+                    2 * count,
+                ),
+            ] {
+                let line = format!("{series} {number}");
+                assert_eq!(
+                    text.lines().any(|own| own == line),
+                    !each,
+                    "{case}: {line} in\n{text}"
+                );
+            }
+        };
+        sums(&text, count);
+        assert!(
+            text.len() < 2_000_000 || detail == Detail::Each,
+            "{}",
+            text.len()
+        );
+        // What goes stays in the sums: they never go back.
+        metrics.retain(&kept(&rules[1..]), |_| false);
+        if detail == Detail::Summed {
+            sums(&served(), count);
+        }
+    }
 }
