@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use pointsman_integration_tests::load::median;
 use pointsman_integration_tests::{Bus, Caller, until};
 use pointsman_test_brokers::free_port;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 const RULES: usize = 10_000;
@@ -228,7 +229,8 @@ async fn send(caller: &Caller, url: &str, events: &[String]) {
 
 async fn pending(bus: &Bus) -> u64 {
     let status = bus.api("/api/v1/status").await;
-    status["deliveries"]["pending"].as_u64().expect("a number")
+    let pending = status.pointer("/deliveries/pending");
+    pending.and_then(Value::as_u64).expect("a number")
 }
 
 async fn backlog(shape: Shape) {

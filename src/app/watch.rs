@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use pointsman_schemas::setting::read_regular;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,9 +54,11 @@ impl Watch {
     /// Where the system refuses to.
     pub fn begin(paths: Vec<PathBuf>) -> Result<Self, WatchError> {
         let (changed, changes) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
-            // One that is waiting already stands for this one too.
-            let _ = changed.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event| {
+            if !is_only_read(&event) {
+                // One that is waiting already stands for this one too.
+                let _ = changed.try_send(());
+            }
         })?;
         for path in &paths {
             // A file is watched through its folder, so that one that is replaced is still seen.
@@ -114,6 +117,13 @@ impl Watch {
     }
 }
 
+/// Whether something was opened or closed without being changed. Looking at the files does that,
+/// and must not make this look at them again.
+fn is_only_read(event: &notify::Result<notify::Event>) -> bool {
+    let kind = event.as_ref().map(|event| event.kind);
+    matches!(kind, Ok(EventKind::Access(kind)) if kind != AccessKind::Close(AccessMode::Write))
+}
+
 /// A hash of what the rule files hold, and of which there are.
 ///
 /// # Errors
@@ -164,6 +174,24 @@ mod tests {
                 .await
                 .expect("the file was replaced");
         }
+    }
+
+    #[tokio::test]
+    async fn who_reads_a_file_stirs_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "one").unwrap();
+        let mut watch = Watch::begin(vec![file.clone()]).unwrap();
+        let news = Duration::from_millis(500);
+        content(&watch.paths).unwrap();
+        let heard = tokio::time::timeout(news, watch.changes.recv()).await;
+        assert!(
+            heard.is_err(),
+            "looking at the files makes look at them again"
+        );
+        std::fs::write(&file, "one").unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(30), watch.changes.recv()).await;
+        assert_eq!(heard, Ok(Some(())), "it was written");
     }
 
     #[tokio::test]
