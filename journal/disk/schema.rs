@@ -109,6 +109,9 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
     let connection = Connection::open_with_flags(database(directory), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Without it the planner looks at what is bound to a limit, and a statement kept for its next
+    // use is then prepared anew whenever something else is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let cache_kib = match purpose {
         Purpose::Write => 16 * 1024,
         Purpose::Load => 8 * 1024,
@@ -455,4 +458,26 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
 /// A number of rows as SQLite takes it.
 pub(super) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once_whatever_is_bound_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = connect(folder.path(), Purpose::Write).unwrap();
+        create(&mut connection, Timestamp(0)).unwrap();
+        let mut select = connection
+            .prepare("SELECT sequence FROM pending WHERE subscription = ?1 LIMIT ?2")
+            .unwrap();
+        for number in 1..4 {
+            let mut rows = select.query([number, number]).unwrap();
+            assert!(rows.next().unwrap().is_none());
+        }
+        assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
+    }
 }

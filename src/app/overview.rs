@@ -1,11 +1,13 @@
 //! What the admin API shows of the running parts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use foldhash::HashSet;
 use parking_lot::Mutex;
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
 
@@ -16,7 +18,7 @@ use crate::dispatcher;
 use crate::router::{Explained, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
-use pointsman_journal::{SubscriptionIdentity, SubscriptionStatus};
+use pointsman_journal::SubscriptionStatus;
 
 /// The running parts.
 pub struct RunningParts {
@@ -211,8 +213,11 @@ impl Overview for RunningParts {
     }
 
     fn forget_others(&self, statuses: &[SubscriptionStatus]) {
-        let held: HashSet<&SubscriptionIdentity> =
-            statuses.iter().map(|status| &status.identity).collect();
+        // Mostly nobody asks for it: all that count are kept.
+        let held = LazyCell::new(|| {
+            let identities = statuses.iter().map(|status| &status.identity);
+            identities.collect::<HashSet<_>>()
+        });
         self.metrics
             .retain(&self.kept.lock(), |identity| held.contains(identity));
     }

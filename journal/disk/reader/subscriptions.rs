@@ -11,6 +11,10 @@ use crate::{Pending, SubscriptionStatus};
 /// Rows that are looked at for the age of a queue. What lies behind them was appended later.
 const ROWS_FOR_AGE: u32 = 1_000;
 
+/// Rows that are looked at for the ages of all queues, the first of each aside: who asks for ten
+/// thousand does not wait for millions of rows.
+const ROWS_FOR_AGES: u32 = 20_000;
+
 /// Every subscription's row; of a damaged one the number.
 pub(in crate::disk) fn subscriptions(
     connection: &Connection,
@@ -34,7 +38,13 @@ pub(super) fn statuses(connection: &Connection) -> rusqlite::Result<Vec<Subscrip
     // One snapshot, so that counters and rows belong together.
     let transaction = connection.unchecked_transaction()?;
     let mut statuses = Vec::new();
-    for (number, subscribed) in subscriptions(&transaction)? {
+    let all = subscriptions(&transaction)?;
+    let waits = |(_, subscribed): &&(u32, Result<Subscribed, Damage>)| {
+        subscribed.as_ref().is_ok_and(|one| one.counts.pending > 0)
+    };
+    let waiting = u32::try_from(all.iter().filter(waits).count()).unwrap_or(u32::MAX);
+    let rows_max = (ROWS_FOR_AGES / waiting.max(1)).clamp(1, ROWS_FOR_AGE);
+    for (number, subscribed) in all {
         let Ok(Subscribed {
             identity,
             attached,
@@ -46,7 +56,7 @@ pub(super) fn statuses(connection: &Connection) -> rusqlite::Result<Vec<Subscrip
             continue;
         };
         let oldest_pending = if counts.pending > 0 {
-            oldest(&transaction, number)?
+            oldest(&transaction, number, rows_max)?
         } else {
             None
         };
@@ -62,13 +72,18 @@ pub(super) fn statuses(connection: &Connection) -> rusqlite::Result<Vec<Subscrip
     Ok(statuses)
 }
 
-fn oldest(connection: &Connection, subscription: u32) -> rusqlite::Result<Option<Timestamp>> {
+/// When the oldest run began of the first rows of a queue.
+fn oldest(
+    connection: &Connection,
+    subscription: u32,
+    rows_max: u32,
+) -> rusqlite::Result<Option<Timestamp>> {
     let mut select = connection.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending
          WHERE subscription = ?1 ORDER BY sequence LIMIT ?2",
     )?;
     let mut oldest: Option<Timestamp> = None;
-    for row in select.query_map(params![subscription, ROWS_FOR_AGE], read_row)? {
+    for row in select.query_map(params![subscription, rows_max], read_row)? {
         if let (_, Ok(row)) = row? {
             oldest = Some(oldest.map_or(row.since, |oldest| oldest.min(row.since)));
         }

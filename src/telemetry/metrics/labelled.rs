@@ -5,12 +5,13 @@
 //! [`EACH_MAX`] of a kind its numbers are summed under the same name, without the labels that tell
 //! one from another, unless the rule file asks for [each](Detail::Each).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::HashSet;
 use parking_lot::Mutex;
 use pointsman_journal::SubscriptionIdentity;
 use pointsman_schemas::{Class, Name};

@@ -1,5 +1,4 @@
-use std::collections::HashSet;
-
+use foldhash::HashSet;
 use prometheus_client::encoding::text::encode_registry;
 
 use super::labelled::{CLASSES, EACH_MAX};
@@ -95,9 +94,9 @@ fn what_is_gone_leaves_no_labels() {
     }
     let pair = (name("default"), name("stays"));
     let kept = Kept {
-        sources: HashSet::from([pair.clone()]),
-        subscriptions: HashSet::from([identity("stays")]),
-        targets: HashSet::from([pair]),
+        sources: HashSet::from_iter([pair.clone()]),
+        subscriptions: HashSet::from_iter([identity("stays")]),
+        targets: HashSet::from_iter([pair]),
     };
     metrics.retain(&kept, |one| one.rule.as_str() == "holds-something");
     let text = served();
