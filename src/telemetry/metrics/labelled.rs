@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foldhash::HashSet;
@@ -103,16 +103,17 @@ impl SubscriptionMetrics {
     }
 }
 
-/// Durations of attempts at one target, by class.
+/// Durations of attempts at one target, by class. Each is made when it is first needed: seven for
+/// each of ten thousand targets would be a lot to keep and to tell, and most see one class.
 #[derive(Clone, Debug, Default)]
-pub struct TargetMetrics(Arc<[Durations; 7]>);
+pub struct TargetMetrics(Arc<[OnceLock<Box<Durations>>; 7]>);
 
 impl TargetMetrics {
     /// An attempt came to this class after this long.
     pub fn attempted(&self, class: Class, took: Duration) {
-        let durations = CLASSES.iter().zip(&*self.0);
-        if let Some((_, durations)) = durations.into_iter().find(|(own, _)| **own == class) {
-            durations.observe(took);
+        let mut classes = CLASSES.iter().zip(&*self.0);
+        if let Some((_, durations)) = classes.find(|(own, _)| **own == class) {
+            durations.get_or_init(Box::default).observe(took);
         }
     }
 }
@@ -163,11 +164,6 @@ impl Durations {
         let sum = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
-
-    fn is_empty(&self) -> bool {
-        let mut buckets = self.buckets.iter();
-        buckets.all(|own| own.load(Ordering::Relaxed) == 0)
-    }
 }
 
 /// Numbers that can be summed.
@@ -195,7 +191,9 @@ impl Sum for SubscriptionMetrics {
 impl Sum for TargetMetrics {
     fn add(&self, other: &Self) {
         for (own, more) in self.0.iter().zip(&*other.0) {
-            own.add(more);
+            if let Some(more) = more.get() {
+                own.get_or_init(Box::default).add(more);
+            }
         }
     }
 }
@@ -383,9 +381,8 @@ fn encode_attempts(
     let name = "pointsman_attempt_duration_seconds";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for (key, metrics) in targets {
-        // Seven histograms for each target would be a lot to scrape, and most see one class.
-        let seen = CLASSES.iter().zip(&*metrics.0);
-        for (class, durations) in seen.filter(|(_, durations)| !durations.is_empty()) {
+        let classes = CLASSES.iter().zip(&*metrics.0);
+        for (class, durations) in classes.filter_map(|(class, own)| Some((class, own.get()?))) {
             let labels = [
                 &owned_labels(*key, "target")[..],
                 &[("class", class.as_str())],
