@@ -1,6 +1,7 @@
 //! A target: one message published for each delivery.
 
 mod publisher;
+mod sender;
 mod settings;
 mod unacknowledged;
 

@@ -181,14 +181,15 @@ impl Loader {
     fn events(&mut self, sequences: &[u64], found: &mut Found) -> rusqlite::Result<()> {
         found.clear();
         let shared = Arc::clone(&self.shared);
-        let connection = self.connection()?;
+        // In one transaction, since beginning and ending one costs as much as reading an event.
+        let snapshot = self.connection()?.unchecked_transaction()?;
         let mut bytes = 0;
         for sequence in sequences {
             // What is not there yet is asked for again once it is its turn.
             if bytes >= LOAD_BYTES {
                 break;
             }
-            let stored = match reader::event(connection, *sequence)? {
+            let stored = match reader::event(&snapshot, *sequence)? {
                 Some(stored) => stored.map(Arc::new),
                 // It may be there all the same, behind a page that leads elsewhere.
                 None if !shared.look.is_done() => {

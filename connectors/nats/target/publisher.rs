@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Subject, header};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use pointsman_schemas::{Class, Name, Outcome};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::sender::BatchSender;
 use super::settings::NatsTarget;
 use super::unacknowledged::{PendingPublish, Unacknowledged};
 use crate::nats::auth::Renewal;
@@ -65,61 +65,18 @@ impl ConnectionSlot {
 struct Connected {
     client: Client,
     _renewal: Option<Renewal>,
-    /// None where nobody acknowledges.
-    acknowledged: Option<Acknowledged>,
-}
-
-/// How acknowledgements come back.
-struct Acknowledged {
-    /// What the reply subjects begin with.
-    inbox: String,
     unacknowledged: Arc<Unacknowledged>,
-    _settling: AbortOnDropHandle<()>,
-}
-
-impl Acknowledged {
-    async fn subscribe(
-        client: &Client,
-        unacknowledged: Arc<Unacknowledged>,
-    ) -> Result<Self, AttemptError> {
-        let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await;
-        let answers = answers.map_err(|error| {
-            AttemptError::new(
-                Class::Unavailable,
-                format!("cannot listen for acknowledgements: {error}"),
-            )
-        })?;
-        let settling = Arc::clone(&unacknowledged);
-        let settling = tokio::spawn(async move { settling.settle_by(answers).await });
-        Ok(Self {
-            inbox,
-            unacknowledged,
-            _settling: AbortOnDropHandle::new(settling),
-        })
-    }
-}
-
-/// The state of a message that is being published.
-enum Published {
-    Settled(Outcome),
-    Pending(PendingPublish),
-}
-
-impl Published {
-    async fn settle(self) -> Outcome {
-        match self {
-            Self::Settled(outcome) => outcome,
-            Self::Pending(pending) => pending.settle().await,
-        }
-    }
+    /// What the reply subjects begin with; none where nobody acknowledges.
+    inbox: Option<String>,
+    _settling: Option<AbortOnDropHandle<()>>,
+    sender: BatchSender,
 }
 
 /// A message, ready to be published.
-struct Outgoing {
-    subject: Subject,
-    headers: HeaderMap,
-    payload: Bytes,
+pub(super) struct Outgoing {
+    pub(super) subject: Subject,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
 }
 
 impl Publisher {
@@ -156,30 +113,20 @@ impl Publisher {
                 why.unwrap_or_else(|| "the connection to NATS is lost".to_owned()),
             ));
         }
-        let mut publishing = Vec::with_capacity(attempt.deliveries.len());
-        // One after the other, so that they reach the server in order; the acknowledgements are
+        // One after the other, so that they reach the server in order; what becomes of them is
         // awaited together.
-        for delivery in &attempt.deliveries {
-            publishing.push(match self.outgoing(delivery) {
-                Ok(outgoing) => publish(&connected, outgoing).await,
-                Err(outcome) => Published::Settled(outcome),
+        let publishing: Vec<_> = attempt
+            .deliveries
+            .iter()
+            .map(|delivery| Ok(connected.publish(self.outgoing(delivery)?)))
+            .collect();
+        let settling = publishing
+            .into_iter()
+            .map(async |publishing| match publishing {
+                Ok(pending) => PendingPublish::settle(pending).await,
+                Err(outcome) => outcome,
             });
-        }
-        let settled = join_all(publishing.into_iter().map(Published::settle)).await;
-        if self.settings.acknowledge
-            || settled
-                .iter()
-                .all(|outcome| outcome.class != Class::Delivered)
-        {
-            return Ok(settled);
-        }
-        match connected.client.flush().await {
-            Ok(()) => Ok(settled),
-            Err(error) => Err(AttemptError::new(
-                Class::Failed,
-                format!("the message could not be sent: {error}"),
-            )),
-        }
+        Ok(join_all(settling).await)
     }
 
     /// The connection; made by the first caller, while others wait for what he comes to.
@@ -237,15 +184,18 @@ impl Publisher {
                 ));
             }
         };
-        let acknowledged = match self.settings.acknowledge {
-            true => Some(Acknowledged::subscribe(&client, unacknowledged).await?),
-            false => None,
-        };
-        Ok(Arc::new(Connected {
+        let mut connected = Connected {
             _renewal: plan.renewal(&client),
+            sender: BatchSender::new(client.clone(), Arc::clone(&unacknowledged)),
             client,
-            acknowledged,
-        }))
+            unacknowledged,
+            inbox: None,
+            _settling: None,
+        };
+        if self.settings.acknowledge {
+            connected.listen().await?;
+        }
+        Ok(Arc::new(connected))
     }
 
     /// Makes another plan where the files of the last have changed. Attempts under way end on the
@@ -329,34 +279,33 @@ impl Publisher {
     }
 }
 
-/// Hands a message to the client, which sends it with whatever else waits.
-async fn publish(connected: &Connected, outgoing: Outgoing) -> Published {
-    let Outgoing {
-        subject,
-        headers,
-        payload,
-    } = outgoing;
-    let client = &connected.client;
-    let Some(acknowledged) = &connected.acknowledged else {
-        let sent = client.publish_with_headers(subject, headers, payload).await;
-        return Published::Settled(sent.map_or_else(unsent, |()| Outcome::delivered()));
-    };
-    // Before it is sent, so that no answer comes too early.
-    let pending = acknowledged.unacknowledged.add(subject.clone());
-    let reply = pending.reply_subject(&acknowledged.inbox);
-    let sent = client.publish_with_reply_and_headers(subject, reply, headers, payload);
-    match sent.await {
-        Ok(()) => Published::Pending(pending),
-        Err(error) => Published::Settled(unsent(error)),
+impl Connected {
+    /// Listens for acknowledgements.
+    async fn listen(&mut self) -> Result<(), AttemptError> {
+        let inbox = self.client.new_inbox();
+        let answers = self.client.subscribe(format!("{inbox}.*")).await;
+        let answers = answers.map_err(|error| {
+            AttemptError::new(
+                Class::Unavailable,
+                format!("cannot listen for acknowledgements: {error}"),
+            )
+        })?;
+        let unacknowledged = Arc::clone(&self.unacknowledged);
+        let settling = tokio::spawn(async move { unacknowledged.settle_by(answers).await });
+        self.inbox = Some(inbox);
+        self._settling = Some(AbortOnDropHandle::new(settling));
+        Ok(())
     }
-}
 
-fn unsent(error: PublishError) -> Outcome {
-    match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => Outcome::new(
-            Class::Rejected,
-            format!("the message is too large: {error}"),
-        ),
-        _ => Outcome::new(Class::Failed, error.to_string()),
+    /// Has a message sent with whatever else is to be.
+    fn publish(&self, outgoing: Outgoing) -> PendingPublish {
+        // Before it is sent, so that no answer comes too early.
+        let pending = self.unacknowledged.add(outgoing.subject.clone());
+        let reply = self
+            .inbox
+            .as_ref()
+            .map(|inbox| pending.reply_subject(inbox));
+        self.sender.send(pending.number(), reply, outgoing);
+        pending
     }
 }

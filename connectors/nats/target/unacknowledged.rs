@@ -71,6 +71,19 @@ impl Unacknowledged {
         self.connection_broke();
     }
 
+    /// Whether somebody waits for what becomes of the message of this number.
+    pub(super) fn waits(&self, number: u64) -> bool {
+        self.0.lock().waiting.contains_key(&number)
+    }
+
+    /// Ends a message that nobody answers.
+    pub(super) fn settle(&self, number: u64, outcome: Outcome) {
+        let waiting = self.0.lock().waiting.remove(&number);
+        if let Some(waiting) = waiting {
+            let _ = waiting.outcome.send(outcome);
+        }
+    }
+
     fn answered(&self, answer: &Message) {
         let number = answer
             .subject
@@ -118,6 +131,11 @@ impl Unacknowledged {
 }
 
 impl PendingPublish {
+    /// What the message is known by.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The reply subject under an inbox.
     pub(super) fn reply_subject(&self, inbox: &str) -> Subject {
         format!("{inbox}.{}", self.number).into()
@@ -138,7 +156,7 @@ impl Drop for PendingPublish {
 fn broken() -> Outcome {
     Outcome::new(
         Class::Failed,
-        "the connection broke before the message was acknowledged; it may have been stored",
+        "the connection broke before the message was acknowledged; it may have arrived",
     )
 }
 

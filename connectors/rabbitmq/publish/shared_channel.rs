@@ -9,6 +9,7 @@
 //! among them, or there is none. All are awaited by one task, which also keeps the tags in the
 //! order of the frames.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -59,6 +60,7 @@ impl SharedChannel {
             taken: Vec::new(),
             in_flight: FuturesUnordered::new(),
             returned: Vec::new(),
+            gives_way: false,
             yielded: Arc::default(),
         };
         // It ends with the handles, and with the channel.
@@ -121,24 +123,28 @@ struct Publishing {
     in_flight: FuturesUnordered<BoxFuture<'static, Completed>>,
     /// Messages that came back and are not confirmed yet.
     returned: Vec<BasicReturnMessage>,
+    /// True until it is polled again, where it has left publications for that.
+    gives_way: bool,
     yielded: Arc<Yielded>,
 }
 
 impl Publishing {
     /// Ready once the channel has gone, or nobody publishes any more, and all is settled.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut ended = false;
-        while let Poll::Ready(count) =
-            self.ordered
-                .poll_recv_many(context, &mut self.taken, TAKEN_AT_ONCE)
+        // Attempts begin in bursts, and the first of them has this woken before the others have had
+        // their turn. So they go first, and all of the burst is written at once.
+        self.gives_way = !self.ordered.is_empty() && !self.gives_way;
+        if self.gives_way {
+            context.waker().wake_by_ref();
+        }
+        while !self.gives_way
+            && let Poll::Ready(1..) =
+                self.ordered
+                    .poll_recv_many(context, &mut self.taken, TAKEN_AT_ONCE)
         {
-            ended = count == 0;
-            if ended {
-                break;
-            }
             for ordered in self.taken.drain(..) {
-                let publishing = publish(Arc::clone(&self.channel), self.options, ordered).boxed();
-                self.in_flight.push(publishing);
+                let publishing = publish(Arc::clone(&self.channel), self.options, ordered);
+                self.in_flight.push(publishing.boxed());
             }
         }
         let mut next = None;
@@ -147,7 +153,10 @@ impl Publishing {
             self.settle(complete);
             match self.in_flight.poll_next_unpin(context) {
                 Poll::Ready(Some(completed)) => next = Some(completed),
-                Poll::Ready(None) if ended => return Poll::Ready(()),
+                // Seen now, since the channel may have gone just before.
+                Poll::Ready(None) if self.ordered.is_closed() && self.ordered.is_empty() => {
+                    return Poll::Ready(());
+                }
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -225,13 +234,13 @@ async fn publish(
         properties,
     } = publication;
     let key = routing_key.clone();
-    let confirming = async {
+    let confirming = pin!(async {
         channel
             .basic_publish(exchange, key, options, &body, properties)
             .await?
             .await
-    };
-    let confirmation = match select(Box::pin(confirming), answer.cancellation()).await {
+    });
+    let confirmation = match select(confirming, answer.cancellation()).await {
         Either::Left((confirmation, _)) => confirmation,
         Either::Right(_) => return None,
     };
