@@ -13,48 +13,67 @@ use crate::process::cpu_time;
 const THROUGH_WITHIN: Duration = Duration::from_secs(300);
 
 /// How often it is looked how far a bus has come: seldom enough to cost nothing beside its work.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How fast a backlog was taken out.
+/// How fast a backlog was taken out, and at what cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Drained {
     /// Messages per second.
     pub rate: f64,
-    /// Processor time for each, in microseconds.
+    /// Processor time of the client or the bus for each, in microseconds.
     pub cpu_micros: f64,
+    /// That of the server.
+    pub server_micros: f64,
 }
 
-impl Drained {
-    /// So many messages in so much time, with so much work.
+/// A moment, and what a client and its server have worked until then.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pids: [u32; 2],
+    at: Instant,
+    worked: [Duration; 2],
+}
+
+impl Moment {
+    /// Now, by the processes of the client and of the server.
+    #[must_use]
+    pub fn now(client: u32, server: u32) -> Self {
+        let pids = [client, server];
+        Self {
+            pids,
+            at: Instant::now(),
+            worked: pids.map(cpu_time),
+        }
+    }
+
+    /// What has been since, with so many messages.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
         reason = "a rate needs no more than 52 bits"
     )]
-    pub fn of(messages: u64, took: Duration, worked: Duration) -> Self {
-        let messages = messages as f64;
-        Self {
-            rate: messages / took.as_secs_f64(),
-            cpu_micros: worked.as_secs_f64() * 1e6 / messages,
+    pub fn until_now(self, messages: u64) -> Drained {
+        let ([client, server], messages) = (self.pids, messages as f64);
+        let now = Self::now(client, server);
+        let micros = |now: Duration, before: Duration| {
+            now.saturating_sub(before).as_secs_f64() * 1e6 / messages
+        };
+        let ([client, server], [client_before, server_before]) = (now.worked, self.worked);
+        Drained {
+            rate: messages / (now.at - self.at).as_secs_f64(),
+            cpu_micros: micros(client, client_before),
+            server_micros: micros(server, server_before),
         }
-    }
-
-    /// The same of this process, which has worked for nothing else since `begin`, when it had
-    /// worked for `before`.
-    #[must_use]
-    pub fn here(messages: u64, begin: Instant, before: Duration) -> Self {
-        let worked = cpu_time(std::process::id()).saturating_sub(before);
-        Self::of(messages, begin.elapsed(), worked)
     }
 }
 
 /// Starts a bus whose one rule is `all`, and tells how it makes deliveries from the first that is
-/// seen to the last of `messages`. How long the process takes to start is not what is measured.
+/// seen to the last of `messages` that the process `server` hands over. How long the process takes to start is not what is measured.
 ///
 /// # Panics
 /// Where the bus does not start, or does not come to the end.
-pub async fn delivered(rules: &str, messages: u64) -> Drained {
-    measured(rules, messages, async |bus| {
+pub async fn delivered(rules: &str, messages: u64, server: u32) -> Drained {
+    measured(rules, messages, server, async |bus| {
         bus.counts("all")
             .await
             .get("delivered")
@@ -67,8 +86,8 @@ pub async fn delivered(rules: &str, messages: u64) -> Drained {
 ///
 /// # Panics
 /// As [`delivered`].
-pub async fn stored(rules: &str, messages: u64) -> Drained {
-    measured(rules, messages, async |bus| {
+pub async fn stored(rules: &str, messages: u64, server: u32) -> Drained {
+    measured(rules, messages, server, async |bus| {
         bus.api("/api/v1/status")
             .await
             .pointer("/totals/events")
@@ -80,6 +99,7 @@ pub async fn stored(rules: &str, messages: u64) -> Drained {
 async fn measured(
     rules: &str,
     messages: u64,
+    server: u32,
     counted: impl AsyncFn(&Bus) -> Option<u64>,
 ) -> Drained {
     let mut bus = Bus::prepare(rules);
@@ -90,12 +110,11 @@ async fn measured(
     let begin = Instant::now();
     loop {
         let count = counted(&bus).await.unwrap_or_default();
-        let (now, worked) = (Instant::now(), bus.cpu_time());
         if count > 0 && first.is_none() {
-            first = Some((count, now, worked));
+            first = Some((count, Moment::now(bus.pid(), server)));
         }
-        if let Some((before, began, worked_before)) = first.filter(|_| count >= messages) {
-            return Drained::of(messages - before, now - began, worked - worked_before);
+        if let Some((before, moment)) = first.filter(|_| count >= messages) {
+            return moment.until_now(messages - before);
         }
         assert!(begin.elapsed() < THROUGH_WITHIN, "{count} are through");
         tokio::time::sleep(LOOK_EVERY).await;
@@ -135,8 +154,8 @@ impl Comparison {
 }
 
 impl fmt::Display for Comparison {
-    /// A line for each way: the medians of its rates and of its processor time, the median of the
-    /// ratios of each round, and these ratios.
+    /// A line for each way: the medians of its rates and of the processor time of client and server,
+    /// the median of the ratios of each round, and these ratios.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let against = self.ways.iter().find(|(way, _)| way == self.against);
         let against = against.map_or(&[][..], |(_, rounds)| rounds);
@@ -147,9 +166,10 @@ impl fmt::Display for Comparison {
             let of = |figure: fn(&Drained) -> f64| median(rounds.iter().map(figure).collect());
             writeln!(
                 f,
-                "  {way:<28}{:>8.0}/s {:>6.1} µs  ratio {:.2}  ({})",
+                "  {way:<28}{:>8.0}/s {:>6.1} µs {:>6.1} µs  ratio {:.2}  ({})",
                 of(|drained| drained.rate),
                 of(|drained| drained.cpu_micros),
+                of(|drained| drained.server_micros),
                 median(ratios),
                 each.join(", ")
             )?;

@@ -6,8 +6,8 @@
 //! consumer does plus the journal; what it delivers goes on from there: to a sink that costs
 //! nothing, to a subject of the same server, and into another stream of it. For the last the server
 //! stores every message once more, so a bare forwarder stands beside it, which acknowledges what the
-//! other stream has confirmed. Each line tells messages per second, processor time for each (of the bus,
-//! or of the bare client) and the ratio of rates.
+//! other stream has confirmed. Each line tells messages per second, processor time for each (of the
+//! bus or the bare client, and of the server) and the ratio of rates.
 
 #![expect(
     clippy::print_stdout,
@@ -15,16 +15,13 @@
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
-use std::time::Instant;
-
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{AckKind, Context};
 use futures::{StreamExt, stream};
 use pointsman_integration_tests::drain;
-use pointsman_integration_tests::drain::{Comparison, Drained};
+use pointsman_integration_tests::drain::{Comparison, Drained, Moment};
 use pointsman_integration_tests::nats::{jetstream, make_stream};
-use pointsman_integration_tests::process::cpu_time;
 use pointsman_test_brokers::{NatsRelease, NatsServer};
 
 const ROUNDS: usize = 5;
@@ -70,7 +67,7 @@ enum Bare {
 }
 
 /// Takes and acknowledges everything, with [`IN_FLIGHT`] confirmations in flight at once.
-async fn bare(jetstream: &Context, name: &str, bare: Bare) -> Drained {
+async fn bare(jetstream: &Context, server: u32, name: &str, bare: Bare) -> Drained {
     let stream = jetstream
         .get_stream("ORDERS")
         .await
@@ -90,7 +87,7 @@ async fn bare(jetstream: &Context, name: &str, bare: Bare) -> Drained {
         .messages()
         .await
         .expect("the consumer gives messages");
-    let (begin, worked) = (Instant::now(), cpu_time(std::process::id()));
+    let begin = Moment::now(std::process::id(), server);
     let total = usize::try_from(MESSAGES).expect("there are not so many");
     messages
         .take(total)
@@ -110,7 +107,7 @@ async fn bare(jetstream: &Context, name: &str, bare: Bare) -> Drained {
                 .expect("the server confirms");
         })
         .await;
-    Drained::here(MESSAGES, begin, worked)
+    begin.until_now(MESSAGES)
 }
 
 fn rules(port: u16, consumer: &str, target: &str, ty: &str) -> String {
@@ -136,7 +133,7 @@ async fn main() {
 
 async fn compare(release: NatsRelease) {
     let server = NatsServer::start(release).await;
-    let port = server.port();
+    let (port, pid) = (server.port(), server.process().pid());
     let jetstream = jetstream(port).await;
     make_stream(&jetstream, "ORDERS", "orders.>").await;
     make_stream(&jetstream, "COPIES", "copies.>").await;
@@ -155,11 +152,11 @@ async fn compare(release: NatsRelease) {
     for round in 0..=ROUNDS {
         rates.add(
             "bare consumer",
-            bare(&jetstream, &format!("bare-{round}"), Bare::Consumes).await,
+            bare(&jetstream, pid, &format!("bare-{round}"), Bare::Consumes).await,
         );
         rates.add(
             "bare forwarder to a stream",
-            bare(&jetstream, &format!("forward-{round}"), Bare::Forwards).await,
+            bare(&jetstream, pid, &format!("forward-{round}"), Bare::Forwards).await,
         );
         empty(&jetstream).await;
         for (number, (way, target)) in ways.iter().enumerate() {
@@ -167,8 +164,8 @@ async fn compare(release: NatsRelease) {
             let ty = if stores { "nothing" } else { "order.paid" };
             let rules = rules(port, &consumer, target, ty);
             let drained = match stores {
-                true => drain::stored(&rules, MESSAGES).await,
-                false => drain::delivered(&rules, MESSAGES).await,
+                true => drain::stored(&rules, MESSAGES, pid).await,
+                false => drain::delivered(&rules, MESSAGES, pid).await,
             };
             rates.add(way, drained);
         }
