@@ -101,9 +101,12 @@ const LOWERED: f64 = 0.6;
 /// of twenty-seven round trips: 4 %.
 const BETWEEN: f64 = 24.0;
 const BETWEEN_MIN: f64 = 2.0;
-const BETWEEN_OUTCOMES_MIN: usize = 20;
 const MEASURED: usize = 2;
-const MEASURED_MIN: usize = 5;
+
+/// The least outcomes between two measurements, and of one: at first, and once the baseline is
+/// trusted. At a limit of two a measurement takes half of the target's use.
+const BETWEEN_OUTCOMES_MIN: (usize, usize) = (20, 80);
+const MEASURED_MIN: (usize, usize) = (16, 5);
 
 /// Nothing is measured while the latest round trips exceed the baseline by so much more than
 /// `CROWDED`: the target is crowded at the lowered limit too, and the limit is on its way down.
@@ -336,7 +339,8 @@ impl Limiter {
         if self.left == 0 && is_worth_it && self.limit >= self.proven {
             self.measured = Some(Mean::default());
             self.outdated = whole(self.limit);
-            self.left = (MEASURED * whole(self.limit)).max(MEASURED_MIN);
+            let least = self.by_trust(MEASURED_MIN);
+            self.left = (MEASURED * whole(self.limit)).max(least);
         }
     }
 
@@ -404,7 +408,17 @@ impl Limiter {
         self.outdated = whole(self.limit);
         // What is hardly known is measured often.
         let times = (BETWEEN * self.baseline.count / MEMORY).max(BETWEEN_MIN);
-        self.left = whole(self.limit * times).max(BETWEEN_OUTCOMES_MIN);
+        let least = self.by_trust(BETWEEN_OUTCOMES_MIN);
+        self.left = whole(self.limit * times).max(least);
+    }
+
+    /// Chooses the first number while the baseline is not trusted yet.
+    fn by_trust(&self, (at_first, trusted): (usize, usize)) -> usize {
+        if self.baseline.count < TRUSTED {
+            at_first
+        } else {
+            trusted
+        }
     }
 
     fn pushed_back(&mut self, now: Instant, class: Class, retry_after: Option<Duration>) {
@@ -466,15 +480,15 @@ mod tests {
     fn variance_is_not_taken_for_congestion() {
         for overload in [Overload::Queues, Overload::Rejects] {
             for service in Service::ALL {
-                for (capacity, seeds) in [(10, 8), (50, 2)] {
+                for (capacity, seeds) in [(2, 8), (10, 8), (50, 2)] {
                     let trials = trials(service, overload, capacity, seeds);
                     let what = format!("{overload:?}, {service:?}, {capacity}: {trials:#?}");
                     assert!(mean(&trials, |trial| trial.utilisation) >= 0.85, "{what}");
                     assert!(mean(&trials, |trial| trial.recovered) >= 0.85, "{what}");
-                    assert!(
-                        trials.iter().all(|trial| trial.in_flight.1 <= 2.5),
-                        "{what}"
-                    );
+                    // With two places for calls that vary this much it takes longer to find out.
+                    let is_known = |trial: &Trial| capacity < 10 || trial.in_flight.1 <= 2.5;
+                    assert!(trials.iter().all(is_known), "{what}");
+                    assert!(mean(&trials, |trial| trial.in_flight.0) <= 2.5, "{what}");
                 }
             }
         }
