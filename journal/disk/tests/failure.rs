@@ -10,6 +10,7 @@ use crate::{DeadReason, Ending, Entry, SettleAnswer};
 /// What is seen of a store, with nothing in flight.
 fn at_rest(seen: Vec<String>) -> Vec<String> {
     let rest = |line: String| {
+        let line = line.replace("in_flight: true", "in_flight: false");
         (1..4).fold(line, |line, leased| {
             line.replace(&format!("in_flight: {leased}"), "in_flight: 0")
         })
