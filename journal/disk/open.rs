@@ -183,7 +183,7 @@ impl DiskJournal {
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
-        let shared = Shared::new(
+        let shared = Arc::new(Shared::new(
             directory,
             options,
             Arc::clone(&database),
@@ -191,15 +191,13 @@ impl DiskJournal {
             Arc::clone(&queues),
             ballast,
             sender.downgrade(),
-        );
-        let shared = Arc::new(shared);
+        ));
         shared.rebuild(&committed);
         let database_error = |error| OpenError::database(directory, &error);
         let reading = schema::connect(directory, Purpose::Load).map_err(database_error)?;
         shared.fill(&reading).map_err(database_error)?;
-        shared
-            .count_log_pages(&mut connection)
-            .map_err(database_error)?;
+        let counted = shared.count_log_pages(&mut connection);
+        counted.map_err(database_error)?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             connection: Some(connection),

@@ -104,9 +104,8 @@ impl Bus {
             metrics: metrics.clone(),
             digest: Arc::default(),
         };
-        let hasten = CancellationToken::new();
         let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.unordered());
-        let (dispatcher, handle) = dispatcher_over(&journal, &pipes, &clock, replies, &hasten);
+        let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies);
         let sources = Arc::new(Sources::new(
             Arc::clone(&journal),
             Arc::clone(&pipes),
@@ -295,14 +294,15 @@ fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>
     Ok(DiskJournal::open(&config.store.path, options, clock)?)
 }
 
-/// A dispatcher that has nothing to do until the first plan is in force.
+/// A dispatcher that has nothing to do until the first plan is in force, its handle, and what ends the
+/// grace of a stop before its time.
 fn dispatcher_over(
     journal: &Arc<dyn Journal>,
     pipes: &Arc<Pipes>,
     clock: &Arc<dyn Clock>,
     replies: Matcher,
-    hasten: &CancellationToken,
-) -> (Dispatcher, dispatcher::Handle) {
+) -> (Dispatcher, dispatcher::Handle, CancellationToken) {
+    let hasten = CancellationToken::new();
     let (dispatcher, handle) = Dispatcher::new(
         Arc::clone(journal),
         Arc::clone(pipes),
@@ -311,7 +311,7 @@ fn dispatcher_over(
         Plan::default(),
         dispatcher::Options::default(),
     );
-    (dispatcher.hastened_by(hasten.clone()), handle)
+    (dispatcher.hastened_by(hasten.clone()), handle, hasten)
 }
 
 /// The HTTP ingress is a source like others, but always there.
