@@ -61,7 +61,7 @@ impl Alarms {
         }))
     }
 
-    /// Sleeps until the clock shows `until`, or has been put back by more than [`PUT_BACK`] since it
+    /// Sleeps until the clock shows `until`, or has been put back by more than a second since it
     /// showed `now`, which is when the caller has looked at it. May be cut short: the caller looks
     /// at the clock again.
     pub async fn sleep(&self, now: Timestamp, until: Timestamp) {
