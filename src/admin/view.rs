@@ -3,6 +3,7 @@
 
 mod dead;
 mod event;
+mod owner;
 mod task;
 
 use pointsman_journal::{Activity, Counts, SubscriptionIdentity, SubscriptionStatus, Totals};
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 
 pub use self::dead::*;
 pub use self::event::*;
+pub use self::owner::OwnerFilter;
 pub use self::task::*;
 
 /// A list, or a part of one.

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pointsman_schemas::{DeliveryId, Name};
+use pointsman_schemas::DeliveryId;
 use serde::{Deserialize, Serialize, de::IntoDeserializer};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use super::store;
-use crate::admin::view::{self, DeadRequest, DeadView, Page};
+use crate::admin::view::{self, DeadRequest, DeadView, OwnerFilter, Page};
 use crate::output::{self, OutputArgs};
 use pointsman_journal::{DeadReason, DeadSelection, JournalError};
 use print::{as_sheet, as_table};
@@ -54,15 +54,9 @@ pub struct FromArgs {
 /// Which dead letters are meant: all conditions must hold.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FilterArgs {
-    /// Of this tenant
-    #[arg(long)]
-    pub tenant: Option<Name>,
-    /// Of this rule
-    #[arg(long)]
-    pub rule: Option<Name>,
-    /// For this target
-    #[arg(long)]
-    pub target: Option<Name>,
+    /// Whose
+    #[command(flatten)]
+    pub owner: OwnerFilter,
     /// With this reason: rejected, exhausted, expired, transform, hops, backlog or unreadable
     #[arg(long, value_parser = reason)]
     pub reason: Option<DeadReason>,
@@ -166,9 +160,9 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
             let filter = args.filter.clone();
             let selection = DeadSelection {
                 ids: None,
-                tenant: filter.tenant,
-                rule: filter.rule,
-                target: filter.target,
+                tenant: filter.owner.tenant,
+                rule: filter.owner.rule,
+                target: filter.owner.target,
                 reason: filter.reason,
             };
             view::dead_page(
@@ -185,20 +179,12 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
             query.append_pair("limit", &args.limit.to_string());
             let after = args.after.map(|after| after.to_string());
             let filter = &args.filter;
-            let names = [
-                ("tenant", &filter.tenant),
-                ("rule", &filter.rule),
-                ("target", &filter.target),
-            ];
-            let names = names
-                .into_iter()
-                .filter_map(|(key, name)| Some((key, name.as_ref()?.as_str())));
             let rest = [
                 ("reason", filter.reason.map(DeadReason::as_str)),
                 ("after", after.as_deref()),
             ];
             query.extend_pairs(
-                names.chain(
+                filter.owner.pairs().chain(
                     rest.into_iter()
                         .filter_map(|(key, value)| Some((key, value?))),
                 ),
@@ -305,9 +291,9 @@ fn confirm(args: &ChangeArgs) -> Result<(), CommandError> {
 fn request(ids: &[DeliveryId], filter: &FilterArgs, all: bool) -> DeadRequest {
     DeadRequest {
         ids: (!ids.is_empty()).then(|| ids.iter().map(ToString::to_string).collect()),
-        tenant: filter.tenant.clone(),
-        rule: filter.rule.clone(),
-        target: filter.target.clone(),
+        tenant: filter.owner.tenant.clone(),
+        rule: filter.owner.rule.clone(),
+        target: filter.owner.target.clone(),
         reason: filter.reason,
         all,
     }

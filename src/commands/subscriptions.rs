@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use super::store;
-use crate::admin::view::{Page, SubscriptionView};
+use crate::admin::view::{OwnerFilter, Page, SubscriptionView};
 use crate::output::{self, OutputArgs};
 use pointsman_journal::{Activity, Reader, Role};
 
@@ -42,15 +42,9 @@ pub enum SubscriptionsCommand {
 /// What `subscriptions list` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListArgs {
-    /// Of this tenant
-    #[arg(long)]
-    pub tenant: Option<Name>,
-    /// Of this rule
-    #[arg(long)]
-    pub rule: Option<Name>,
-    /// For this target
-    #[arg(long)]
-    pub target: Option<Name>,
+    /// Whose
+    #[command(flatten)]
+    pub owner: OwnerFilter,
     /// Only those that no rule wants any more, and that still hold something
     #[arg(long)]
     pub detached: bool,
@@ -177,14 +171,12 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
                 .items
         }
     };
-    let is =
-        |wanted: &Option<Name>, name: &Name| wanted.as_ref().is_none_or(|wanted| wanted == name);
     let mut chosen = Vec::new();
     for item in items {
         let listed = Listed::deserialize(&item).map_err(unprintable)?;
-        let is_meant = is(&args.tenant, &listed.tenant)
-            && is(&args.rule, &listed.rule)
-            && is(&args.target, &listed.target);
+        let is_meant = args
+            .owner
+            .admits(&listed.tenant, &listed.rule, &listed.target);
         if is_meant && !(args.detached && listed.attached) {
             chosen.push((item, listed));
         }

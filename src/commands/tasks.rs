@@ -152,30 +152,18 @@ async fn page(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<TaskView>, CommandError> {
-    let TaskSelection {
-        tenant,
-        rule,
-        target,
-        subscription,
-        state,
-    } = selection;
-    let texts = [
-        ("limit", Some(limit.to_string())),
-        ("after", after.map(str::to_owned)),
-        ("tenant", tenant.as_ref().map(ToString::to_string)),
-        ("rule", rule.as_ref().map(ToString::to_string)),
-        ("target", target.as_ref().map(ToString::to_string)),
-        (
-            "subscription",
-            subscription.map(|number| number.to_string()),
-        ),
-        ("state", state.map(|state| state.as_str().to_owned())),
+    let subscription = selection.subscription.map(|number| number.to_string());
+    let rest = [
+        ("after", after),
+        ("subscription", subscription.as_deref()),
+        ("state", selection.state.map(TaskState::as_str)),
     ];
-    let pairs = texts
+    let rest = rest
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)));
     let query = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
+        .append_pair("limit", &limit.to_string())
+        .extend_pairs(selection.owner.pairs().chain(rest))
         .finish();
     client.get(&format!("/tasks?{query}")).await
 }
@@ -208,18 +196,12 @@ struct Cancelled {
 
 async fn cancel(args: &CancelArgs) -> Result<String, CommandError> {
     let TaskSelection {
-        tenant,
-        rule,
-        target,
+        owner,
         subscription,
         state,
     } = &args.selection;
-    let selects = tenant.is_some()
-        || rule.is_some()
-        || target.is_some()
-        || subscription.is_some()
-        || state.is_some();
-    if args.ids.is_empty() && !selects && !args.all {
+    let is_open = owner.is_open() && subscription.is_none() && state.is_none();
+    if args.ids.is_empty() && is_open && !args.all {
         return Err(CommandError::new("nothing says which tasks are meant")
             .help("give ids, --rule, --target, --subscription, --state, --tenant, or --all"));
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Answer, Bus, delivery, limited, must_be_json};
 use crate::admin::refused::Refused;
-use crate::admin::view::{self, IDS_MAX, Page, TaskSelection, TaskState, TaskView};
+use crate::admin::view::{self, IDS_MAX, OwnerFilter, Page, TaskSelection, TaskState, TaskView};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,9 +33,11 @@ pub(super) async fn list(
     let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
     let selection = TaskSelection {
-        tenant: query.tenant,
-        rule: query.rule,
-        target: query.target,
+        owner: OwnerFilter {
+            tenant: query.tenant,
+            rule: query.rule,
+            target: query.target,
+        },
         subscription: query.subscription,
         state: query.state,
     };

@@ -1,10 +1,10 @@
 //! Tasks: deliveries that have not ended.
 
 use pointsman_journal::{JournalError, Pending, Reader, SubscriptionIdentity};
-use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Page;
+use super::{OwnerFilter, Page};
 
 /// Pending deliveries that one request looks at: where few of them are selected the page is short,
 /// and says where to go on.
@@ -54,15 +54,9 @@ impl TaskState {
 /// Which tasks are meant: all conditions that are set must hold.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct TaskSelection {
-    /// Of this tenant
-    #[arg(long)]
-    pub tenant: Option<Name>,
-    /// Of this rule
-    #[arg(long)]
-    pub rule: Option<Name>,
-    /// For this target
-    #[arg(long)]
-    pub target: Option<Name>,
+    /// Whose
+    #[command(flatten)]
+    pub owner: OwnerFilter,
     /// Of this subscription, as `subscriptions list` numbers it
     #[arg(long, value_name = "NUMBER")]
     pub subscription: Option<u32>,
@@ -73,12 +67,13 @@ pub struct TaskSelection {
 
 impl TaskSelection {
     fn is_of(&self, number: SubscriptionNumber, identity: &SubscriptionIdentity) -> bool {
-        let is = |wanted: &Option<Name>, name: &Name| {
-            wanted.as_ref().is_none_or(|wanted| wanted == name)
-        };
-        is(&self.tenant, &identity.tenant)
-            && is(&self.rule, &identity.rule)
-            && is(&self.target, &identity.target)
+        let SubscriptionIdentity {
+            tenant,
+            rule,
+            target,
+            ..
+        } = identity;
+        self.owner.admits(tenant, rule, target)
             && self.subscription.is_none_or(|wanted| wanted == number.0)
     }
 }
