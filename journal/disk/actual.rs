@@ -16,6 +16,8 @@ pub(super) struct Actual {
     pub(super) dead: u64,
     pub(super) rejects: u64,
     pub(super) positions: u64,
+    /// Rows of the history, and the bytes of their values.
+    pub(super) history: (u64, u64),
     /// The highest sequence that anything has.
     pub(super) last_sequence: u64,
     /// Pending, retrying, dead.
@@ -34,6 +36,10 @@ impl Actual {
             dead: number("SELECT count(*) FROM dead")?,
             rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
             positions: number("SELECT count(*) FROM positions")?,
+            history: (
+                number("SELECT count(*) FROM history")?,
+                number("SELECT coalesce(sum(length(value)), 0) FROM history")?,
+            ),
             last_sequence: number(
                 "SELECT max(coalesce((SELECT max(sequence) FROM events), 0), coalesce((SELECT max(sequence) FROM dead), 0))",
             )?,
@@ -69,6 +75,8 @@ impl Actual {
             dead,
             rejects,
             positions,
+            history,
+            history_bytes,
             ..
         } = committed.ledger;
         let counts = |subscribed: &Subscribed| {
@@ -79,6 +87,7 @@ impl Actual {
             )
         };
         (self.events, self.dead, self.rejects, self.positions) == (events, dead, rejects, positions)
+            && self.history == (history, history_bytes)
             && self
                 .subscriptions
                 .keys()

@@ -40,6 +40,7 @@ pub(super) enum Table {
     Cursor = 6,
     Identity = 7,
     Position = 8,
+    History = 9,
 }
 
 /// A value does not say what was once written.

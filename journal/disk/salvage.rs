@@ -231,7 +231,8 @@ fn is_short(new: &Connection) -> rusqlite::Result<bool> {
     let actual = Actual::count(new)?;
     let mut short = actual.events < ledger.events
         || actual.dead < ledger.dead
-        || actual.positions < ledger.positions;
+        || actual.positions < ledger.positions
+        || actual.history.0 < ledger.history;
     for (number, subscribed) in reader::subscriptions(new)? {
         let (pending, _, dead) = actual
             .subscriptions

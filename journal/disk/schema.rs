@@ -11,6 +11,14 @@
 //! | `positions` | tenant, source, key | what sources know of the things that they follow |
 //! | `identities` | two halves of a hash | what deduplication remembers |
 //! | `quarantine` | number | damaged rows, as they were found |
+//! | `history` | number | attempts made and how runs ended, in blocks; see [`super::record::HistoryRow`] |
+//!
+//! | format | what it adds |
+//! |---|---|
+//! | 1 | |
+//! | 2 | the epochs, in `meta` |
+//! | 3 | the table `positions` |
+//! | 4 | the table `history` |
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +33,7 @@ use super::record::{Damage, Decoder, Encoder, Table};
 use crate::Counts;
 
 /// The format that this software writes: kept in `PRAGMA user_version`.
-pub(super) const FORMAT: i32 = 3;
+pub(super) const FORMAT: i32 = 4;
 
 /// Marks the file as ours in its header: `Pman`.
 const APPLICATION: i32 = 0x506D_616E;
@@ -67,6 +75,18 @@ CREATE TABLE positions (
     PRIMARY KEY (tenant, source, key)
 ) WITHOUT ROWID;
 ";
+
+/// The table that format 4 adds. The index finds the blocks that may have a delivery in them, and
+/// those of a subscription.
+const HISTORY: &str = "
+CREATE TABLE history (
+    number INTEGER PRIMARY KEY, subscription INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, value BLOB NOT NULL
+);
+CREATE INDEX by_delivery ON history (subscription, last, first);
+";
+
+/// What every format from 3 on has added to the tables of the one before it.
+const ADDED: [&str; 2] = [POSITIONS, HISTORY];
 
 /// The database file in a store's directory.
 pub(super) fn database(directory: &Path) -> PathBuf {
@@ -145,7 +165,7 @@ pub(super) fn connect(directory: &Path, purpose: Purpose) -> rusqlite::Result<Co
 pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES_OF_FORMAT_2)?;
-    transaction.execute_batch(POSITIONS)?;
+    transaction.execute_batch(&ADDED.concat())?;
     write_identity(&transaction, now)?;
     write_ledger(&transaction, &Ledger::default())?;
     write_epochs(&transaction, &Epochs::default())?;
@@ -227,21 +247,29 @@ fn made(connection: &Connection) -> rusqlite::Result<Made> {
     rows.collect()
 }
 
-/// Adds what format 3 has to a sound database of an earlier one. The number of the format changes
-/// in the same transaction: an earlier version that found the new table under the old number would
-/// take it for damage.
+/// Adds what this format has to a sound database of an earlier one. The number of the format
+/// changes in the same transaction: an earlier version that found a new table under the old number
+/// would take it for damage.
 pub(super) fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let found = made(connection)?;
     let model = Connection::open_in_memory()?;
     model.execute_batch(TABLES_OF_FORMAT_2)?;
-    if made(connection)? != made(&model)? {
-        return Ok(());
+    for (at, added) in ADDED.iter().enumerate() {
+        if found == made(&model)? {
+            return upgrade_by(connection, ADDED.get(at..).unwrap_or_default());
+        }
+        model.execute_batch(added)?;
     }
+    Ok(())
+}
+
+fn upgrade_by(connection: &mut Connection, added: &[&str]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     // Without epochs only format 1 is sound.
     if let Ok(epochs) = read_epochs(&transaction)? {
         write_epochs(&transaction, &epochs)?;
     }
-    transaction.execute_batch(POSITIONS)?;
+    transaction.execute_batch(&added.concat())?;
     write_format(&transaction)?;
     transaction.commit()
 }
@@ -250,7 +278,7 @@ pub(super) fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
 pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
     let model = Connection::open_in_memory()?;
     model.execute_batch(TABLES_OF_FORMAT_2)?;
-    model.execute_batch(POSITIONS)?;
+    model.execute_batch(&ADDED.concat())?;
     if made(connection)? == made(&model)? {
         return Ok(());
     }
@@ -346,6 +374,11 @@ pub(super) struct Ledger {
     pub(super) positions: u64,
     /// What the subscriptions had counted that are dropped.
     pub(super) dropped: Counts,
+    /// The number of the last row of the history, also of one that is deleted; how many there are,
+    /// and the bytes of their values together.
+    pub(super) last_history: u64,
+    pub(super) history: u64,
+    pub(super) history_bytes: u64,
 }
 
 /// The numbers of dropped subscriptions as the ledger keeps them: they held nothing any more.
@@ -381,6 +414,9 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         lost_commits,
         positions,
         dropped,
+        last_history,
+        history,
+        history_bytes,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -403,6 +439,9 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
     for number in dropped_numbers(dropped) {
         out.number(number);
     }
+    out.number(last_history)
+        .number(history)
+        .number(history_bytes);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -449,6 +488,11 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
                 quarantined: from.number()?,
                 ..Counts::default()
             };
+        }
+        // Until format 4 there was none.
+        if !from.is_empty() {
+            ledger.last_history = from.number()?;
+            (ledger.history, ledger.history_bytes) = (from.number()?, from.number()?);
         }
         Ok(ledger)
     };

@@ -8,7 +8,7 @@ use super::record::{self, Damage, DeadRow, Decoder, EventRow, Seen, Subscribed};
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 
 /// Every table with its columns, the key first.
-pub(super) const TABLES: [(&str, &str, &str); 9] = [
+pub(super) const TABLES: [(&str, &str, &str); 10] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
@@ -30,6 +30,11 @@ pub(super) const TABLES: [(&str, &str, &str); 9] = [
     ),
     ("identities", "high, low", "high, low, value"),
     ("quarantine", "number", "number, at, place, key, why, value"),
+    (
+        "history",
+        "number",
+        "number, subscription, first, last, value",
+    ),
 ];
 
 /// The key of a row in any table.
@@ -94,6 +99,7 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
         (true, [_, Integer(_), Text(_), Text(_), Text(_), Blob(_) | Null]) => {
             return Some(("quarantine", true));
         }
+        (true, [_, Integer(_), Integer(_), Integer(_), Blob(_)]) => &["history"],
         (
             false,
             [
@@ -173,6 +179,10 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             record::decode_position(text(0)?, text(1)?, key, value).map(drop)
         }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
+        "history" => {
+            let key = [unsigned(0)?, unsigned(1)?, unsigned(2)?, unsigned(3)?];
+            Decoder::open(record::Table::History, &key, value).map(drop)
+        }
         _ => Ok(()),
     }
 }

@@ -118,5 +118,8 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         quarantined: number("SELECT count(*) FROM quarantine")? + 1,
         lost_commits: 0,
         dropped: Counts::default(),
+        last_history: number("SELECT max(number) FROM history")? + SEQUENCES_SKIPPED,
+        history: number("SELECT count(*) FROM history")?,
+        history_bytes: number("SELECT sum(length(value)) FROM history")?,
     })
 }

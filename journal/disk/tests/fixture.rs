@@ -1,4 +1,4 @@
-//! Stores of formats 1 and 2 as they lay on disk when those formats were new. Every later version
+//! Stores of earlier formats as they lay on disk when those formats were new. Every later version
 //! must read them.
 //!
 //! The files were written by [`write_the_fixture`]: run it by hand, with `POINTSMAN_FIXTURE` set to
@@ -292,41 +292,53 @@ async fn check_filled(journal: &DiskJournal) {
         (cursor.fingerprint, &cursor.position[..]),
         (7, &b"here"[..])
     );
-    assert_eq!(rows(journal, "default", "suite", 9).await, []);
+}
+
+/// Opens a stored fixture that [`fill`] filled: it is read in full, also when it is opened again,
+/// and an earlier version refuses it from then on.
+async fn check_upgrade(fixture: &str, positions: usize) {
+    let (directory, journal) = open_fixture(fixture);
+    check_filled(&journal).await;
+    let kept = rows(&*journal, "default", "suite", 9).await;
+    assert_eq!(kept.len(), positions);
+    let before = everything(&*journal.reader()).await;
+    let id = journal.id();
+    journal.close().await;
+    drop(journal);
+    // Nothing was stored, and the format is the new one.
+    let connection = schema::connect(directory.path(), Purpose::Look).unwrap();
+    let format = "SELECT user_version FROM pragma_user_version";
+    let format: i32 = connection.query_row(format, [], |row| row.get(0)).unwrap();
+    assert_eq!(format, schema::FORMAT);
+    drop(connection);
+    let journal = open(directory.path()).unwrap();
+    assert_eq!((journal.warnings(), journal.id()), (&[] as &[String], id));
+    assert_eq!(everything(&*journal.reader()).await, before);
+    let changed = Append {
+        positions: vec![upsert(b"a", b"1"), upsert(b"b", b"2"), delete(b"a")],
+        ..append_of(vec![])
+    };
+    journal.append(changed).await.unwrap();
+    journal.close().await;
+    drop(journal);
+    let journal = open(directory.path()).unwrap();
+    assert_eq!(journal.warnings(), &[] as &[String]);
+    let now = rows(&*journal, "default", "suite", 9).await;
+    assert_eq!(now.len(), positions + 1);
+    assert_eq!(now[0], (Bytes::from_static(b"b"), Bytes::from_static(b"2")));
+    assert_eq!(now[1..], kept);
+    assert_eq!(everything(&*journal.reader()).await, before);
+    journal.close().await;
 }
 
 #[test]
 fn a_store_of_format_2_is_read_in_full_and_keeps_positions_from_then_on() {
-    suite::paused(async {
-        let (directory, journal) = open_fixture("v2");
-        check_filled(&journal).await;
-        let before = everything(&*journal.reader()).await;
-        let id = journal.id();
-        journal.close().await;
-        drop(journal);
-        // Nothing was stored, and the format is the new one: an earlier version refuses it.
-        let connection = schema::connect(directory.path(), Purpose::Look).unwrap();
-        let format = "SELECT user_version FROM pragma_user_version";
-        let format: i32 = connection.query_row(format, [], |row| row.get(0)).unwrap();
-        assert_eq!(format, schema::FORMAT);
-        drop(connection);
-        let journal = open(directory.path()).unwrap();
-        assert_eq!((journal.warnings(), journal.id()), (&[] as &[String], id));
-        assert_eq!(everything(&*journal.reader()).await, before);
-        let changed = Append {
-            positions: vec![upsert(b"a", b"1"), upsert(b"b", b"2"), delete(b"a")],
-            ..append_of(vec![])
-        };
-        journal.append(changed).await.unwrap();
-        journal.close().await;
-        drop(journal);
-        let journal = open(directory.path()).unwrap();
-        assert_eq!(journal.warnings(), &[] as &[String]);
-        let kept = [(Bytes::from_static(b"b"), Bytes::from_static(b"2"))];
-        assert_eq!(rows(&*journal, "default", "suite", 9).await, kept);
-        assert_eq!(everything(&*journal.reader()).await, before);
-        journal.close().await;
-    });
+    suite::paused(check_upgrade("v2", 0));
+}
+
+#[test]
+fn a_store_of_format_3_is_read_in_full() {
+    suite::paused(check_upgrade("v3", usize::from(POSITIONS)));
 }
 
 #[test]

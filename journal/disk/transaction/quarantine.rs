@@ -67,6 +67,7 @@ impl Transaction<'_> {
             "dead" => ("sequence = ?1 AND subscription = ?2 AND run = ?3", "value"),
             "cursors" => ("tenant = ?1 AND source = ?2", "value"),
             "positions" => ("tenant = ?1 AND source = ?2 AND key = ?3", "value"),
+            "history" => ("number = ?1", "value"),
             _ => ("high = ?1 AND low = ?2", "value"),
         };
         let read = format!("SELECT {value} FROM {table} WHERE {columns}");
@@ -114,9 +115,11 @@ impl Transaction<'_> {
         ledger.last_sequence = ledger.last_sequence.max(actual.last_sequence);
         let mut missing = lost(ledger.events, actual.events)
             + lost(ledger.dead, actual.dead)
-            + lost(ledger.positions, actual.positions);
+            + lost(ledger.positions, actual.positions)
+            + lost(ledger.history, actual.history.0);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         ledger.positions = actual.positions;
+        (ledger.history, ledger.history_bytes) = actual.history;
         for number in numbers {
             let (pending, retrying, dead) = actual
                 .subscriptions
