@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::LogLimit;
 
 /// What a source does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceState {
     /// It is being opened for the first time.

@@ -296,7 +296,7 @@ pub struct Firings {
 }
 
 /// How safe a message is before the bus has stored it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// The outside system keeps it and hands it over again.

@@ -6,7 +6,17 @@ use pointsman_schemas::{DeliveryId, Name, Timestamp};
 use crate::{LastOutcome, SubscriptionIdentity};
 
 /// Why a delivery is a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeadReason {
     /// The target said that it will never succeed.

@@ -127,7 +127,7 @@ pub struct EventPage {
 }
 
 /// Totals of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Totals {
     /// Events retained.
     pub events: u64,

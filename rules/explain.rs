@@ -43,7 +43,7 @@ const ALTERNATIVES: &str = "one of the alternatives";
 const NEGATION: &str = "what follows should not hold";
 
 /// Why a filter did or did not hold for a document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Explanation {
     /// The verdict.
     pub matches: bool,
@@ -55,7 +55,7 @@ pub struct Explanation {
 }
 
 /// One thing that had to hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Check {
     /// Whether it held.
     pub holds: bool,
@@ -80,7 +80,7 @@ pub struct Check {
 }
 
 /// One of the alternatives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Alternative {
     /// Which it is in the rule, from 1.
     pub number: usize,

@@ -4,6 +4,7 @@
 //! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own
 //! operations.
 
+mod api;
 mod connections;
 mod guard;
 pub mod overview;
@@ -18,6 +19,7 @@ pub mod view;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_connectors::listener::ConnectionCounts;
 use pointsman_schemas::{Clock, Timestamp};
@@ -28,11 +30,15 @@ use tokio_util::sync::CancellationToken;
 pub use guard::{AdminError, AdminSettings};
 pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
+use self::api::Answers;
 use self::guard::Guard;
 use crate::pipes::Pipes;
 use crate::server;
 use crate::telemetry::metrics::Detail;
 use pointsman_journal::Journal;
+
+/// How long changes may take after the stop that nobody waits for any more.
+const CHANGES_WITHIN: Duration = Duration::from_secs(5);
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -114,13 +120,15 @@ impl AdminListener {
 
     /// Serves until stopped, then answers what is in hand and returns.
     pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
+        let answers = Answers::default();
         server::serve(
             self.socket,
-            routes::router(admin, Arc::new(self.guard)),
+            routes::router(admin, Arc::new(self.guard), answers.clone()),
             &guard::OPEN_PATHS,
             self.counts,
             stop,
         )
         .await;
+        answers.wait(CHANGES_WITHIN).await;
     }
 }

@@ -25,7 +25,7 @@ pub struct Refusal {
 
 /// What every answer is that is no success, as `application/problem+json`: RFC 9457, section 3.1;
 /// `event` and `missing` are extension members of ours.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProblemDocument<'r> {
     /// `about:blank`: the status says it all (section 4.2.1).
     #[serde(default)]

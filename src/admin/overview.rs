@@ -6,6 +6,7 @@ use std::fmt;
 
 use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::router::Explained;
@@ -50,7 +51,7 @@ pub trait Overview: fmt::Debug + Send + Sync {
 }
 
 /// A source as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceStatus {
     pub name: Name,
     pub tenant: Name,
@@ -76,7 +77,7 @@ pub struct SourceStatus {
 }
 
 /// A rule or pipe in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleStatus {
     pub name: Name,
     pub tenant: Name,
@@ -96,7 +97,7 @@ pub struct RuleStatus {
 }
 
 /// A target as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetStatus {
     pub name: Name,
     pub tenant: Name,
@@ -115,7 +116,7 @@ pub struct TargetStatus {
 }
 
 /// Whether a target is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Circuit {
     Closed,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pointsman_connectors::listener::{self, Refusal};
@@ -56,12 +56,6 @@ impl From<JournalError> for Refused {
 
 impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request(rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for Refused {
-    fn from(rejection: PathRejection) -> Self {
         Self::bad_request(rejection.body_text())
     }
 }

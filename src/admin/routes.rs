@@ -8,16 +8,15 @@ mod tasks;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use pointsman_connectors::listener::Refusal;
 use pointsman_schemas::DeliveryId;
-use pointsman_schemas::media_type::is_json_media_type;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde_json::json;
 
+use super::api::{Answer, Answers, Api, Nothing};
 use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
@@ -36,50 +35,81 @@ const LIMIT_MAX: usize = 1_000;
 /// A request's body: room for [`view::IDS_MAX`] ids.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+const JSON: &str = "application/json";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Answer<T> = Result<Json<T>, Refused>;
 type Bus = State<Arc<Admin>>;
 
+/// Every operation there is.
+///
+/// A new one is one line in its module's `register`, its path below `/api/v1`, and one function
+/// beside it:
+/// - `read`: `async fn(Arc<Admin>, P, Q) -> Answer<A>`, where `P` is what the path names (`()` for
+///   nothing, or an [`InPath`](super::api::InPath)), `Q` the query parameters (`Nothing`, or a
+///   struct with `Deserialize`, `JsonSchema` and `deny_unknown_fields`), and `A` what is answered
+///   (`Serialize` and `JsonSchema`).
+/// - `change`: `async fn(Arc<Admin>, P, B) -> Answer<A>`, where `B` is the body, likewise. It takes
+///   an `Idempotency-Key` without doing anything for it.
+///
+/// What is said of a field in the document is its doc comment. Then add a sample of it to the
+/// `SAMPLES` of `admin/tests.rs`, which fail until there is one, and write the document anew: run
+/// the tests with `UPDATE_SCHEMAS=1`.
+fn operations(answers: Answers) -> Api {
+    let api = register(Api::new(answers));
+    let api = subscriptions::register(api);
+    let api = dead::register(api);
+    let api = tasks::register(api);
+    events::register(api)
+}
+
+fn register(api: Api) -> Api {
+    api.other(
+        "/healthz",
+        "isAlive",
+        "Whether the process lives",
+        JSON,
+        healthz,
+    )
+    .other(
+        "/readyz",
+        "isReady",
+        "Whether events can be taken",
+        JSON,
+        readyz,
+    )
+    .other(
+        "/metrics",
+        "getMetrics",
+        "What it counts, for Prometheus",
+        OPENMETRICS,
+        metrics,
+    )
+    .read("/status", "getStatus", "How the bus stands", status)
+    .read(
+        "/sources",
+        "listSources",
+        "The sources of the rules in force",
+        sources,
+    )
+    .read("/rules", "listRules", "The rules and pipes in force", rules)
+    .read(
+        "/targets",
+        "listTargets",
+        "The targets of the rules in force",
+        targets,
+    )
+}
+
+/// The document that describes them, as it is committed.
+#[cfg(test)]
+pub(super) fn document() -> String {
+    operations(Answers::default()).finish().1
+}
+
 /// Every route there is, behind the guard.
-pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/sources", get(sources))
-        .route("/rules", get(rules))
-        .route("/targets", get(targets))
-        .route("/subscriptions", get(subscriptions::list))
-        .route(
-            "/subscriptions/{number}/suspend",
-            post(subscriptions::suspend),
-        )
-        .route(
-            "/subscriptions/{number}/resume",
-            post(subscriptions::resume),
-        )
-        .route(
-            "/subscriptions/{number}/cancel",
-            post(subscriptions::cancel),
-        )
-        .route(
-            "/subscriptions/{number}/move",
-            post(subscriptions::move_all),
-        )
-        .route("/dead", get(dead::list))
-        .route("/dead/redrive", post(dead::redrive))
-        .route("/dead/purge", post(dead::purge))
-        .route("/dead/{id}", get(dead::show))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/cancel", post(tasks::cancel))
-        .route("/tasks/{id}", get(tasks::show))
-        .route("/events", get(events::list))
-        .route("/events/{sequence}", get(events::show))
-        .route("/events/{sequence}/explain", get(events::explain));
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .nest("/api/v1", api)
+pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>, answers: Answers) -> Router {
+    let (routes, _document) = operations(answers).finish();
+    routes
         .fallback(async |uri: Uri| {
             Refused::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
         })
@@ -98,7 +128,7 @@ async fn healthz() -> Json<serde_json::Value> {
     Json(json!({ "status": "alive" }))
 }
 
-async fn readyz(State(admin): Bus) -> Answer<serde_json::Value> {
+async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
     let missing = admin.missing();
     if missing.is_empty() {
         return Ok(Json(json!({ "status": "ready" })));
@@ -138,10 +168,10 @@ async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn status(State(admin): Bus) -> Json<StatusView> {
+async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
     let reader = admin.pipes.reader();
     let (now, missing) = (admin.clock.now(), admin.missing());
-    Json(StatusView {
+    Ok(StatusView {
         version: VERSION,
         journal: format!("{:016x}", admin.journal.id().0),
         started: admin.started.to_string(),
@@ -157,16 +187,16 @@ async fn status(State(admin): Bus) -> Json<StatusView> {
     })
 }
 
-async fn sources(State(admin): Bus) -> Json<Page<SourceStatus>> {
-    Json(Page::whole(admin.overview.sources()))
+async fn sources(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<SourceStatus>> {
+    Ok(Page::whole(admin.overview.sources()))
 }
 
-async fn rules(State(admin): Bus) -> Json<Page<RuleStatus>> {
-    Json(Page::whole(admin.overview.rules()))
+async fn rules(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<RuleStatus>> {
+    Ok(Page::whole(admin.overview.rules()))
 }
 
-async fn targets(State(admin): Bus) -> Json<Page<TargetStatus>> {
-    Json(Page::whole(admin.overview.targets()))
+async fn targets(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<TargetStatus>> {
+    Ok(Page::whole(admin.overview.targets()))
 }
 
 fn delivery(id: &str) -> Result<DeliveryId, Refused> {
@@ -182,18 +212,4 @@ fn limited(limit: Option<usize>) -> Result<usize, Refused> {
     Err(Refused::bad_request(format!(
         "limit is {limit}; it lies between 1 and {LIMIT_MAX}"
     )))
-}
-
-/// JSON has to be declared: a form of a page elsewhere can send text, but not that without asking
-/// first.
-fn must_be_json(headers: &HeaderMap) -> Result<(), Refused> {
-    let declared = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|declared| declared.to_str().ok())
-        .unwrap_or_default();
-    if is_json_media_type(declared) {
-        return Ok(());
-    }
-    let detail = format!("Content-Type is {declared:?}; send application/json");
-    Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }

@@ -6,6 +6,7 @@ use pointsman_connectors::listener::Refusal;
 use pointsman_schemas::SubscriptionNumber;
 use serde_json::{Value, json};
 
+use super::routes::document;
 use super::testing::{DATA, NOON, TestBus, name, settle};
 use super::{AdminListener, AdminSettings};
 use pointsman_journal::{Activity, Ending, Journal, JournalError};
@@ -13,30 +14,77 @@ use pointsman_journal::{Activity, Ending, Journal, JournalError};
 const KEY: &str = "a-key-of-the-operator-7";
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Every route: its path, the verb it has, what is sent, and what a bus answers. `{dead}` is a dead
-/// letter's id, `{task}` a task's.
-const ROUTES: [(&str, &str, &str, u16); 20] = [
-    ("/healthz", "GET", "", 200),
-    ("/readyz", "GET", "", 200),
-    ("/metrics", "GET", "", 200),
-    ("/api/v1/status", "GET", "", 200),
-    ("/api/v1/sources", "GET", "", 200),
-    ("/api/v1/rules", "GET", "", 200),
-    ("/api/v1/targets", "GET", "", 200),
-    ("/api/v1/subscriptions", "GET", "", 200),
-    ("/api/v1/subscriptions/1/suspend", "POST", "", 200),
-    ("/api/v1/subscriptions/1/resume", "POST", "", 200),
-    ("/api/v1/dead", "GET", "", 200),
-    ("/api/v1/dead/{dead}", "GET", "", 200),
-    ("/api/v1/tasks", "GET", "", 200),
-    ("/api/v1/tasks/{task}", "GET", "", 200),
-    ("/api/v1/tasks/cancel", "POST", r#"{"ids":[]}"#, 200),
-    ("/api/v1/events", "GET", "", 200),
-    ("/api/v1/events/1", "GET", "", 200),
-    ("/api/v1/events/1/explain", "GET", "", 200),
-    ("/api/v1/dead/redrive", "POST", r#"{"rule":"nobody"}"#, 200),
-    ("/api/v1/dead/purge", "POST", r#"{"rule":"nobody"}"#, 200),
+/// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
+/// is a dead letter's id, `{task}` a task's.
+const SAMPLES: [(&str, &str, &str, u16); 23] = [
+    ("isAlive", "/healthz", "", 200),
+    ("isReady", "/readyz", "", 200),
+    ("getMetrics", "/metrics", "", 200),
+    ("getDocument", "/api/v1/openapi.json", "", 200),
+    ("getStatus", "/api/v1/status", "", 200),
+    ("listSources", "/api/v1/sources", "", 200),
+    ("listRules", "/api/v1/rules", "", 200),
+    ("listTargets", "/api/v1/targets", "", 200),
+    ("listSubscriptions", "/api/v1/subscriptions", "", 200),
+    (
+        "suspendSubscription",
+        "/api/v1/subscriptions/1/suspend",
+        "",
+        200,
+    ),
+    (
+        "resumeSubscription",
+        "/api/v1/subscriptions/1/resume",
+        "",
+        200,
+    ),
+    (
+        "moveSubscription",
+        "/api/v1/subscriptions/1/move",
+        r#"{"to":99}"#,
+        404,
+    ),
+    (
+        "cancelSubscription",
+        "/api/v1/subscriptions/2/cancel",
+        "",
+        200,
+    ),
+    ("listDeadLetters", "/api/v1/dead", "", 200),
+    ("getDeadLetter", "/api/v1/dead/{dead}", "", 200),
+    (
+        "redriveDeadLetters",
+        "/api/v1/dead/redrive",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    (
+        "purgeDeadLetters",
+        "/api/v1/dead/purge",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    ("listTasks", "/api/v1/tasks", "", 200),
+    ("getTask", "/api/v1/tasks/{task}", "", 200),
+    ("cancelTasks", "/api/v1/tasks/cancel", r#"{"ids":[]}"#, 200),
+    ("listEvents", "/api/v1/events", "", 200),
+    ("getEvent", "/api/v1/events/1", "", 200),
+    ("explainEvent", "/api/v1/events/1/explain", "", 200),
 ];
+
+/// The operations that are registered: path, verb and id.
+fn operations() -> Vec<(String, String, String)> {
+    let document: Value = serde_json::from_str(&document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, verbs)| {
+        let verbs = verbs.as_object().unwrap();
+        verbs.iter().map(move |(verb, operation)| {
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            (path.clone(), verb.to_uppercase(), id)
+        })
+    });
+    operations.collect()
+}
 
 #[tokio::test]
 async fn every_route_knows_its_verbs_and_asks_for_its_key() {
@@ -50,10 +98,18 @@ async fn every_route_knows_its_verbs_and_asks_for_its_key() {
             .await
             .unwrap()[0]
             .id;
-        for (path, own, body, expect) in ROUTES {
-            let path = path.replace("{dead}", &dead);
+        for (path, own, id) in operations() {
+            let sample = SAMPLES.iter().find(|sample| sample.0 == id);
+            let (_, sample, body, expect) = *sample.unwrap_or_else(|| panic!("no sample of {id}"));
+            let of_path = path.split('/').zip(sample.split('/'));
+            let is_one = of_path
+                .into_iter()
+                .all(|(a, b)| a == b || a.starts_with('{'));
+            assert!(is_one, "{sample} is no {path}");
+            let path = sample.replace("{dead}", &dead);
             let path = path.replace("{task}", &task.to_string());
             for verb in VERBS {
+                let own = &*own;
                 let has = verb == own || (verb == "HEAD" && own == "GET");
                 let expect = if has { expect } else { 405 };
                 let body = if has { body } else { "" };
@@ -83,6 +139,96 @@ async fn every_route_knows_its_verbs_and_asks_for_its_key() {
                 assert_eq!(answer.headers.get("access-control-allow-origin"), None);
                 assert_eq!(answer.headers["cache-control"], "no-store");
             }
+        }
+    }
+}
+
+const COMMITTED: &str = "schemas/json/openapi.json";
+
+#[test]
+fn the_committed_document_is_the_one_that_is_served() {
+    let served = document();
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(COMMITTED, &served).unwrap();
+    }
+    let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
+    assert!(
+        committed == served,
+        "{COMMITTED} is not what the routes are; run the tests with UPDATE_SCHEMAS=1"
+    );
+}
+
+/// Every `$ref` below a value.
+fn references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(
+                object
+                    .get("$ref")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
+            );
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_document_is_whole() {
+    let document: Value = serde_json::from_str(&document()).unwrap();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in &found {
+        let place = reference.strip_prefix('#').unwrap();
+        assert!(
+            document.pointer(place).is_some(),
+            "{reference} leads nowhere"
+        );
+    }
+    for name in document["components"]["schemas"]
+        .as_object()
+        .unwrap()
+        .keys()
+    {
+        let reference = format!("#/components/schemas/{name}");
+        assert!(found.contains(&reference), "nobody needs {reference}");
+    }
+    let mut ids: Vec<String> = operations().into_iter().map(|(_, _, id)| id).collect();
+    ids.sort_unstable();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!((count, ids.len()), (SAMPLES.len(), SAMPLES.len()));
+}
+
+#[tokio::test]
+async fn what_no_operation_knows_is_refused_by_its_name_everywhere() {
+    let bus = TestBus::start(&[]).await;
+    let dead = bus.dead().await[0].to_string();
+    for (path, verb, id) in operations() {
+        if !path.starts_with("/api/v1") {
+            continue;
+        }
+        let (_, sample, ..) = SAMPLES.iter().find(|sample| sample.0 == id).unwrap();
+        let sample = sample.replace("{dead}", &dead).replace("{task}", &dead);
+        let json = [("content-type", "application/json")];
+        let in_query = format!("{sample}?colour=red");
+        let answer = bus.ask(&verb, &in_query, &json, "{}").await;
+        let refused: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(refused["status"], 400, "{id}: {refused}");
+        assert!(
+            refused["detail"].as_str().unwrap().contains("colour"),
+            "{id}: {refused}"
+        );
+        if verb != "GET" {
+            let answer = bus.ask(&verb, &sample, &json, r#"{"colour":"red"}"#).await;
+            let refused: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(refused["status"], 400, "{id}: {refused}");
+            assert!(
+                refused["detail"].as_str().unwrap().contains("`colour`"),
+                "{id}: {refused}"
+            );
         }
     }
 }
@@ -302,7 +448,7 @@ async fn whatever_is_no_success_is_a_problem_document() {
             json,
             "",
             400,
-            "the body is not a selection: EOF",
+            "nothing is selected",
         ),
         (
             "POST",
@@ -358,7 +504,7 @@ async fn whatever_is_no_success_is_a_problem_document() {
             json,
             r#"{"rules":"a"}"#,
             400,
-            "the body is not a selection: unknown field `rules`",
+            "the body cannot be used: unknown field `rules`",
         ),
         (
             "POST",
@@ -366,7 +512,7 @@ async fn whatever_is_no_success_is_a_problem_document() {
             json,
             r#"{"target":"A"}"#,
             400,
-            "the body is not a selection: the name \"A\"",
+            "the body cannot be used: the name \"A\"",
         ),
         (
             "POST",
@@ -769,6 +915,64 @@ async fn a_store_that_cannot_be_read_does_not_hide_the_rest() {
         (status, &problem["detail"]),
         (503, &json!("the journal is closed"))
     );
+}
+
+#[tokio::test]
+async fn a_change_with_a_key_is_made_once() {
+    let other = "another-key-of-somebody-8";
+    let bus = TestBus::start(&[KEY, other]).await;
+    let ids = bus.dead().await;
+    let of_one = ids.iter().find(|id| id.subscription.0 == 1).unwrap();
+    let one = json!({ "ids": [of_one.to_string()] }).to_string();
+    let ask = async |path: &str, caller: &str, key: &str, body: &str| {
+        let authorization = format!("Bearer {caller}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", &*authorization),
+            ("idempotency-key", key),
+        ];
+        let answer = bus.ask("POST", path, &headers, body).await;
+        let replayed = answer.headers.get("idempotent-replayed").cloned();
+        (answer.status.as_u16(), replayed.is_some(), answer.body)
+    };
+    let redrive = "/api/v1/dead/redrive";
+    let first = ask(redrive, KEY, "\"k\"", &one).await;
+    assert_eq!(
+        (first.0, first.1, &first.2[..]),
+        (200, false, &br#"{"redriven":1}"#[..])
+    );
+    let again = ask(redrive, KEY, "\"k\"", &one).await;
+    assert_eq!((again.0, again.1, &again.2), (200, true, &first.2));
+    let new = ask(redrive, KEY, "\"l\"", &one).await;
+    assert_eq!(
+        (new.0, new.1, &new.2[..]),
+        (200, false, &br#"{"redriven":0}"#[..])
+    );
+    let elses = ask(redrive, other, "\"k\"", &one).await;
+    assert_eq!(
+        (elses.0, elses.1, &elses.2[..]),
+        (200, false, &br#"{"redriven":0}"#[..])
+    );
+    for (path, body) in [
+        (redrive, r#"{"rule":"audit"}"#),
+        ("/api/v1/dead/purge", &*one),
+    ] {
+        let (status, replayed, body) = ask(path, KEY, "\"k\"", body).await;
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (status, replayed, &problem["status"]),
+            (422, false, &json!(422))
+        );
+    }
+    // What is refused is refused again; what is no key is refused at once.
+    for expect in [false, true] {
+        let (status, replayed, _) = ask(redrive, KEY, "\"m\"", "{}").await;
+        assert_eq!((status, replayed), (400, expect));
+    }
+    for bad in ["", "\"", "a b", &"k".repeat(256)] {
+        assert_eq!(ask(redrive, KEY, bad, &one).await.0, 400, "{bad}");
+    }
+    assert_eq!(bus.dead().await.len(), ids.len() - 1);
 }
 
 #[tokio::test]

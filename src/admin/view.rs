@@ -8,6 +8,7 @@ mod task;
 
 use pointsman_journal::{Activity, Counts, SubscriptionIdentity, SubscriptionStatus, Totals};
 use pointsman_schemas::{Event, SubscriptionNumber, Timestamp, json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,7 +18,8 @@ pub use self::owner::OwnerFilter;
 pub use self::task::*;
 
 /// A list, or a part of one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// What it lists.
     pub items: Vec<T>,
@@ -34,8 +36,11 @@ impl<T> Page<T> {
     }
 }
 
+/// A JSON object of which nothing more is said here.
+type Object = serde_json::Map<String, serde_json::Value>;
+
 /// A subscription as it stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SubscriptionView {
     pub number: SubscriptionNumber,
     #[serde(flatten)]
@@ -75,7 +80,7 @@ impl SubscriptionView {
 }
 
 /// The bus as a whole.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StatusView {
     /// The running version.
     pub version: &'static str,

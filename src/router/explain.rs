@@ -2,12 +2,13 @@
 
 use pointsman_rules::{Explanation, Scratch};
 use pointsman_schemas::{Event, Name};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{NamedRule, OTHER_SOURCES, Router, TenantRules};
 
 /// Why the rules of a tenant take an event, or do not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// The rules that take it, in the order of the files.
     pub taken: Vec<Name>,
@@ -18,7 +19,7 @@ pub struct Explained {
 }
 
 /// Why one rule takes an event, or does not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleExplanation {
     pub rule: Name,
     #[serde(flatten)]

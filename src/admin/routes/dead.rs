@@ -1,35 +1,64 @@
 //! Dead letters: listed, shown, redriven and purged.
 
-use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use bytes::Bytes;
-use pointsman_journal::{DeadReason, DeadSelection};
-use pointsman_schemas::Name;
-use serde::Deserialize;
-use serde_json::json;
+use std::sync::Arc;
 
-use super::{Answer, Bus, delivery, limited, must_be_json};
+use pointsman_journal::{DeadReason, DeadSelection};
+use pointsman_schemas::{DeliveryId, Name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{delivery, limited};
+use crate::admin::Admin;
+use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{self, DeadRequest, DeadView, DeadWhole, Page};
 
-#[derive(Debug, Deserialize)]
+pub(super) fn register(api: Api) -> Api {
+    api.read(
+        "/dead",
+        "listDeadLetters",
+        "Dead letters, the oldest first",
+        list,
+    )
+    .read(
+        "/dead/{id}",
+        "getDeadLetter",
+        "One dead letter with its content",
+        show,
+    )
+    .change(
+        "/dead/redrive",
+        "redriveDeadLetters",
+        "Deliver dead letters anew",
+        redrive,
+    )
+    .change(
+        "/dead/purge",
+        "purgeDeadLetters",
+        "Delete dead letters",
+        purge,
+    )
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadQuery {
+    /// Of this tenant.
     tenant: Option<Name>,
+    /// Of this rule.
     rule: Option<Name>,
+    /// For this target.
     target: Option<Name>,
+    /// With this reason.
     reason: Option<DeadReason>,
+    /// Go on behind this one: the `next` of the page before.
     after: Option<String>,
+    /// How many at most.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
     limit: Option<usize>,
 }
 
-pub(super) async fn list(
-    State(admin): Bus,
-    query: Result<Query<DeadQuery>, QueryRejection>,
-) -> Answer<Page<DeadView>> {
-    let Query(query) = query?;
+pub(super) async fn list(admin: Arc<Admin>, (): (), query: DeadQuery) -> Answer<Page<DeadView>> {
     let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
     let selection = DeadSelection {
@@ -39,49 +68,38 @@ pub(super) async fn list(
         target: query.target,
         reason: query.reason,
     };
-    Ok(Json(
-        view::dead_page(&*admin.pipes.reader(), &selection, after, limit).await?,
-    ))
+    Ok(view::dead_page(&*admin.pipes.reader(), &selection, after, limit).await?)
 }
 
-pub(super) async fn show(
-    State(admin): Bus,
-    id: Result<Path<String>, PathRejection>,
-) -> Answer<DeadWhole> {
-    let id = delivery(&id?)?;
+pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<DeadWhole> {
     let letter = view::dead_letter(&*admin.pipes.reader(), id).await?;
-    letter
-        .map(Json)
-        .ok_or_else(|| Refused::not_found(format!("dead letter {id}")))
+    letter.ok_or_else(|| Refused::not_found(format!("dead letter {id}")))
 }
 
-pub(super) async fn redrive(
-    State(admin): Bus,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<serde_json::Value> {
-    let selection = selection(&headers, &body?)?;
+/// How many were redriven.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Redriven {
+    redriven: u64,
+}
+
+pub(super) async fn redrive(admin: Arc<Admin>, (): (), request: DeadRequest) -> Answer<Redriven> {
+    let selection = request.selection().map_err(Refused::bad_request)?;
     let redriven = admin.journal.redrive(&selection).await?;
     tracing::info!(redriven, selection = %described(&selection), "dead letters were redriven");
-    Ok(Json(json!({ "redriven": redriven })))
+    Ok(Redriven { redriven })
 }
 
-pub(super) async fn purge(
-    State(admin): Bus,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<serde_json::Value> {
-    let selection = selection(&headers, &body?)?;
+/// How many were purged.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Purged {
+    purged: u64,
+}
+
+pub(super) async fn purge(admin: Arc<Admin>, (): (), request: DeadRequest) -> Answer<Purged> {
+    let selection = request.selection().map_err(Refused::bad_request)?;
     let purged = admin.journal.purge(&selection).await?;
     tracing::info!(purged, selection = %described(&selection), "dead letters were purged");
-    Ok(Json(json!({ "purged": purged })))
-}
-
-fn selection(headers: &HeaderMap, body: &[u8]) -> Result<DeadSelection, Refused> {
-    must_be_json(headers)?;
-    let request: DeadRequest = serde_json::from_slice(body)
-        .map_err(|error| Refused::bad_request(format!("the body is not a selection: {error}")))?;
-    request.selection().map_err(Refused::bad_request)
+    Ok(Purged { purged })
 }
 
 /// A selection for the log, ten thousand ids as their number.

@@ -1,15 +1,16 @@
 //! Stored events: listed, shown and explained.
 
-use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use pointsman_journal::{EventsFrom, StoredEvent};
 use pointsman_schemas::{Name, Sequence, Timestamp};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::{Answer, Bus, limited};
+use super::limited;
 use crate::admin::Admin;
+use crate::admin::api::{Answer, Api, InPath, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{self, EventView, ExplainView, Page};
 
@@ -19,20 +20,64 @@ const EXPLAINED_DEFAULT: usize = 10;
 /// Rules explained at once at most.
 const EXPLAINED_MAX: usize = 100;
 
-#[derive(Debug, Deserialize)]
+pub(super) fn register(api: Api) -> Api {
+    api.read(
+        "/events",
+        "listEvents",
+        "Retained events, the oldest first",
+        list,
+    )
+    .read("/events/{sequence}", "getEvent", "One retained event", show)
+    .read(
+        "/events/{sequence}/explain",
+        "explainEvent",
+        "Why each rule took an event or did not",
+        explain,
+    )
+}
+
+/// A retained event, as a path names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum EventReference {
+    At(Sequence),
+    Last,
+}
+
+impl InPath for EventReference {
+    const SEGMENT: Option<(&'static str, &'static str)> = Some((
+        "sequence",
+        "The sequence of an event, or `last` for the one that came last",
+    ));
+
+    fn parse(segment: &str) -> Result<Self, Refused> {
+        if segment == "last" {
+            return Ok(Self::Last);
+        }
+        let invalid =
+            |_| Refused::bad_request(format!("{segment:?} is not the sequence of an event"));
+        Ok(Self::At(Sequence(segment.parse().map_err(invalid)?)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": u64::MAX }, { "const": "last" }] })
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
+    /// Those that were appended at this time or later. Excludes `after`.
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// Go on behind this one: the `next` of the page before.
     after: Option<u64>,
+    /// How many at most.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
     limit: Option<usize>,
 }
 
 /// Events since a time, or behind a sequence; from the oldest one on where neither is given.
-pub(super) async fn list(
-    State(admin): Bus,
-    query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Answer<Page<EventView>> {
-    let Query(query) = query?;
+pub(super) async fn list(admin: Arc<Admin>, (): (), query: EventsQuery) -> Answer<Page<EventView>> {
     let limit = limited(query.limit)?;
     let from = match (query.since, query.after) {
         (Some(_), Some(_)) => {
@@ -51,29 +96,25 @@ pub(super) async fn list(
         }
         (None, after) => EventsFrom::After(Sequence(after.unwrap_or(0))),
     };
-    Ok(Json(
-        view::event_page(&*admin.pipes.reader(), from, limit).await?,
-    ))
+    Ok(view::event_page(&*admin.pipes.reader(), from, limit).await?)
 }
 
 pub(super) async fn show(
-    State(admin): Bus,
-    sequence: Result<Path<String>, PathRejection>,
+    admin: Arc<Admin>,
+    event: EventReference,
+    _: Nothing,
 ) -> Answer<EventView> {
-    Ok(Json(retained(&admin, &sequence?).await?.into()))
+    Ok(retained(&admin, event).await?.into())
 }
 
-/// The event of a sequence, or the `last` one.
-async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, Refused> {
+async fn retained(admin: &Admin, event: EventReference) -> Result<StoredEvent, Refused> {
     let reader = admin.pipes.reader();
-    if sequence == "last" {
+    let EventReference::At(sequence) = event else {
         return reader
             .last_event()
             .await?
             .ok_or_else(|| Refused::not_found("event"));
-    }
-    let invalid = |_| Refused::bad_request(format!("{sequence:?} is not the sequence of an event"));
-    let sequence = Sequence(sequence.parse().map_err(invalid)?);
+    };
     let stored = reader.event(sequence).await?;
     stored.ok_or_else(|| {
         Refused::not_found(format!(
@@ -83,19 +124,22 @@ async fn retained(admin: &Admin, sequence: &str) -> Result<StoredEvent, Refused>
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
+    /// Only of this rule.
     rule: Option<Name>,
+    /// Of how many rules that did not take it, at most.
+    #[schemars(range(min = 1, max = 100), extend("default" = 10))]
     limit: Option<usize>,
 }
 
 pub(super) async fn explain(
-    State(admin): Bus,
-    sequence: Result<Path<String>, PathRejection>,
-    query: Result<Query<ExplainQuery>, QueryRejection>,
+    admin: Arc<Admin>,
+    event: EventReference,
+    query: ExplainQuery,
 ) -> Answer<ExplainView> {
-    let (stored, Query(query)) = (retained(&admin, &sequence?).await?, query?);
+    let stored = retained(&admin, event).await?;
     let limit = query.limit.unwrap_or(EXPLAINED_DEFAULT);
     if !(1..=EXPLAINED_MAX).contains(&limit) {
         return Err(Refused::bad_request(format!(
@@ -128,5 +172,5 @@ pub(super) async fn explain(
         .map_err(failed)?
         .ok_or_else(|| Refused::not_found(rule))?;
     explained.deliveries = view::fates(&*reader, &stored, &explained.explained.taken).await?;
-    Ok(Json(explained))
+    Ok(explained)
 }

@@ -1,21 +1,51 @@
 //! Subscriptions: listed, suspended, resumed, cancelled and moved.
 
-use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
-use bytes::Bytes;
+use std::sync::Arc;
+
 use pointsman_journal::{Activity, SubscriptionStatus};
 use pointsman_schemas::SubscriptionNumber;
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{Answer, Bus, must_be_json};
 use crate::admin::Admin;
+use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{Page, SubscriptionView};
 
-pub(super) async fn list(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
+pub(super) fn register(api: Api) -> Api {
+    api.read(
+        "/subscriptions",
+        "listSubscriptions",
+        "Subscriptions and what they count",
+        list,
+    )
+    .change(
+        "/subscriptions/{number}/suspend",
+        "suspendSubscription",
+        "Let nothing go out",
+        suspend,
+    )
+    .change(
+        "/subscriptions/{number}/resume",
+        "resumeSubscription",
+        "Go on",
+        resume,
+    )
+    .change(
+        "/subscriptions/{number}/cancel",
+        "cancelSubscription",
+        "End all that waits in it",
+        cancel,
+    )
+    .change(
+        "/subscriptions/{number}/move",
+        "moveSubscription",
+        "Move all that waits in it",
+        move_all,
+    )
+}
+
+pub(super) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<SubscriptionView>> {
     let (statuses, now) = (
         admin.pipes.reader().subscriptions().await?,
         admin.clock.now(),
@@ -25,58 +55,66 @@ pub(super) async fn list(State(admin): Bus) -> Answer<Page<SubscriptionView>> {
         let paused = paused.remove(&status.number);
         SubscriptionView::new(status, paused, now)
     };
-    Ok(Json(Page::whole(statuses.into_iter().map(view).collect())))
+    Ok(Page::whole(statuses.into_iter().map(view).collect()))
 }
 
 pub(super) async fn suspend(
-    State(admin): Bus,
-    number: Result<Path<String>, PathRejection>,
+    admin: Arc<Admin>,
+    number: SubscriptionNumber,
+    _: Nothing,
 ) -> Answer<SubscriptionView> {
-    set_activity(&admin, &number?, Activity::Suspended).await
+    set_activity(&admin, number, Activity::Suspended).await
 }
 
 pub(super) async fn resume(
-    State(admin): Bus,
-    number: Result<Path<String>, PathRejection>,
+    admin: Arc<Admin>,
+    number: SubscriptionNumber,
+    _: Nothing,
 ) -> Answer<SubscriptionView> {
-    set_activity(&admin, &number?, Activity::Active).await
+    set_activity(&admin, number, Activity::Active).await
+}
+
+/// How many were ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Cancelled {
+    cancelled: u64,
 }
 
 /// Ends what waits in a subscription.
 pub(super) async fn cancel(
-    State(admin): Bus,
-    number: Result<Path<String>, PathRejection>,
-) -> Answer<serde_json::Value> {
-    let number = subscription(&number?)?;
+    admin: Arc<Admin>,
+    number: SubscriptionNumber,
+    _: Nothing,
+) -> Answer<Cancelled> {
     let cancelled = admin.pipes.cancel_all(number).await?;
     tracing::info!(
         subscription = number.0,
         cancelled,
         "pending deliveries were cancelled"
     );
-    Ok(Json(json!({ "cancelled": cancelled })))
+    Ok(Cancelled { cancelled })
 }
 
-#[derive(Debug, Deserialize)]
+/// Where to.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct MoveRequest {
+pub(super) struct MoveRequest {
+    /// The number of the subscription that it is moved to.
     to: u32,
+}
+
+/// How many were moved.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Moved {
+    moved: u64,
 }
 
 /// Moves what waits in a subscription to another one.
 pub(super) async fn move_all(
-    State(admin): Bus,
-    number: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<serde_json::Value> {
-    let (from, body) = (subscription(&number?)?, body?);
-    must_be_json(&headers)?;
-    let MoveRequest { to } = serde_json::from_slice(&body).map_err(|error| {
-        Refused::bad_request(format!(
-            "the body does not say where to, such as {{\"to\": 7}}: {error}"
-        ))
-    })?;
+    admin: Arc<Admin>,
+    from: SubscriptionNumber,
+    MoveRequest { to }: MoveRequest,
+) -> Answer<Moved> {
     if to == from.0 {
         return Err(Refused::bad_request(format!(
             "subscription {to} cannot be moved to itself"
@@ -89,17 +127,14 @@ pub(super) async fn move_all(
         moved,
         "pending deliveries were moved"
     );
-    Ok(Json(json!({ "moved": moved })))
+    Ok(Moved { moved })
 }
 
-fn subscription(number: &str) -> Result<SubscriptionNumber, Refused> {
-    let invalid =
-        |_| Refused::bad_request(format!("{number:?} is not the number of a subscription"));
-    number.parse().map(SubscriptionNumber).map_err(invalid)
-}
-
-async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer<SubscriptionView> {
-    let number = subscription(number)?;
+async fn set_activity(
+    admin: &Admin,
+    number: SubscriptionNumber,
+    activity: Activity,
+) -> Answer<SubscriptionView> {
     admin.pipes.set_activity(number, activity).await?;
     if activity == Activity::Active {
         admin.overview.probe(number);
@@ -118,9 +153,5 @@ async fn set_activity(admin: &Admin, number: &str, activity: Activity) -> Answer
         .find(|status| status.number == number);
     let status = status.ok_or_else(|| Refused::not_found(format!("subscription {}", number.0)))?;
     let paused = admin.overview.paused().remove(&number);
-    Ok(Json(SubscriptionView::new(
-        status,
-        paused,
-        admin.clock.now(),
-    )))
+    Ok(SubscriptionView::new(status, paused, admin.clock.now()))
 }

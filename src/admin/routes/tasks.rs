@@ -1,35 +1,44 @@
 //! Tasks: listed, shown and cancelled.
 
-use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use bytes::Bytes;
-use pointsman_schemas::{DeliveryId, Name};
-use serde::Deserialize;
-use serde_json::json;
+use std::sync::Arc;
 
-use super::{Answer, Bus, delivery, limited, must_be_json};
+use pointsman_schemas::{DeliveryId, Name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{delivery, limited};
+use crate::admin::Admin;
+use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{self, IDS_MAX, OwnerFilter, Page, TaskSelection, TaskState, TaskView};
 
-#[derive(Debug, Deserialize)]
+pub(super) fn register(api: Api) -> Api {
+    api.read("/tasks", "listTasks", "Tasks that have not ended", list)
+        .read("/tasks/{id}", "getTask", "One task", show)
+        .change("/tasks/cancel", "cancelTasks", "End tasks", cancel)
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
+    /// Of this tenant.
     tenant: Option<Name>,
+    /// Of this rule.
     rule: Option<Name>,
+    /// For this target.
     target: Option<Name>,
+    /// Of this subscription.
     subscription: Option<u32>,
+    /// In this state.
     state: Option<TaskState>,
+    /// Go on behind this one: the `next` of the page before.
     after: Option<String>,
+    /// How many at most.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
     limit: Option<usize>,
 }
 
-pub(super) async fn list(
-    State(admin): Bus,
-    query: Result<Query<TasksQuery>, QueryRejection>,
-) -> Answer<Page<TaskView>> {
-    let Query(query) = query?;
+pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer<Page<TaskView>> {
     let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
     let selection = TaskSelection {
@@ -42,45 +51,40 @@ pub(super) async fn list(
         state: query.state,
     };
     let (reader, now) = (admin.pipes.reader(), admin.clock.now());
-    Ok(Json(
-        view::task_page(&*reader, &selection, after, limit, now).await?,
-    ))
+    Ok(view::task_page(&*reader, &selection, after, limit, now).await?)
 }
 
-pub(super) async fn show(
-    State(admin): Bus,
-    id: Result<Path<String>, PathRejection>,
-) -> Answer<TaskView> {
-    let id = delivery(&id?)?;
+pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskView> {
     let (reader, now) = (admin.pipes.reader(), admin.clock.now());
     let task = view::task(&*reader, id, now).await?;
-    task.map(Json).ok_or_else(|| {
+    task.ok_or_else(|| {
         Refused::not_found(format!(
             "task {id} that has not ended; /api/v1/dead/{id} tells of it where it failed"
         ))
     })
 }
 
-#[derive(Debug, Deserialize)]
+/// Which tasks.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CancelRequest {
+pub(super) struct CancelRequest {
+    /// Their ids.
     ids: Vec<String>,
+}
+
+/// How many were ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CancelledTasks {
+    cancelled: u64,
 }
 
 /// Ends tasks without an attempt; those of which one is under way, and those of pipes, are left
 /// alone.
 pub(super) async fn cancel(
-    State(admin): Bus,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer<serde_json::Value> {
-    let body = body?;
-    must_be_json(&headers)?;
-    let CancelRequest { ids } = serde_json::from_slice(&body).map_err(|error| {
-        Refused::bad_request(format!(
-            "the body does not name tasks, such as {{\"ids\": [\"…\"]}}: {error}"
-        ))
-    })?;
+    admin: Arc<Admin>,
+    (): (),
+    CancelRequest { ids }: CancelRequest,
+) -> Answer<CancelledTasks> {
     if ids.len() > IDS_MAX {
         return Err(Refused::bad_request(format!(
             "{} ids are more than the {IDS_MAX} of one request",
@@ -93,5 +97,5 @@ pub(super) async fn cancel(
         .collect::<Result<_, _>>()?;
     let cancelled = admin.journal.cancel(&ids).await?;
     tracing::info!(cancelled, ids = ids.len(), "tasks were cancelled");
-    Ok(Json(json!({ "cancelled": cancelled })))
+    Ok(CancelledTasks { cancelled })
 }

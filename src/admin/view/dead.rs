@@ -6,13 +6,14 @@ use pointsman_journal::{
     DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role,
 };
 use pointsman_schemas::{Class, DeliveryId, Name};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Page, structured};
 
 /// What an attempt came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastView {
     pub at: String,
     pub class: Class,
@@ -37,7 +38,7 @@ impl From<LastOutcome> for LastView {
 }
 
 /// A dead letter without its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadView {
     pub id: String,
     pub tenant: Name,
@@ -79,7 +80,7 @@ impl From<DeadLetter> for DeadView {
 }
 
 /// A dead letter and what is in it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeadWhole {
     #[serde(flatten)]
     pub letter: DeadView,
@@ -88,10 +89,11 @@ pub struct DeadWhole {
 }
 
 /// What is in a dead letter: an event, or what a source could not read.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DeadContent {
     /// The event in the JSON format, its data as it came in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::Object>")]
     pub event: Option<Box<RawValue>>,
     /// Why the event cannot be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,7 +169,7 @@ pub async fn dead_letter(
 }
 
 /// Which dead letters are meant, as it is sent to the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use pointsman_journal::{
     Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
 };
 use pointsman_schemas::{AttributeValue, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ use super::{Page, structured};
 use crate::router::Explained;
 
 /// A retained event.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     pub sequence: u64,
     pub tenant: Name,
@@ -22,6 +23,7 @@ pub struct EventView {
     /// When it was appended.
     pub at: String,
     /// The event in the JSON format, its data as it came in.
+    #[schemars(with = "Option<super::Object>")]
     pub event: Option<Box<RawValue>>,
 }
 
@@ -38,7 +40,7 @@ impl From<StoredEvent> for EventView {
 }
 
 /// Why rules did or did not take a retained event, by the rules in force now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainView {
     /// The event's place.
     pub sequence: u64,
@@ -55,7 +57,7 @@ pub struct ExplainView {
 }
 
 /// What became of one event for one target of a rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FateView {
     pub rule: Name,
     pub target: Name,
@@ -76,7 +78,7 @@ pub struct FateView {
 }
 
 /// What becomes of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It waits, or is under way.

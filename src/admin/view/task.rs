@@ -2,6 +2,7 @@
 
 use pointsman_journal::{JournalError, Pending, Reader, SubscriptionIdentity};
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OwnerFilter, Page};
@@ -14,7 +15,9 @@ const LOOKED_AT_MAX: usize = 10_000;
 const READ_AT_ONCE: usize = 1_000;
 
 /// The state of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskState {
     /// Put off: it is not tried before its time.
@@ -79,7 +82,7 @@ impl TaskSelection {
 }
 
 /// A task as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskView {
     pub id: String,
     pub state: TaskState,
