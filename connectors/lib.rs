@@ -11,6 +11,7 @@ pub mod directory;
 pub mod exec;
 mod files;
 pub mod http;
+mod inquiry;
 mod leb128;
 pub mod link;
 pub mod listener;
@@ -40,6 +41,7 @@ use serde::de::DeserializeOwned;
 
 pub use alarms::Alarms;
 pub use files::Files;
+pub use inquiry::{Ends, Inquiry, Made, MadeEvent, Task, TaskStatus};
 pub use link::{Link, LinkStatus, SourceState};
 pub use log_limit::{LOG_EVERY, LogLimit};
 pub use source::{

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::inquiry::{Inquiry, Made};
 use crate::listener::{Attachment, BUSY_WAIT, Refusal, Response};
 use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
 
@@ -66,6 +67,44 @@ impl Queue {
             }
         }
     }
+
+    /// As [`Queue::store`], for a caller who asks what was made of it, and how that ends where he
+    /// waits.
+    ///
+    /// # Errors
+    /// Nothing is stored: the answer for the caller.
+    pub(crate) fn ask(
+        &self,
+        arrivals: SmallVec<[Arrival; 1]>,
+        held: OwnedSemaphorePermit,
+        waits: bool,
+    ) -> impl Future<Output = Result<Made, Refusal>> + use<> {
+        let (caller, told) = oneshot::channel();
+        let is_empty = arrivals.is_empty();
+        let inquiry = Inquiry {
+            caller,
+            held: Some(held),
+            waits,
+        };
+        let message = Message {
+            arrivals,
+            rejects: Vec::new(),
+            acknowledgement: Acknowledgement::Inquiry(Box::new(inquiry)),
+            positions: Vec::new(),
+        };
+        let sent = if is_empty { Ok(()) } else { self.put(message) };
+        async move {
+            sent?;
+            if is_empty {
+                return Ok(Made::default());
+            }
+            match told.await {
+                Ok(Ok(made)) => Ok(made),
+                Ok(Err(verdict)) => Err(refusal(verdict)),
+                Err(_) => Err(failed()),
+            }
+        }
+    }
 }
 
 impl<T> Queue<T> {
@@ -91,11 +130,13 @@ impl<T> Queue<T> {
         make: impl FnOnce(Acknowledgement) -> T,
     ) -> Result<oneshot::Receiver<Verdict>, Refusal> {
         let (caller, verdict) = oneshot::channel();
-        let sent = self
-            .0
-            .try_send(make(Acknowledgement::Caller(caller, Some(held))));
-        match sent {
-            Ok(()) => Ok(verdict),
+        self.put(make(Acknowledgement::Caller(caller, Some(held))))?;
+        Ok(verdict)
+    }
+
+    fn put(&self, message: T) -> Result<(), Refusal> {
+        match self.0.try_send(message) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 let detail = "too many requests wait to be stored; send it again a little later";
                 Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(BUSY_WAIT))
@@ -109,14 +150,20 @@ impl<T> Queue<T> {
 async fn answer(verdict: oneshot::Receiver<Verdict>) -> Result<(), Refusal> {
     match verdict.await {
         Ok(Verdict::Stored) => Ok(()),
-        Ok(Verdict::Later(wait)) => {
+        Ok(verdict) => Err(refusal(verdict)),
+        Err(_) => Err(failed()),
+    }
+}
+
+/// The answer to what is not stored.
+fn refusal(verdict: Verdict) -> Refusal {
+    match verdict {
+        Verdict::Later(wait) => {
             let detail = "there is no room now and nothing was stored; send it again later";
-            Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
         }
-        Ok(Verdict::Rejected(reason)) => {
-            Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason))
-        }
-        Ok(Verdict::Failed) | Err(_) => Err(failed()),
+        Verdict::Rejected(reason) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason),
+        Verdict::Failed | Verdict::Stored => failed(),
     }
 }
 

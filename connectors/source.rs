@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::OpenError;
 use crate::alarms::Alarms;
+use crate::inquiry::Inquiry;
 use crate::link::Link;
 use crate::listener::Routes;
 
@@ -189,6 +190,8 @@ pub enum Acknowledgement {
     /// A caller waits. What he sent counts as taken in, and not yet stored, for as long as the
     /// permit lives: also when he hangs up.
     Caller(oneshot::Sender<Verdict>, Option<OwnedSemaphorePermit>),
+    /// A caller waits who asks what was made of it.
+    Inquiry(Box<Inquiry>),
     /// It takes IO, and where a time is given it should be sent by then: the outside system takes
     /// the message back by itself, and may count that or drop the message.
     Io(
@@ -222,7 +225,7 @@ impl Acknowledgement {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Io(_, by) => *by,
-            Self::None | Self::Caller(..) => None,
+            Self::None | Self::Caller(..) | Self::Inquiry(_) => None,
         }
     }
 
@@ -232,6 +235,7 @@ impl Acknowledgement {
             Self::None => {}
             // A caller who has gone away does not hear it; he will ask again.
             Self::Caller(caller, _held) => drop(caller.send(verdict)),
+            Self::Inquiry(inquiry) => inquiry.send(verdict),
             Self::Io(send, _) => send(verdict).await,
         }
     }
@@ -242,6 +246,7 @@ impl fmt::Debug for Acknowledgement {
         f.write_str(match self {
             Self::None => "None",
             Self::Caller(..) => "Caller",
+            Self::Inquiry(_) => "Inquiry",
             Self::Io(..) => "Io",
         })
     }

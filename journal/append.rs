@@ -1,15 +1,17 @@
 //! What is appended: events with who waits for them, what could not be read, and how far the source
 //! has been read.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_schemas::{
-    Cursor, Event, Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp,
+    Cursor, DeliveryId, Event, Name, PositionChange, Reject, Sequence, SubscriptionNumber,
+    Timestamp,
 };
 use smallvec::SmallVec;
 
-use crate::{DeadReason, LastOutcome};
+use crate::{DeadReason, LastOutcome, SubscriptionIdentity};
 
 /// What a source hands over at once, matched.
 #[derive(Clone, Debug)]
@@ -43,6 +45,34 @@ pub struct Entry {
     /// A delivery of it that has ended already, without having been stored before. Where
     /// `deliveries` has one for the same subscription, that one counts.
     pub dead: Option<NewDead>,
+    /// What few entries ask for beyond that.
+    pub terms: Option<Box<Terms>>,
+}
+
+/// What an entry may ask for beyond being stored.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Who is told what was made of it.
+    pub watch: Option<Arc<dyn Watch>>,
+}
+
+/// Learns what was made of an entry.
+pub trait Watch: fmt::Debug + Send + Sync {
+    /// The entry is stored under this sequence, and these deliveries were made of it, each once.
+    /// Called once that has been committed and before anything of it can be leased, while the
+    /// queues wait: it must be quick, and must not call the journal. Not called of a duplicate.
+    fn made(&self, sequence: Sequence, made: Vec<MadeDelivery>);
+}
+
+/// A delivery as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeDelivery {
+    /// Which.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub subscription: SubscriptionIdentity,
+    /// Whether it is a dead letter from the beginning, because the backlog is full.
+    pub is_dead: bool,
 }
 
 /// A dead letter of a delivery that was never pending here. It counts as created and dead at once.

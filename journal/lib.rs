@@ -48,7 +48,7 @@ use pointsman_schemas::{
     Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
 };
 
-pub use append::{Append, Appended, Entry, NewDead, NewDelivery};
+pub use append::{Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Terms, Watch};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
 pub use lease::{
     Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,

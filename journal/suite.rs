@@ -20,6 +20,7 @@ mod history;
 mod leasing;
 mod positions;
 mod subscribing;
+mod watching;
 
 pub use appending::*;
 pub use bounds::*;
@@ -29,6 +30,7 @@ pub use history::*;
 pub use leasing::*;
 pub use positions::*;
 pub use subscribing::*;
+pub use watching::*;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +76,7 @@ macro_rules! conformance {
             an_append_is_all_or_nothing
             events_are_read_page_by_page
             duplicates_are_told_within_their_window_alone
+            who_watches_an_entry_is_told_what_was_made_of_it
             cursors_are_kept_with_what_they_cover
             rows_of_a_position_are_upserted_deleted_and_read_in_pages
             rows_of_a_position_change_with_their_append_or_not_at_all
@@ -332,6 +335,7 @@ pub fn entry(id: &str, subscriptions: &[SubscriptionNumber]) -> Entry {
         deliveries,
         deduplicate: None,
         dead: None,
+        terms: None,
     }
 }
 
@@ -345,6 +349,7 @@ fn keyed(id: &str, subscription: SubscriptionNumber, key: u64) -> Entry {
         deliveries: SmallVec::from_slice(&[delivery]),
         deduplicate: None,
         dead: None,
+        terms: None,
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Outcome {
     pub response: bytes::Bytes,
     /// The media type of `response`, where the target told it.
     pub response_type: Option<String>,
+    /// Whether the target answered with more than that, or broke off.
+    pub is_response_cut: bool,
     /// The CloudEvents that the target answered with: they go back onto the bus.
     pub replies: Option<Box<Replies>>,
 }
@@ -125,6 +127,7 @@ impl Outcome {
             message: message.into(),
             response: bytes::Bytes::new(),
             response_type: None,
+            is_response_cut: false,
             replies: None,
         }
     }

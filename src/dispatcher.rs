@@ -74,6 +74,7 @@ use self::status::SharedStatus;
 use crate::aside::aside;
 use crate::pipes::Pipes;
 use crate::router::Matcher;
+use crate::waiting::Waiting;
 
 pub use self::handle::{Handle, Options, Stopped, Summary};
 pub use self::observer::Observer;
@@ -183,6 +184,13 @@ impl Dispatcher {
     #[must_use]
     pub fn hastened_by(self, hasten: CancellationToken) -> Self {
         Self { hasten, ..self }
+    }
+
+    /// Tells these of the ends of the tasks that they wait for.
+    #[must_use]
+    pub fn waited_for_by(mut self, waiting: Arc<Waiting>) -> Self {
+        self.settling.waiting_callers = waiting;
+        self
     }
 
     /// Dispatches until `shutdown` is cancelled. Then nothing more is leased; attempts under way
@@ -363,9 +371,20 @@ impl Dispatcher {
         outcome: Option<&mut Outcome>,
         now: Now,
     ) {
+        let waiting = &self.settling.waiting_callers;
+        let tried = leased.attempts + u32::from(outcome.is_some());
+        let waited_for = waiting.status_of(&leased.id, &ending, tried, outcome.as_deref());
         let replies = &mut self.replies;
         let follow_ups = follow_ups(&route, &leased, &ending, outcome, replies, now.time);
-        self.settle(leased.token, Some(route), ending, follow_ups);
+        self.settling.push(Settled {
+            route: Some(route),
+            settlement: Settlement {
+                token: leased.token,
+                ending,
+                follow_ups,
+            },
+            waited_for,
+        });
     }
 
     fn settle(
@@ -382,6 +401,7 @@ impl Dispatcher {
                 ending,
                 follow_ups,
             },
+            waited_for: None,
         });
     }
 

@@ -13,5 +13,6 @@ mod pipes;
 mod router;
 mod server;
 mod telemetry;
+mod waiting;
 
 pub use commands::line::main;

@@ -204,6 +204,7 @@ pub(super) fn outcome(ended: CommandOutput, output: Output) -> Outcome {
             outcome.message = format!("{}: {line}", outcome.message);
         }
     }
+    outcome.is_response_cut = ended.stdout.cut;
     outcome.response = Bytes::from(ended.stdout.into_bytes());
     outcome
 }

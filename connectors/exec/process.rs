@@ -163,7 +163,7 @@ pub(super) fn how(status: ExitStatus) -> String {
 pub(super) struct Tail {
     bytes: Vec<u8>,
     /// True where something was left out in front.
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 impl Tail {

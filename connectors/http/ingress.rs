@@ -1,19 +1,25 @@
 //! The ingress: CloudEvents by `POST /events`, in binary, structured or batch mode. A header puts
-//! off what a request brings.
+//! off what a request brings, and another asks what was made of it and how that ends.
 
+mod answer;
+mod prefer;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use pointsman_schemas::http::decode;
 use pointsman_schemas::schedule::{self, DELIVER_AT};
 use pointsman_schemas::{Clock, Event, ExtensionValue};
+use tokio::sync::Semaphore;
 
+use self::answer::answer;
+use self::prefer::Preferences;
 use crate::OpenError;
 use crate::listener::{
     EVENTS_PATH, Handler, Keys, ListenSettings, Refusal, Request, Response, Routes,
@@ -24,6 +30,14 @@ use crate::source::{Arrival, Batch, Source, SourceError};
 /// How long the delivery of what a request brings is put off: `10m`, or a number of seconds. The
 /// events are stored with the time that it comes to, as `deliverat`.
 pub const DELAY: HeaderName = HeaderName::from_static("pointsman-delay");
+
+/// How many callers may wait for the end of their tasks at once: each keeps up to 64 KiB of an
+/// answer. No more than half of the connections may be held by waiting.
+const WAITING_CALLERS_MAX: usize = 1_024;
+
+/// How long a caller may wait. Longer than most functions take, and than most proxies let a
+/// request go unanswered.
+const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
 /// everything in his request is stored.
@@ -46,6 +60,7 @@ impl Ingress {
             origins: settings.origins.clone(),
             queue,
             clock,
+            waiting: Arc::new(Semaphore::new(waiting_callers(settings))),
         };
         let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(handler))?;
         Ok(Self(waiting.attached(attachment)))
@@ -65,17 +80,53 @@ struct IngressHandler {
     origins: Vec<String>,
     queue: Queue,
     clock: Arc<dyn Clock>,
+    /// A permit for each caller who waits.
+    waiting: Arc<Semaphore>,
+}
+
+/// How many callers may wait at once.
+fn waiting_callers(settings: &ListenSettings) -> usize {
+    let connections = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+    (connections / 2).clamp(1, WAITING_CALLERS_MAX)
+}
+
+/// The headers of ours that a request has. They are looked for in one go: most requests have none.
+#[derive(Clone, Copy, Default)]
+struct Asks {
+    delay: bool,
+    prefer: bool,
+}
+
+impl Asks {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut asks = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "prefer" => asks.prefer = true,
+                "pointsman-delay" => asks.delay = true,
+                _ => {}
+            }
+        }
+        asks
+    }
 }
 
 impl IngressHandler {
     /// Hands over what a request brings. All of that happens at once: what then waits is small, and
     /// keeps nothing of the head, which lies in the connection's buffer.
-    fn take(
-        &self,
-        request: Request,
-    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+    fn take(&self, request: Request) -> Result<Taken, Refusal> {
         let headers = &request.head.headers;
-        let deliver_at = self.deliver_at(headers)?;
+        let asks = Asks::of(headers);
+        let deliver_at = if asks.delay {
+            self.deliver_at(headers)?
+        } else {
+            None
+        };
+        let prefers = if asks.prefer {
+            Preferences::of(headers)
+        } else {
+            Preferences::default()
+        };
         let decoded = decode(headers, request.body, REQUEST_EVENTS_MAX);
         let events = decoded.map_err(|error| refuse(&error))?.events;
         let arrivals = events.into_iter().map(|event| {
@@ -86,7 +137,24 @@ impl IngressHandler {
             Ok(Arrival::Event(Arc::new(event)))
         });
         let arrivals = arrivals.collect::<Result<_, Refusal>>()?;
-        Ok(self.queue.store(arrivals, request.held))
+        if prefers == Preferences::default() {
+            let stored = self.queue.store(arrivals, request.held);
+            return Ok(Box::pin(async {
+                stored.await?;
+                Ok(accepted())
+            }));
+        }
+        // Where too many wait already, this one is answered as if its wait were over.
+        let waits = prefers.wait.is_some_and(|wait| !wait.is_zero());
+        let permit = waits
+            .then(|| Arc::clone(&self.waiting).try_acquire_owned().ok())
+            .flatten();
+        let made = self.queue.ask(arrivals, request.held, permit.is_some());
+        Ok(Box::pin(async move {
+            let response = answer(made.await?, prefers, WAIT_MAX).await;
+            drop(permit);
+            Ok(response)
+        }))
     }
 
     /// When the events of a request are to be delivered, where a header says so.
@@ -111,6 +179,9 @@ impl IngressHandler {
     }
 }
 
+/// What becomes of a request that is taken in.
+type Taken = BoxFuture<'static, Result<Response, Refusal>>;
+
 fn put_off(event: Event, at: ExtensionValue) -> Result<Event, Refusal> {
     if event.attribute(DELIVER_AT).is_some() {
         let detail =
@@ -127,11 +198,10 @@ impl Handler for IngressHandler {
     }
 
     fn post(&self, request: Request) -> BoxFuture<'_, Result<Response, Refusal>> {
-        let stored = self.take(request);
-        Box::pin(async {
-            stored?.await?;
-            Ok(accepted())
-        })
+        match self.take(request) {
+            Ok(taken) => taken,
+            Err(refusal) => Box::pin(ready(Err(refusal))),
+        }
     }
 
     fn consents_to(&self, origin: &str) -> bool {

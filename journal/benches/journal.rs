@@ -69,6 +69,7 @@ fn append(numbers: Range<usize>, subscriptions: &[SubscriptionNumber]) -> Append
             .collect(),
         deduplicate: None,
         dead: None,
+        terms: None,
     };
     Append {
         tenant: Name::default_tenant(),

@@ -23,7 +23,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use self::load::Loading;
@@ -32,7 +32,7 @@ use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
 pub(super) use crate::queue::{Moment, ReadyKey};
-use crate::{LeaseOwner, LeaseToken, NumberMap};
+use crate::{LeaseOwner, LeaseToken, MadeDelivery, NumberMap, Watch};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
@@ -75,6 +75,8 @@ pub(super) enum Effect {
     End(LeaseToken),
     /// A lease has ended and its delivery is as it was.
     Release(LeaseToken),
+    /// Deliveries were made of an event of which somebody wants to know.
+    Made(Arc<dyn Watch>, u64, Vec<MadeDelivery>),
     /// An event was stored that somebody waits for.
     Cache(u64, Arc<EventRow>),
     /// A subscription is leased from, or is not.
@@ -220,6 +222,7 @@ impl Queues {
                     self.remove(key, due);
                     self.fill_where_empty(key.subscription);
                 }
+                Effect::Made(watch, sequence, made) => watch.made(Sequence(sequence), made),
                 Effect::Cache(sequence, stored) => self.cache.insert(sequence, stored),
                 Effect::End(token) => drop(self.machine.end(token)),
                 Effect::Release(token) => self.machine.release(token),

@@ -227,19 +227,19 @@ impl<'c> Transaction<'c> {
     }
 
     /// Makes a delivery of a stored event, or a dead letter where the backlog is full and declared
-    /// so.
+    /// so. Returns its key, and whether it is dead.
     fn deliver(
         &mut self,
         sequence: u64,
         run: u64,
         new: NewDelivery,
         origin: &pointsman_schemas::Name,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<(RowKey, bool)>, Failure> {
         let (now, number) = (self.now, new.subscription.0);
         self.changes.ledger.last_run = self.changes.ledger.last_run.max(run);
         let number = self.resolve(number);
         let Some(subscribed) = self.subscription_mut(number) else {
-            return Ok(());
+            return Ok(None);
         };
         subscribed.counts.created += 1;
         let key = RowKey {
@@ -256,7 +256,7 @@ impl<'c> Transaction<'c> {
                 DeadReason::Backlog,
             );
             let (order_key, last, reject) = (new.order_key, None, None);
-            return self.dead_letter(
+            self.dead_letter(
                 key,
                 &DeadRow {
                     tenant,
@@ -268,12 +268,13 @@ impl<'c> Transaction<'c> {
                     last,
                     reject,
                 },
-            );
+            )?;
+            return Ok(Some((key, true)));
         }
         subscribed.counts.pending += 1;
         if run == 0 && new.order_key.is_none() && new.due.is_none() {
             self.fresh.entry(number).or_default().push(sequence);
-            return Ok(());
+            return Ok(Some((key, false)));
         }
         let due = new.due.unwrap_or(now);
         let row = PendingRow {
@@ -283,7 +284,8 @@ impl<'c> Transaction<'c> {
             order_key: new.order_key,
             ..PendingRow::immediate(key, now)
         };
-        self.insert(row)
+        self.insert(row)?;
+        Ok(Some((key, false)))
     }
 
     fn dead_letter(&mut self, key: RowKey, dead: &DeadRow) -> Result<(), Failure> {

@@ -8,8 +8,8 @@ use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumb
 use super::state::{Dead, Delivery, Retained, State, identity, not_found};
 use crate::queue::DeliveryKey;
 use crate::{
-    Append, Appended, Backlog, DeadLetter, DeadReason, Entry, JournalError, LastOutcome, NewDead,
-    NewDelivery, StoredEvent,
+    Append, Appended, Backlog, DeadLetter, DeadReason, Entry, JournalError, LastOutcome,
+    MadeDelivery, NewDead, NewDelivery, StoredEvent,
 };
 
 /// What a row of a position takes; nothing where it is deleted.
@@ -140,10 +140,15 @@ impl State {
         };
         self.events.insert(sequence, Retained { stored, pins: 0 });
         let mut subscriptions = HashSet::new();
+        let watch = entry.terms.and_then(|terms| terms.watch);
+        let mut made = Vec::new();
         for delivery in entry.deliveries {
             if subscriptions.insert(delivery.subscription) {
-                self.deliver(sequence.0, 0, delivery);
+                made.extend(self.deliver(sequence.0, 0, delivery));
             }
+        }
+        if let Some(watch) = watch {
+            watch.made(sequence, made);
         }
         if let Some(dead) = entry.dead
             && subscriptions.insert(dead.subscription)
@@ -170,23 +175,32 @@ impl State {
     }
 
     /// Makes a delivery, or a dead letter where the backlog is full and declared so.
-    pub(super) fn deliver(&mut self, sequence: u64, run: u64, new: NewDelivery) {
-        let Some(key) = self.create(sequence, new.subscription) else {
-            return;
-        };
+    pub(super) fn deliver(
+        &mut self,
+        sequence: u64,
+        run: u64,
+        new: NewDelivery,
+    ) -> Option<MadeDelivery> {
+        let key = self.create(sequence, new.subscription)?;
         let key = DeliveryKey { run, ..key };
         self.last_run = self.last_run.max(run);
         let delivery = Delivery::fresh(new.order_key, new.due.unwrap_or(self.now.time));
-        let is_full = self.subscribed(key.subscription).is_some_and(|subscribed| {
-            let pending = subscribed.counts.pending;
-            let is_full = |backlog: Backlog| backlog.dead_when_full && pending >= backlog.max;
-            subscribed.backlog.is_some_and(is_full)
-        });
-        if is_full {
+        let id = self.id(key);
+        let subscribed = self.subscribed(key.subscription)?;
+        let pending = subscribed.counts.pending;
+        let is_full = |backlog: Backlog| backlog.dead_when_full && pending >= backlog.max;
+        let is_dead = subscribed.backlog.is_some_and(is_full);
+        let subscription = subscribed.identity.clone();
+        if is_dead {
             self.dead_letter(key, delivery, DeadReason::Backlog, None);
         } else {
             self.insert(key, delivery, new.due.is_none());
         }
+        Some(MadeDelivery {
+            id,
+            subscription,
+            is_dead,
+        })
     }
 
     fn deliver_dead(&mut self, sequence: u64, dead: NewDead) {

@@ -117,7 +117,9 @@ impl State {
                 self.store(&tenant, &origin, entry);
             }
             FollowUp::Reject { origin, reject } => self.reject(&tenant, &origin, reject),
-            FollowUp::Original(new) => self.deliver(settled.sequence, self.last_run + 1, new),
+            FollowUp::Original(new) => {
+                drop(self.deliver(settled.sequence, self.last_run + 1, new));
+            }
         }
     }
 }

@@ -336,6 +336,7 @@ async fn append(journal: &dyn Journal, numbers: &[SubscriptionNumber], events: u
                 .collect(),
             deduplicate: None,
             dead: None,
+            terms: None,
         }
     };
     let rejects = vec![Reject {

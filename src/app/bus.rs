@@ -25,6 +25,7 @@ use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::pipes::Pipes;
 use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
+use crate::waiting::Waiting;
 
 /// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most
 /// functions take, and shorter than the 30 seconds after which service managers lose patience.
@@ -48,6 +49,8 @@ pub(super) struct Bus {
     /// Ends the grace of the attempts under way when the bus stops.
     pub(super) hasten: CancellationToken,
     handle: dispatcher::Handle,
+    /// Callers who wait for the ends of tasks.
+    waiting: Arc<Waiting>,
     renewals: Arc<Renewals>,
     /// Looks after them.
     renewing: Task,
@@ -106,6 +109,8 @@ impl Bus {
         };
         let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.unordered());
         let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies);
+        let waiting = Arc::<Waiting>::default();
+        let dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
         let sources = Arc::new(Sources::new(
             Arc::clone(&journal),
             Arc::clone(&pipes),
@@ -129,7 +134,7 @@ impl Bus {
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
         });
-        run_ingress(&config, &listener, clock, &sources)?;
+        run_ingress(&config, &listener, clock, Arc::clone(&waiting), &sources)?;
 
         let (renewals, digest) = (Arc::<Renewals>::default(), Arc::clone(&wiring.digest));
         let mut bus = Self {
@@ -147,6 +152,7 @@ impl Bus {
                 |stop| renewals.run(handle, stop)
             }),
             handle,
+            waiting,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
             // Requests are taken once the rules are in force: until then nobody would be told of
@@ -249,6 +255,8 @@ impl Bus {
         tracing::info!("stopping: finishing what is in hand");
         self.overview.set_stopping();
         self.renewing.stop("watch over secrets").await;
+        // Their requests are in flight: the listener would wait for them.
+        self.waiting.close();
         self.listener.stop("listener").await;
         // A pipe's source is told of attempts under way as they end: it stays until they have.
         let sources = Arc::clone(&self.sources);
@@ -319,12 +327,13 @@ fn run_ingress(
     config: &Config,
     listener: &Listener,
     clock: Arc<dyn Clock>,
+    waiting: Arc<Waiting>,
     sources: &Sources,
 ) -> Result<(), RunError> {
     let ingress =
         Ingress::open(&config.listen, &listener.routes(), clock).map_err(RunError::Listen)?;
     let (tenant, name) = (Name::default_tenant(), Name::ingress());
-    sources.run_always(tenant, name, "http", Box::new(ingress));
+    sources.run_always(tenant, name, "http", waiting, Box::new(ingress));
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::pipes::{PipeIntake, Pipes};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
+use crate::waiting::Waiting;
 use pointsman_journal::Journal;
 
 /// First and longest pause before a source is opened again, of which at least half is waited:
@@ -100,15 +101,17 @@ impl Sources {
         }
     }
 
-    /// Runs a source that is open already and never ends, such as the HTTP ingress.
+    /// Runs a source that is open already and never ends, such as the HTTP ingress, whose callers
+    /// may wait for the ends of tasks.
     pub fn run_always(
         &self,
         tenant: Name,
         name: Name,
         kind: &'static str,
+        waiting: Arc<Waiting>,
         mut source: Box<dyn Source>,
     ) {
-        let reader = self.reader(&tenant, &name);
+        let reader = self.reader(&tenant, &name).waiting(waiting);
         let metrics = reader.metrics.clone();
         let mut intake = Intake::new(reader, Arc::clone(&self.journal));
         let stop = CancellationToken::new();

@@ -72,6 +72,7 @@ pub(super) fn follow_ups(
                             deliveries: [delivery].into_iter().collect(),
                             deduplicate: None,
                             dead: None,
+                            terms: None,
                         },
                     }),
                     Err(error) => {

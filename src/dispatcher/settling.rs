@@ -14,8 +14,10 @@ use tokio::time::Instant;
 
 use super::owners::Owners;
 use super::plan::Route;
+use crate::waiting::Waiting;
+use pointsman_connectors::TaskStatus;
 use pointsman_journal::{JournalError, SettleAnswer, Settlement};
-use pointsman_schemas::Backoff;
+use pointsman_schemas::{Backoff, DeliveryId};
 
 /// First and longest pause between two calls to a journal that fails.
 pub(super) const JOURNAL_AGAIN: Backoff =
@@ -35,11 +37,15 @@ pub(super) struct Settled {
     /// None where the subscription is no longer in the plan.
     pub(super) route: Option<Arc<Route>>,
     pub(super) settlement: Settlement,
+    /// Of a delivery that ends while somebody waits for that.
+    pub(super) waited_for: Option<Box<(DeliveryId, TaskStatus)>>,
 }
 
 /// What is not settled yet.
 #[derive(Default)]
 pub(super) struct Settling {
+    /// Who wants to hear of ends.
+    pub(super) waiting_callers: Arc<Waiting>,
     waiting: VecDeque<Settled>,
     /// The settlements of the call under way.
     handed_over: Vec<Settled>,
@@ -138,6 +144,9 @@ impl Settling {
                 SettleAnswer::Settled => {
                     if let Some(route) = settled.route {
                         route.observer.settled(&settled.settlement.ending);
+                    }
+                    if let Some(ended) = settled.waited_for {
+                        self.waiting_callers.tell(*ended);
                     }
                 }
                 SettleAnswer::NoRoom if self.without_room.len() < WITHOUT_ROOM_MAX => {

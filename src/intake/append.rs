@@ -36,7 +36,7 @@ impl Appender {
             return self.hold(group, cursor).await;
         }
         match self.append(&mut group, None).await {
-            Ok(()) => tell(group, &Verdict::Stored).await,
+            Ok(appended) => tell_stored(group, &appended).await,
             // Nothing is stored: only one of them may be in the way of all.
             Err(JournalError::Backlog(_)) if group.len() > 1 => {
                 for pending in group {
@@ -61,12 +61,8 @@ impl Appender {
         let [pending] = alone;
         match appended {
             Err(JournalError::Backlog(number)) => self.refused(pending, number).await,
-            appended => {
-                pending
-                    .acknowledgement
-                    .send(appended.map_or_else(|error| verdict_of(&error), |()| Verdict::Stored))
-                    .await
-            }
+            Ok(appended) => tell_stored(vec![pending], &appended).await,
+            Err(error) => pending.acknowledgement.send(verdict_of(&error)).await,
         }
     }
 
@@ -87,7 +83,7 @@ impl Appender {
                 break verdict_of(&JournalError::Backlog(number));
             }
             match self.append(&mut alone, None).await {
-                Ok(()) => break Verdict::Stored,
+                Ok(_) => break Verdict::Stored,
                 Err(JournalError::Backlog(next)) => number = next,
                 Err(error) => break verdict_of(&error),
             }
@@ -119,7 +115,7 @@ impl Appender {
         &self,
         group: &mut [ReadMessage],
         cursor: Option<Cursor>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<Vec<Appended>, JournalError> {
         let entries: Vec<Entry> = group
             .iter()
             .flat_map(|pending| &pending.entries)
@@ -136,7 +132,7 @@ impl Appender {
             .cloned()
             .collect();
         if entries.is_empty() && rejects.is_empty() && positions.is_empty() && cursor.is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let unmatched = entries
             .iter()
@@ -164,7 +160,7 @@ impl Appender {
         self.metrics.duplicates.inc_by(duplicates);
         self.metrics.unmatched.inc_by(unmatched);
         self.metrics.rejects.inc_by(rejected);
-        Ok(())
+        Ok(appended)
     }
 }
 
@@ -204,11 +200,37 @@ fn dead_letter(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
                 deliveries: Default::default(),
                 deduplicate: None,
                 dead: Some(dead),
+                terms: None,
             });
         }
     }
     entries.append(&mut further);
     found
+}
+
+/// Tells each message that it is stored, and those that asked what was made of them.
+async fn tell_stored(group: Vec<ReadMessage>, appended: &[Appended]) {
+    if group.iter().all(|pending| pending.asked.is_none()) {
+        return tell(group, &Verdict::Stored).await;
+    }
+    let mut others = Vec::with_capacity(group.len());
+    let mut rest = appended;
+    for pending in group {
+        let own = rest.get(..pending.entries.len()).unwrap_or(rest);
+        rest = rest.get(own.len()..).unwrap_or_default();
+        match (pending.acknowledgement, pending.asked) {
+            // A caller who has gone away does not hear it.
+            (Acknowledgement::Inquiry(inquiry), Some(asked)) => {
+                drop(inquiry.caller.send(Ok(asked.told(own))));
+            }
+            (acknowledgement, asked) => others.push(ReadMessage {
+                acknowledgement,
+                asked,
+                ..pending
+            }),
+        }
+    }
+    tell(others, &Verdict::Stored).await;
 }
 
 async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {

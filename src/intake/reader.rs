@@ -11,6 +11,7 @@ use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, Sub
 
 use crate::router::Matcher;
 use crate::telemetry::metrics::SourceMetrics;
+use crate::waiting::{Asked, Waiting};
 
 /// For how long an event with the same source and id is known again, where a source has stable ids.
 const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,6 +26,8 @@ pub struct MessageReader {
     mapping: Option<EventMapping>,
     deduplicate: Option<Duration>,
     matcher: Matcher,
+    /// Where callers wait for the ends of tasks.
+    waiting: Arc<Waiting>,
 }
 
 /// A message as it goes into the journal.
@@ -33,6 +36,8 @@ pub(crate) struct ReadMessage {
     pub(crate) rejects: Vec<Reject>,
     pub(crate) acknowledgement: Acknowledgement,
     pub(crate) positions: Vec<PositionChange>,
+    /// Where its caller asked, what is made of it.
+    pub(crate) asked: Option<Arc<Asked>>,
 }
 
 impl MessageReader {
@@ -46,7 +51,14 @@ impl MessageReader {
             mapping: None,
             deduplicate: None,
             matcher,
+            waiting: Arc::default(),
         }
+    }
+
+    /// Lets callers wait for the ends of the tasks that they make.
+    #[must_use]
+    pub fn waiting(self, waiting: Arc<Waiting>) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Sets the rule file's `event:` mapping.
@@ -79,6 +91,13 @@ impl MessageReader {
             mut acknowledgement,
             positions,
         } = message;
+        let asked = match &acknowledgement {
+            Acknowledgement::Inquiry(inquiry) => {
+                let waiting = inquiry.waits.then(|| Arc::clone(&self.waiting));
+                Some(Asked::new(waiting))
+            }
+            _ => None,
+        };
         let mut entries = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let event = match arrival {
@@ -89,14 +108,23 @@ impl MessageReader {
             let entry =
                 event.and_then(|event| self.matcher.entry(tenant, origin, event, self.deduplicate));
             match (entry, acknowledgement) {
-                (Ok(entry), waits) => {
+                (Ok(mut entry), waits) => {
                     acknowledgement = waits;
+                    if let Some(asked) = &asked {
+                        let terms = entry.terms.get_or_insert_default();
+                        terms.watch = Some(asked.watch(entries.len()));
+                    }
                     entries.push(entry);
                 }
                 // A caller who waits can mend what he sends, so nothing is kept for him.
                 (Err(reject), Acknowledgement::Caller(caller, _held)) => {
                     self.metrics.rejects.inc();
                     drop(caller.send(Verdict::Rejected(reject.reason)));
+                    return None;
+                }
+                (Err(reject), Acknowledgement::Inquiry(inquiry)) => {
+                    self.metrics.rejects.inc();
+                    drop(inquiry.caller.send(Err(Verdict::Rejected(reject.reason))));
                     return None;
                 }
                 // Everybody else would hand the same over again for ever: it becomes a dead letter
@@ -112,6 +140,7 @@ impl MessageReader {
             rejects,
             acknowledgement,
             positions,
+            asked,
         })
     }
 

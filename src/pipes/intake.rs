@@ -242,6 +242,7 @@ impl PipeIntake {
             rejects,
             acknowledgement,
             positions,
+            asked: _,
         } = read;
         let (events, unmatched) = (
             entries.len(),

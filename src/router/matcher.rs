@@ -80,6 +80,7 @@ impl Matcher {
             deliveries: deliveries.unwrap_or_default(),
             deduplicate,
             dead: None,
+            terms: None,
         })
     }
 

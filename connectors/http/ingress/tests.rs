@@ -1,11 +1,13 @@
 use std::time::Duration;
 
-use pointsman_schemas::{Text, Timestamp};
+use pointsman_schemas::{DeliveryId, Epoch, Name, Sequence, SubscriptionNumber, Text, Timestamp};
+use tokio::sync::mpsc;
 
 use super::*;
+use crate::inquiry::{Ends, Inquiry, Made, MadeEvent, Task, TaskStatus};
 use crate::listener::Limits;
 use crate::listener::tests::{Answer, Served, serve};
-use crate::source::{Message, Verdict};
+use crate::source::{Acknowledgement, Message, Verdict};
 
 /// 2026-11-27T12:00:00Z.
 const NOW: Timestamp = Timestamp(1_795_780_800_000_000);
@@ -364,4 +366,159 @@ async fn a_delay_that_says_nothing_or_too_much_is_refused() {
         ("ce-deliverat", "2026-11-27T13:00:00Z"),
     ];
     refused(&both, "send one of them").await;
+}
+
+/// Takes one message, whose caller asks, and returns his inquiry.
+async fn inquiry(ingress: &mut Ingress) -> Box<Inquiry> {
+    let mut batch = ingress.next().await.unwrap();
+    match batch.messages.remove(0).acknowledgement {
+        Acknowledgement::Inquiry(inquiry) => inquiry,
+        other => panic!("{other:?} asks nothing"),
+    }
+}
+
+fn id(sequence: u64) -> DeliveryId {
+    DeliveryId {
+        epoch: Epoch(7),
+        sequence: Sequence(sequence),
+        subscription: SubscriptionNumber(1),
+        run: 0,
+    }
+}
+
+fn made(sequence: u64, tasks: usize, ends: Option<Ends>) -> Made {
+    let task = Task {
+        id: id(sequence),
+        rule: Name::new("r").unwrap(),
+        target: Name::new("t").unwrap(),
+        status: None,
+    };
+    let event = MadeEvent {
+        sequence: Sequence(sequence),
+        duplicate: tasks == 0,
+        tasks: vec![task; tasks],
+    };
+    Made {
+        events: vec![event],
+        is_taken: false,
+        ends,
+    }
+}
+
+type EndSender = mpsc::UnboundedSender<(DeliveryId, TaskStatus)>;
+
+fn ends() -> (EndSender, Option<Ends>) {
+    let (sender, tasks) = mpsc::unbounded_channel();
+    let registered = Box::new(());
+    (sender, Some(Ends { tasks, registered }))
+}
+
+async fn prefers(served: &Served, prefer: &str) -> Answer {
+    let headers = [BINARY, &[("prefer", prefer)]].concat();
+    served.post(EVENTS_PATH, &headers, b"1").await
+}
+
+#[tokio::test]
+async fn what_was_made_is_shown_to_whoever_prefers_to_see_it() {
+    let (served, mut ingress) = open(ListenSettings::default()).await;
+    let (answer, ()) = tokio::join!(prefers(&served, "return=representation"), async {
+        let asked = inquiry(&mut ingress).await;
+        assert!(!asked.waits);
+        asked.caller.send(Ok(made(17, 1, None))).unwrap();
+    });
+    assert_eq!(
+        (answer.status(), answer.body()),
+        (
+            202,
+            r#"{"events":[{"sequence":17,"duplicate":false,"tasks":[{"id":"0000000000000007-11-1-0","rule":"r","target":"t"}]}]}"#
+        )
+    );
+    assert_eq!(
+        answer.header("preference-applied"),
+        Some("return=representation")
+    );
+    // What is not stored is answered as ever.
+    for (verdict, status) in [
+        (Verdict::Later(Duration::from_secs(5)), 429),
+        (Verdict::Rejected("no".into()), 422),
+        (Verdict::Failed, 503),
+    ] {
+        let (answer, ()) = tokio::join!(prefers(&served, "wait=5"), async {
+            let asked = inquiry(&mut ingress).await;
+            asked.caller.send(Err(verdict)).unwrap();
+        });
+        assert_eq!(answer.problem().0, status);
+    }
+    // An empty batch has nothing to wait for.
+    let headers = [BATCH, ("prefer", "wait=5")];
+    let answer = served.post(EVENTS_PATH, &headers, b"[]").await;
+    assert_eq!((answer.status(), answer.body()), (202, r#"{"events":[]}"#));
+}
+
+#[tokio::test]
+async fn the_end_of_the_one_task_is_the_answer_and_a_connection_may_wait_longer_than_it_may_idle() {
+    let settings = ListenSettings::default();
+    let limits = Limits {
+        idle_timeout: Duration::from_millis(50),
+        head_timeout: Duration::from_millis(50),
+        body_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let served = serve(settings.clone(), limits).await;
+    let mut ingress = Ingress::open(&settings, &served.routes, Arc::new(At(NOW))).unwrap();
+    let (sender, ends) = ends();
+    let (answer, ()) = tokio::join!(prefers(&served, "wait=20"), async {
+        let asked = inquiry(&mut ingress).await;
+        assert!(asked.waits);
+        asked.caller.send(Ok(made(1, 1, ends))).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let status = TaskStatus {
+            has_succeeded: true,
+            code: Some(200),
+            response: "done".into(),
+            response_type: Some("text/x".to_owned()),
+            ..TaskStatus::new("succeeded", 2)
+        };
+        sender.send((id(1), status)).unwrap();
+    });
+    assert_eq!((answer.status(), answer.body()), (200, "done"));
+    assert_eq!(answer.header("content-type"), Some("text/x"));
+    assert_eq!(answer.header("pointsman-attempts"), Some("2"));
+}
+
+#[tokio::test]
+async fn a_caller_who_cannot_wait_or_need_not_is_answered_202() {
+    let settings = ListenSettings {
+        max_connections: 2,
+        ..ListenSettings::default()
+    };
+    let (served, mut ingress) = open(settings).await;
+    // One of two connections may wait.
+    let (sender, first) = ends();
+    let (waited, second) = tokio::join!(prefers(&served, "wait=600"), async {
+        let asked = inquiry(&mut ingress).await;
+        asked.caller.send(Ok(made(1, 1, first))).unwrap();
+        let (second, ()) = tokio::join!(prefers(&served, "wait=600"), async {
+            let asked = inquiry(&mut ingress).await;
+            assert!(!asked.waits, "there is no room to wait");
+            asked.caller.send(Ok(made(2, 1, None))).unwrap();
+        });
+        // The bus stops.
+        drop(sender);
+        second
+    });
+    assert_eq!((waited.status(), second.status()), (202, 202));
+    // At most five minutes, which the answer says.
+    assert_eq!(waited.header("preference-applied"), Some("wait=300"));
+    assert_eq!(second.header("preference-applied"), None);
+    // Nothing to wait for.
+    for (prefer, made) in [
+        ("wait=0", made(3, 1, None)),
+        ("wait=9", made(4, 0, ends().1)),
+    ] {
+        let (answer, ()) = tokio::join!(prefers(&served, prefer), async {
+            inquiry(&mut ingress).await.caller.send(Ok(made)).unwrap();
+        });
+        assert_eq!(answer.status(), 202);
+    }
 }

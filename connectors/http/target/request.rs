@@ -225,6 +225,7 @@ fn outcome(parts: &Parts, answer: Answer) -> Outcome {
             _ => format!("answered {}", parts.status),
         };
     }
+    outcome.is_response_cut = answer.cut.is_some();
     outcome.response = answer.bytes;
     outcome
 }

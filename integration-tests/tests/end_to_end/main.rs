@@ -7,6 +7,7 @@
     reason = "tests say bluntly what they expect"
 )]
 
+mod calls;
 mod commands;
 mod crash;
 mod examples;

@@ -14,7 +14,10 @@ use crate::disk::queues::Effect;
 use crate::disk::reader;
 use crate::disk::record::{DeadRow, EventRow, Seen, encode_cursor, encode_position, key_of};
 use crate::disk::row::RowKey;
-use crate::{Append, Appended, Backlog, DeadReason, Entry, JournalError, NewDead, NumberMap};
+use crate::{
+    Append, Appended, Backlog, DeadReason, Entry, JournalError, MadeDelivery, NewDead, NumberMap,
+    Watch,
+};
 
 /// What a row of each kind takes beside its payload, generously.
 const ROW_BYTES: u64 = 64;
@@ -182,6 +185,8 @@ impl Transaction<'_> {
         };
         let record = Bytes::from(stored.encode(sequence));
         self.insert_event(sequence, &record)?;
+        let watch = entry.terms.as_ref().and_then(|terms| terms.watch.as_ref());
+        let mut made = Vec::new();
         for (index, delivery) in entry.deliveries.iter().enumerate() {
             if !entry
                 .deliveries
@@ -189,8 +194,12 @@ impl Transaction<'_> {
                 .take(index)
                 .any(|earlier| earlier.subscription == delivery.subscription)
             {
-                self.deliver(sequence, 0, *delivery, origin)?;
+                let delivered = self.deliver(sequence, 0, *delivery, origin)?;
+                made.extend(delivered.filter(|_| watch.is_some()));
             }
+        }
+        if let Some(watch) = watch {
+            self.tell_made(watch, sequence, made);
         }
         self.store_dead(sequence, tenant, origin, entry)?;
         if !entry.deliveries.is_empty() {
@@ -199,6 +208,20 @@ impl Transaction<'_> {
             self.changes.effects.push(Effect::Cache(sequence, stored));
         }
         Ok(Appended::Stored(Sequence(sequence)))
+    }
+
+    /// Has whoever watches an entry told what was made of it, once that is committed.
+    fn tell_made(&mut self, watch: &Arc<dyn Watch>, sequence: u64, made: Vec<(RowKey, bool)>) {
+        let epochs = &self.committed.epochs;
+        let told = made.into_iter().filter_map(|(key, is_dead)| {
+            Some(MadeDelivery {
+                id: epochs.id(key.subscription, key.sequence, key.run),
+                subscription: self.subscription(key.subscription)?.identity.clone(),
+                is_dead,
+            })
+        });
+        let made = Effect::Made(Arc::clone(watch), sequence, told.collect());
+        self.changes.effects.push(made);
     }
 
     /// Writes an event's row. Its statement is kept: finding it again would cost half as much as

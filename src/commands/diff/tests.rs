@@ -46,6 +46,7 @@ async fn events(bus: &TestBus<impl Journal + 'static>) {
             deliveries: [].into_iter().collect(),
             deduplicate: None,
             dead: None,
+            terms: None,
         }
     };
     let orders = [50, 150, 180, 250]
@@ -59,6 +60,7 @@ async fn events(bus: &TestBus<impl Journal + 'static>) {
         deliveries: [].into_iter().collect(),
         deduplicate: None,
         dead: None,
+        terms: None,
     };
     let entries = orders
         .chain([event(9, "other", "{}".to_owned()), report])

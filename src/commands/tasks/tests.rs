@@ -39,6 +39,7 @@ async fn append(journal: &dyn Journal, numbers: &[u32], due: Option<Timestamp>) 
         deliveries: numbers.iter().map(delivery).collect(),
         deduplicate: None,
         dead: None,
+        terms: None,
     };
     let append = Append {
         tenant: name("default"),

@@ -445,6 +445,7 @@ impl Bench {
             deliveries: [delivery].into_iter().collect(),
             deduplicate: None,
             dead: None,
+            terms: None,
         }
     }
 

@@ -38,6 +38,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
             deliveries: [NewDelivery::now(number)].into_iter().collect(),
             deduplicate: None,
             dead: None,
+            terms: None,
         };
         let (tenant, origin, entries) = (
             Name::default_tenant(),

@@ -152,6 +152,7 @@ impl PipeQueues {
             deliveries: SmallVec::new(),
             deduplicate: None,
             dead,
+            terms: None,
         };
         let mut others: Vec<(Name, Vec<Entry>, Vec<Reject>)> = Vec::new();
         for follow_up in follow_ups {

@@ -100,6 +100,7 @@ impl PipeQueues {
             deliveries: SmallVec::from_iter([waiting]),
             deduplicate: None,
             dead: None,
+            terms: None,
         };
         *source.moving.entry(delivery.subscription).or_default() += 1;
         source.writes.push(PendingWrite {
