@@ -23,6 +23,7 @@ mod circuit;
 mod fair;
 pub mod follow;
 mod handle;
+mod lane;
 mod leasing;
 mod limit;
 mod observer;
@@ -53,6 +54,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use futures::future::FutureExt;
+use pointsman_connectors::LogLimit;
 use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Settlement};
 use pointsman_schemas::{Clock, Outcome, SubscriptionNumber, Timestamp};
 use rand::SeedableRng;
@@ -77,6 +79,7 @@ use crate::router::Matcher;
 use crate::waiting::Waiting;
 
 pub use self::handle::{Handle, Options, Stopped, Summary};
+pub use self::lane::LaneReason;
 pub use self::observer::Observer;
 pub use self::plan::{FollowUpPayload, FollowUpRoute, Plan, Route, Target};
 pub use self::preparation::Preparation;
@@ -125,6 +128,8 @@ pub struct Dispatcher {
     commands: mpsc::Receiver<Command>,
     shared: Arc<SharedStatus>,
     settled: u64,
+    /// One line about lanes in ten seconds.
+    lane_log: LogLimit,
     /// Ends the grace of a stop before its time.
     hasten: CancellationToken,
 }
@@ -168,6 +173,7 @@ impl Dispatcher {
             commands,
             shared: Arc::clone(&shared),
             settled: 0,
+            lane_log: LogLimit::default(),
             hasten: CancellationToken::new(),
         };
         dispatcher.reload(plan);
@@ -237,7 +243,10 @@ impl Dispatcher {
                     self.finished(&mut finished);
                 }
                 Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.noted_gone(number.ok()),
-                () = &mut timer, if wake_at.is_some() => self.scheduler.fire(Instant::now()),
+                () = &mut timer, if wake_at.is_some() => {
+                    self.scheduler.fire(Instant::now());
+                    self.show_lanes();
+                }
             }
         }
         self.stop(grace).await
@@ -324,6 +333,7 @@ impl Dispatcher {
                 .reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
         *self.shared.targets.lock() = gauges;
         self.scheduler.retain_paused(&mut self.shared.paused.lock());
+        *self.shared.lanes.lock() = self.scheduler.own_lanes();
         old
     }
 
@@ -352,10 +362,9 @@ impl Dispatcher {
 
     fn start_lease(&mut self, now: Instant) {
         if self.leasing.may_start(now) && self.scheduler.has_awake() {
-            let (granted, bytes_max) = self.scheduler.grants(
-                self.options.in_flight_max.saturating_sub(self.in_flight()),
-                now,
-            );
+            let (granted, bytes_max) =
+                self.scheduler
+                    .grants(self.options.in_flight_max, self.in_flight(), now);
             if !granted.is_empty() {
                 self.leasing.start(&self.owners, granted, bytes_max);
             }
@@ -409,6 +418,37 @@ impl Dispatcher {
         self.settled += count as u64;
         self.scheduler.settled();
         self.show_in_flight();
+    }
+
+    /// Tells of the subscriptions that have moved to another lane.
+    fn show_lanes(&mut self) {
+        if self.scheduler.moved.is_empty() {
+            return;
+        }
+        let moved = std::mem::take(&mut self.scheduler.moved);
+        let mut lanes = self.shared.lanes.lock();
+        for (number, reason) in moved {
+            match reason {
+                Some(reason) => lanes.insert(number, reason),
+                None => lanes.remove(&number),
+            };
+            let (Some(route), Some(moves)) = (self.scheduler.route(number), self.lane_log.admit(1))
+            else {
+                continue;
+            };
+            let (rule, target) = (&route.identity.rule, &route.identity.target);
+            let in_own_lane = lanes.len();
+            match reason.map(LaneReason::as_str) {
+                Some(reason) => tracing::info!(
+                    %rule, %target, reason, moves, in_own_lane,
+                    "a subscription has a lane of its own now, so that it delays no others"
+                ),
+                None => tracing::info!(
+                    %rule, %target, moves, in_own_lane,
+                    "a subscription is well again, and back in the shared lane"
+                ),
+            }
+        }
     }
 
     fn show_in_flight(&self) {

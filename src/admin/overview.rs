@@ -9,6 +9,7 @@ use pointsman_schemas::{Event, Name, SubscriptionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dispatcher::LaneReason;
 use crate::router::Explained;
 use pointsman_journal::SubscriptionStatus;
 
@@ -25,6 +26,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// The subscriptions that are left alone for now because their targets refuse us, with why.
     fn paused(&self) -> BTreeMap<SubscriptionNumber, String>;
+
+    /// The subscriptions that have a lane of their own, with why.
+    fn lanes(&self) -> BTreeMap<SubscriptionNumber, LaneReason>;
 
     /// Asks the target of a subscription that it refused again at once.
     fn probe(&self, subscription: SubscriptionNumber);

@@ -144,8 +144,9 @@ async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
 /// What the process counts, and behind it what the journal does; where that cannot be read, it says
 /// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
-    let snapshot =
-        JournalSnapshot::take(&*admin.pipes.reader(), admin.clock.now(), admin.metrics).await;
+    let own_lanes = admin.overview.lanes().into_keys().collect();
+    let (reader, now) = (admin.pipes.reader(), admin.clock.now());
+    let snapshot = JournalSnapshot::take(&*reader, now, admin.metrics, own_lanes).await;
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
     }

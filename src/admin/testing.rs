@@ -20,6 +20,7 @@ use super::{
     Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus,
 };
 use crate::commands::client::{Answer, Client};
+use crate::dispatcher::LaneReason;
 use crate::pipes::Pipes;
 use crate::router::{Explained, Router, RuleInForce};
 use crate::telemetry::Metrics;
@@ -56,6 +57,10 @@ impl Overview for FixedOverview {
 
     fn paused(&self) -> std::collections::BTreeMap<pointsman_schemas::SubscriptionNumber, String> {
         std::collections::BTreeMap::new()
+    }
+
+    fn lanes(&self) -> std::collections::BTreeMap<SubscriptionNumber, LaneReason> {
+        std::collections::BTreeMap::from([(SubscriptionNumber(1), LaneReason::Backlog)])
     }
 
     fn sources(&self) -> Vec<SourceStatus> {

@@ -633,7 +633,7 @@ async fn what_there_is_is_shown() {
         *first,
         json!({
             "number": 1, "tenant": "default", "rule": "thumbnails", "role": "to", "target": "thumbnailer", "attached": true,
-            "activity": "active", "paused": null, "created": 3, "delivered": 1, "dead": 1, "redriven": 0, "purged": 0, "cancelled": 0, "quarantined": 0,
+            "activity": "active", "paused": null, "lane": "own", "lane_reason": "backlog", "created": 3, "delivered": 1, "dead": 1, "redriven": 0, "purged": 0, "cancelled": 0, "quarantined": 0,
             "pending": 1, "retrying": 1, "in_flight": 0, "oldest_pending": NOON.to_string(), "oldest_pending_age_seconds": 0.0,
         })
     );

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::dispatcher::LaneReason;
+
 pub use self::dead::*;
 pub use self::event::*;
 pub use self::owner::OwnerFilter;
@@ -52,6 +54,10 @@ pub struct SubscriptionView {
     /// Why the bus itself leaves it alone for now, in the target's words: it refuses us. None where
     /// it does not.
     pub paused: Option<String>,
+    /// `shared`, or `own` where it hangs, fails or floods: then it gives way to the others.
+    pub lane: &'static str,
+    /// Why it has a lane of its own. None where it has not.
+    pub lane_reason: Option<LaneReason>,
     #[serde(flatten)]
     pub counts: Counts,
     /// When the oldest pending delivery's run began.
@@ -63,9 +69,16 @@ pub struct SubscriptionView {
 impl SubscriptionView {
     /// The status as it is shown at `now`.
     #[must_use]
-    pub fn new(status: SubscriptionStatus, paused: Option<String>, now: Timestamp) -> Self {
+    pub fn new(
+        status: SubscriptionStatus,
+        paused: Option<String>,
+        lane: Option<LaneReason>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             paused,
+            lane: if lane.is_some() { "own" } else { "shared" },
+            lane_reason: lane,
             number: status.number,
             identity: status.identity,
             attached: status.attached,

@@ -212,6 +212,10 @@ impl Overview for RunningParts {
             .collect()
     }
 
+    fn lanes(&self) -> BTreeMap<SubscriptionNumber, dispatcher::LaneReason> {
+        self.dispatcher.status().lanes
+    }
+
     fn forget_others(&self, statuses: &[SubscriptionStatus]) {
         // Mostly nobody asks for it: all that count are kept.
         let held = LazyCell::new(|| {

@@ -132,6 +132,8 @@ struct Listed {
     attached: bool,
     activity: Activity,
     paused: Option<String>,
+    lane: String,
+    lane_reason: Option<String>,
     pending: u64,
     retrying: u64,
     dead: u64,
@@ -161,7 +163,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
             let now = Timestamp::now();
             let views = statuses
                 .into_iter()
-                .map(|status| serde_json::to_value(SubscriptionView::new(status, None, now)));
+                .map(|status| serde_json::to_value(SubscriptionView::new(status, None, None, now)));
             views.collect::<Result<_, _>>().map_err(unprintable)?
         }
         None => {
@@ -193,6 +195,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
             listed.role.as_str().to_owned(),
             listed.target.to_string(),
             listed.state().to_owned(),
+            listed.lane_reason.as_ref().unwrap_or(&listed.lane).clone(),
             listed.pending.to_string(),
             listed.retrying.to_string(),
             listed.dead.to_string(),
@@ -209,6 +212,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
         "ROLE",
         "TARGET",
         "STATE",
+        "LANE",
         "PENDING",
         "RETRYING",
         "DEAD",
@@ -321,7 +325,7 @@ mod tests {
             .map(|line| line.split_whitespace().collect())
             .collect();
         assert_eq!(
-            words[1][..9],
+            words[1][..10],
             [
                 "1",
                 "default",
@@ -329,15 +333,16 @@ mod tests {
                 "to",
                 "thumbnailer",
                 "detached",
+                "backlog",
                 "1",
                 "1",
                 "1"
             ]
         );
         assert_eq!(
-            words[2][..9],
+            words[2][..10],
             [
-                "2", "default", "audit", "to", "archive", "active", "0", "0", "3"
+                "2", "default", "audit", "to", "archive", "active", "shared", "0", "0", "3"
             ]
         );
         assert_eq!(

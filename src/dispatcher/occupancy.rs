@@ -10,6 +10,8 @@ use foldhash::HashMap;
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
+use super::lane::Held;
+
 /// How long a subscription counts as using the target after it last did.
 const ACTIVE_FOR: Duration = Duration::from_secs(10);
 
@@ -140,8 +142,32 @@ impl Occupancy {
         other(self.successes, number).is_some_and(|started| started >= since)
     }
 
-    /// How many more slots a subscription may take now.
-    pub(super) fn most(&self, number: SubscriptionNumber, slots: Slots, now: Instant) -> usize {
+    /// What a subscription holds, and how long its attempts take.
+    pub(super) fn held(&self, number: SubscriptionNumber, now: Instant) -> Held {
+        let Some(holder) = self.holders.get(&number) else {
+            return Held::default();
+        };
+        let under_way = holder.under_way(self.seconds_at(now));
+        Held {
+            count: holder.held,
+            takes: Duration::try_from_secs_f64(holder.cost.unwrap_or_default().max(under_way))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn seconds_at(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.base).as_secs_f64()
+    }
+
+    /// How many more slots a subscription may take now. One that `yields` leaves as much to the
+    /// others that use the target as a slow one.
+    pub(super) fn most(
+        &self,
+        number: SubscriptionNumber,
+        slots: Slots,
+        yields: bool,
+        now: Instant,
+    ) -> usize {
         let Slots {
             limit,
             free,
@@ -156,11 +182,9 @@ impl Occupancy {
         let are_active = others_wait
             || other(self.latest, number)
                 .is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
-        let seconds = holder.map_or(f64::INFINITY, |holder| {
-            holder.seconds(now.saturating_duration_since(self.base).as_secs_f64())
-        });
+        let seconds = holder.map_or(f64::INFINITY, |holder| holder.seconds(self.seconds_at(now)));
         let is_slow = if are_active {
-            seconds / limit as f64 > WAIT_MAX
+            yields || seconds / limit as f64 > WAIT_MAX
         } else {
             seconds > SLOW
         };
@@ -186,12 +210,16 @@ impl Holder {
     /// How long a delivery takes: what those took that have ended, or what those under way have
     /// taken already.
     fn seconds(&self, now: f64) -> f64 {
-        let under_way = if self.held > 0 {
+        self.cost.unwrap_or(f64::INFINITY).max(self.under_way(now))
+    }
+
+    /// How long those under way have taken, in the mean.
+    fn under_way(&self, now: f64) -> f64 {
+        if self.held > 0 {
             now - self.starts / self.held as f64
         } else {
             0.0
-        };
-        self.cost.unwrap_or(f64::INFINITY).max(under_way)
+        }
     }
 }
 
@@ -238,12 +266,16 @@ mod tests {
                     is_shared: false,
                     ..slots(8, 8)
                 },
+                false,
                 now
             ),
             usize::MAX
         );
-        assert_eq!(unknown.most(A, slots(1, 1), now), usize::MAX);
-        assert_eq!(known(A, SECOND, now).most(A, slots(8, 8), now), usize::MAX);
+        assert_eq!(unknown.most(A, slots(1, 1), false, now), usize::MAX);
+        assert_eq!(
+            known(A, SECOND, now).most(A, slots(8, 8), false, now),
+            usize::MAX
+        );
     }
 
     #[test]
@@ -252,13 +284,13 @@ mod tests {
         for mut occupancy in [Occupancy::new(now - HOUR), known(A, SECOND * 30, now)] {
             let granted: Vec<usize> = [(A, 8), (B, 2), (C, 1)]
                 .map(|(number, free)| {
-                    let most = occupancy.most(number, slots(8, free), now);
+                    let most = occupancy.most(number, slots(8, free), false, now);
                     (0..most).for_each(|_| occupancy.begin(number, now));
                     most
                 })
                 .to_vec();
             assert_eq!(granted, [6, 1, 1]);
-            assert_eq!(occupancy.most(A, slots(8, 2), now), 0);
+            assert_eq!(occupancy.most(A, slots(8, 2), false, now), 0);
         }
     }
 
@@ -267,8 +299,8 @@ mod tests {
         let now = now();
         let mut occupancy = known(A, SECOND / 100, now);
         (0..4).for_each(|_| occupancy.begin(A, now));
-        assert_eq!(occupancy.most(A, slots(8, 4), now), usize::MAX);
-        assert_eq!(occupancy.most(A, slots(8, 4), now + SECOND * 3), 2);
+        assert_eq!(occupancy.most(A, slots(8, 4), false, now), usize::MAX);
+        assert_eq!(occupancy.most(A, slots(8, 4), false, now + SECOND * 3), 2);
     }
 
     #[test]
@@ -278,10 +310,13 @@ mod tests {
         occupancy.begin(B, now);
         occupancy.end(B, now, now, true);
         assert_eq!(
-            [2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), now)),
+            [2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), false, now)),
             [usize::MAX, 3, 63]
         );
-        assert_eq!(occupancy.most(A, slots(4, 4), now + ACTIVE_FOR), usize::MAX);
+        assert_eq!(
+            occupancy.most(A, slots(4, 4), false, now + ACTIVE_FOR),
+            usize::MAX
+        );
         assert_eq!(
             occupancy.most(
                 A,
@@ -289,6 +324,7 @@ mod tests {
                     others_wait: true,
                     ..slots(4, 4)
                 },
+                false,
                 now + ACTIVE_FOR
             ),
             3

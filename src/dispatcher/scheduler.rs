@@ -5,6 +5,7 @@
 //! for it.
 
 mod grant;
+mod lanes;
 mod pause;
 mod reload;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::byte_budget::{ByteBudget, Pool};
 use super::fair::Turn;
+use super::lane::{Lane, LaneReason};
 use super::plan::Route;
 use super::refusals::Refusals;
 use super::target_state::{AttemptResult, TargetState};
@@ -52,6 +54,14 @@ pub(super) struct Scheduler {
     short_of_bytes: VecDeque<SubscriptionNumber>,
     /// Those that nothing has been leased of since a reload brought them.
     new: VecDeque<SubscriptionNumber>,
+    /// Those whose lane is looked at again, by when.
+    watched: VecDeque<(Instant, SubscriptionNumber)>,
+    /// Checks of lanes fall together, counted from here.
+    base: Instant,
+    /// Attempts under way of subscriptions whose deliveries are counted apart.
+    apart: usize,
+    /// Those that have moved to another lane, and nobody knows yet.
+    pub(super) moved: Vec<(SubscriptionNumber, Option<LaneReason>)>,
 }
 
 /// The subscriptions of a plan that is in force no more.
@@ -73,6 +83,7 @@ pub(super) struct SubscriptionState {
     has_overflow: bool,
     refusals: Refusals,
     pause: Option<Pause>,
+    lane: Lane,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +160,10 @@ impl Scheduler {
             bytes: ByteBudget::new(bytes_max),
             short_of_bytes: VecDeque::new(),
             new: VecDeque::new(),
+            watched: VecDeque::new(),
+            base: Instant::now(),
+            apart: 0,
+            moved: Vec::new(),
         }
     }
 
@@ -266,6 +281,7 @@ impl Scheduler {
         }
         self.bytes.take(pool, event_bytes);
         grant.begun += 1;
+        self.watch(subscription, index, now);
         Some((
             stack,
             Permit {
@@ -319,6 +335,9 @@ impl Scheduler {
             }
             // It came short, so there is no more of it; unless it was told of more while the lease
             // was under way, or the lease ended for want of bytes.
+            if !failed {
+                state.lane.granted(leased >= turn.count, now);
+            }
             if leased < turn.count && next_bytes.is_none() && !failed && !state.is_due_again {
                 state.is_ready = false;
                 self.leave(number);
@@ -349,6 +368,7 @@ impl Scheduler {
             event_bytes,
             ..
         } = permit;
+        self.ended_in_lane(subscription, index, Some(result.class), result.at);
         if let Some(target) = self.target(index) {
             target.give_back(pool, event_bytes);
             if result.class != Class::Delivered {
@@ -367,6 +387,7 @@ impl Scheduler {
 
     /// An attempt has ended without the target being called.
     pub(super) fn ended_uncalled(&mut self, permit: Permit, started: Instant, now: Instant) {
+        self.ended_in_lane(permit.subscription, permit.target, None, now);
         if let Some(target) = self.target(permit.target) {
             target.give_back(permit.pool, permit.event_bytes);
             target.turns.ended(permit.subscription, permit.charged, 0.0);
@@ -388,11 +409,14 @@ impl Scheduler {
 
     /// When [`Scheduler::fire`] has something to do.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let check = self.watched.front().map(|(at, _)| *at);
+        timer.into_iter().chain(check).min()
     }
 
     /// Does what has fallen due.
     pub(super) fn fire(&mut self, now: Instant) {
+        self.check_lanes(now);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied()
             && at <= now
         {

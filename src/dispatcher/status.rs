@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
 
+use super::lane::LaneReason;
+
 /// The dispatcher as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -15,6 +17,8 @@ pub struct Status {
     /// The subscriptions that the dispatcher itself has paused, by number. What somebody suspended
     /// and what is gone for good is told by the journal.
     pub paused: BTreeMap<SubscriptionNumber, Paused>,
+    /// The subscriptions that have a lane of their own, by number, and why.
+    pub lanes: BTreeMap<SubscriptionNumber, LaneReason>,
     /// Deliveries leased and not yet durably settled.
     pub in_flight: usize,
 }
@@ -60,6 +64,7 @@ pub(super) struct SharedStatus {
     pub(super) has_probes: tokio::sync::Notify,
     pub(super) targets: Mutex<Vec<Arc<TargetGauge>>>,
     pub(super) paused: Mutex<BTreeMap<SubscriptionNumber, Paused>>,
+    pub(super) lanes: Mutex<BTreeMap<SubscriptionNumber, LaneReason>>,
     pub(super) in_flight: AtomicUsize,
 }
 
@@ -119,6 +124,7 @@ impl SharedStatus {
         Status {
             targets: targets.collect(),
             paused: self.paused.lock().clone(),
+            lanes: self.lanes.lock().clone(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
         }
     }

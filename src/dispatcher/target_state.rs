@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::byte_budget::Pool;
 use super::circuit::{Admission, Circuit, Health};
 use super::fair::{DeficitRoundRobin, Turn};
+use super::lane::Held;
 use super::limit::Limiter;
 use super::occupancy::{Occupancy, Slots};
 use super::plan::Target;
@@ -46,6 +47,8 @@ pub(super) struct TargetState {
     under_way: usize,
     /// Granted and not yet leased.
     granted: usize,
+    /// Of the attempts under way, those of subscriptions whose deliveries are counted apart.
+    pub(super) apart: usize,
 }
 
 /// How many attempts a target may be given now.
@@ -91,6 +94,7 @@ impl TargetState {
             fingerprint: target.fingerprint,
             under_way: 0,
             granted: 0,
+            apart: 0,
             tenant: target.tenant,
             name: target.name,
             gauge,
@@ -114,6 +118,7 @@ impl TargetState {
             under_way,
             granted,
             bytes,
+            apart,
             ..
         } = *self;
         let fresh = Self::new(target, now, time);
@@ -124,6 +129,7 @@ impl TargetState {
             under_way,
             granted,
             bytes,
+            apart,
             ..fresh
         };
         self.show();
@@ -172,11 +178,12 @@ impl TargetState {
     }
 
     /// Grants slots among the subscriptions that wait for a turn; no one gets more than `most`
-    /// says, and than it may hold.
+    /// says, and than it may hold, which is less for those that yield.
     pub(super) fn grant_turns(
         &mut self,
         slots: usize,
         most: impl Fn(SubscriptionNumber) -> usize,
+        yields: impl Fn(SubscriptionNumber) -> bool,
         now: Instant,
     ) -> Vec<Turn> {
         let limit = self.limit();
@@ -188,8 +195,21 @@ impl TargetState {
         };
         let occupancy = &self.occupancy;
         self.turns.grant(slots, |number| {
-            most(number).min(occupancy.most(number, occupied, now))
+            most(number).min(occupancy.most(number, occupied, yields(number), now))
         })
+    }
+
+    /// What a subscription holds of its slots.
+    pub(super) fn held(&self, number: SubscriptionNumber, now: Instant) -> Held {
+        self.occupancy.held(number, now)
+    }
+
+    /// Slots in use, of the deliveries that are counted apart or of the others.
+    pub(super) fn in_use_of(&self, apart: bool) -> usize {
+        match apart {
+            true => self.apart,
+            false => self.in_use().saturating_sub(self.apart),
+        }
     }
 
     /// Forgets the subscriptions that are not kept.

@@ -3,4 +3,5 @@ mod disk;
 mod faults;
 mod flow;
 mod follow;
+mod isolation;
 mod outcomes;

@@ -4,10 +4,11 @@
 //! conservation holds in every answer: created = delivered + dead + redriven + purged + cancelled +
 //! quarantined + pending.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use pointsman_schemas::Timestamp;
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +28,8 @@ pub struct JournalSnapshot {
     pub at: Timestamp,
     /// Whether each subscription has numbers of its own.
     pub detail: Detail,
+    /// Those that have a lane of their own.
+    pub own_lanes: BTreeSet<SubscriptionNumber>,
 }
 
 impl JournalSnapshot {
@@ -38,6 +41,7 @@ impl JournalSnapshot {
         reader: &dyn Reader,
         at: Timestamp,
         detail: Detail,
+        own_lanes: BTreeSet<SubscriptionNumber>,
     ) -> Result<Self, JournalError> {
         let mut totals = reader.totals().await?;
         loop {
@@ -51,6 +55,7 @@ impl JournalSnapshot {
                     totals,
                     at,
                     detail,
+                    own_lanes,
                 });
             }
         }
@@ -208,6 +213,10 @@ impl Collector for JournalSnapshot {
         family(encoder, "active", active, MetricType::Gauge, &rows, |row| {
             Number::Whole(u64::from(row.is_active))
         })?;
+        let lane = "Whether it has a lane of its own, since it hangs, fails or floods: 1 or 0";
+        family(encoder, "own_lane", lane, MetricType::Gauge, &rows, |row| {
+            Number::Whole(row.own_lanes)
+        })?;
         let age =
             "How long ago the oldest pending delivery's run began; 0 where nothing is pending";
         family(
@@ -231,17 +240,20 @@ struct Row<'s> {
     labels: Vec<Label<'s>>,
     counts: Counts,
     is_active: bool,
+    /// One, or how many of those together.
+    own_lanes: u64,
     age: Duration,
 }
 
 impl JournalSnapshot {
     /// Each subscription, or all of them together: the sums of their counters, whether all are
-    /// active, the age of the oldest.
+    /// active, how many have a lane of their own, the age of the oldest.
     fn rows(&self) -> Vec<Row<'_>> {
         let row = |status: &SubscriptionStatus, labels| Row {
             labels,
             counts: status.counts,
             is_active: status.attached && status.activity == Activity::Active,
+            own_lanes: u64::from(self.own_lanes.contains(&status.number)),
             age: (status.oldest_pending).map_or(Duration::ZERO, |oldest| self.at.since(oldest)),
         };
         let subscriptions = self.subscriptions.iter();
@@ -254,11 +266,13 @@ impl JournalSnapshot {
             labels: Vec::new(),
             counts: self.totals.dropped,
             is_active: true,
+            own_lanes: 0,
             age: Duration::ZERO,
         };
         for one in subscriptions.map(|status| row(status, Vec::new())) {
             all.counts += &one.counts;
             all.is_active &= one.is_active;
+            all.own_lanes += one.own_lanes;
             all.age = all.age.max(one.age);
         }
         vec![all]
@@ -353,6 +367,7 @@ mod tests {
             totals,
             at,
             detail,
+            own_lanes: [SubscriptionNumber(1), SubscriptionNumber(500)].into(),
         };
         let mut text = String::new();
         encode_registry(&mut text, &JournalSnapshot::registry(Ok(snapshot))).unwrap();
@@ -376,6 +391,7 @@ mod tests {
             "pointsman_subscription_retrying 20000",
             "pointsman_subscription_in_flight 10000",
             "pointsman_subscription_active 1",
+            "pointsman_subscription_own_lane 2",
             "pointsman_subscription_oldest_pending_age_seconds 19999.0",
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in\n{text}");
@@ -387,13 +403,13 @@ mod tests {
             "{text}"
         );
         let each = served(all, Detail::Each);
-        assert_eq!(each.matches("rule=\"a-rule-with-a-name-4712\"").count(), 12);
+        assert_eq!(each.matches("rule=\"a-rule-with-a-name-4712\"").count(), 13);
     }
 
     #[test]
     fn a_few_subscriptions_are_told_one_by_one() {
         let text = served((1..=500).map(status).collect(), Detail::Auto);
-        assert_eq!(text.matches("rule=\"a-rule-with-a-name-500\"").count(), 12);
+        assert_eq!(text.matches("rule=\"a-rule-with-a-name-500\"").count(), 13);
         assert!(text.len() < 1_000_000, "{} bytes", text.len());
         let none = served(Vec::new(), Detail::Auto);
         assert!(

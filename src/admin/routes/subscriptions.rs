@@ -50,10 +50,11 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<S
         admin.pipes.reader().subscriptions().await?,
         admin.clock.now(),
     );
-    let mut paused = admin.overview.paused();
+    let (mut paused, lanes) = (admin.overview.paused(), admin.overview.lanes());
     let view = |status: SubscriptionStatus| {
         let paused = paused.remove(&status.number);
-        SubscriptionView::new(status, paused, now)
+        let lane = lanes.get(&status.number).copied();
+        SubscriptionView::new(status, paused, lane, now)
     };
     Ok(Page::whole(statuses.into_iter().map(view).collect()))
 }
@@ -153,5 +154,11 @@ async fn set_activity(
         .find(|status| status.number == number);
     let status = status.ok_or_else(|| Refused::not_found(format!("subscription {}", number.0)))?;
     let paused = admin.overview.paused().remove(&number);
-    Ok(SubscriptionView::new(status, paused, admin.clock.now()))
+    let lane = admin.overview.lanes().remove(&number);
+    Ok(SubscriptionView::new(
+        status,
+        paused,
+        lane,
+        admin.clock.now(),
+    ))
 }

@@ -8,34 +8,36 @@ use tokio::time::Instant;
 use super::{LEASE_MARGIN, LOOKED_AT_FOR_BYTES, LeaseGrant, Pause, Probe, Scheduler, Timer};
 use crate::dispatcher::byte_budget::{ByteBudget, Pool};
 use crate::dispatcher::fair::Turn;
+use crate::dispatcher::lane::Room;
 use crate::dispatcher::target_state::Capacity;
 
 impl Scheduler {
-    /// Grants leases of what is ready, at most `budget` deliveries in all. Returns them with the
-    /// number of bytes that their events may have together.
+    /// Grants leases of what is ready, where `in_flight` deliveries of at most `max` are in flight.
+    /// Returns them with the number of bytes that their events may have together.
     pub(in crate::dispatcher) fn grants(
         &mut self,
-        mut budget: usize,
+        max: usize,
+        in_flight: usize,
         now: Instant,
     ) -> (Vec<LeaseGrant>, usize) {
+        let mut room = Room::new(max, in_flight, self.apart);
         let mut all = Vec::new();
         let mut free = self.bytes.free();
         let mut bytes_max = free;
-        while budget > 0 {
+        while !room.is_empty() {
             let Some(index) = self.awake.pop_front() else {
                 break;
             };
-            let Some((turns, capacity)) = self.turns(index, budget, now) else {
+            let Some((turns, capacity)) = self.turns(index, &mut room, now) else {
                 continue;
             };
             let mut share =
                 ByteBudget::share(free, self.target(index).map_or(0, |target| target.bytes));
             let each = share / turns.len().max(1);
             for turn in turns {
-                let is_exact = self
-                    .subscriptions
-                    .get(&turn.subscription)
-                    .is_some_and(|state| state.next_bytes.is_some());
+                let state = self.subscriptions.get(&turn.subscription);
+                let is_exact = state.is_some_and(|state| state.next_bytes.is_some());
+                let apart = state.is_some_and(|state| state.lane.is_apart());
                 let Some((pool, bytes)) = self.find_bytes(turn, share, each) else {
                     continue;
                 };
@@ -44,7 +46,7 @@ impl Scheduler {
                     Pool::Share => {}
                     Pool::Overflow | Pool::Oversized => bytes_max = bytes_max.saturating_add(bytes),
                 }
-                budget = budget.saturating_sub(turn.count);
+                room.take(apart, turn.count);
                 all.extend(self.granting(turn, capacity.is_probe, (pool, bytes), now));
             }
         }
@@ -61,7 +63,7 @@ impl Scheduler {
     fn turns(
         &mut self,
         index: usize,
-        budget: usize,
+        room: &mut Room,
         now: Instant,
     ) -> Option<(Vec<Turn>, Capacity)> {
         let subscriptions = &self.subscriptions;
@@ -81,26 +83,45 @@ impl Scheduler {
             }
             return None;
         }
-        // A target may use as much as it leaves free (dynamic thresholds, Choudhury and Hahne
-        // 1998): one that answers nothing takes up half of what may be in flight at most, a second
-        // one half of the rest.
-        let share = (budget + target.in_use())
-            .div_ceil(2)
-            .saturating_sub(target.in_use());
-        if share == 0 {
+        let [mut shared, mut apart] =
+            [false, true].map(|apart| room.share(apart, target.in_use_of(apart)));
+        if (shared, apart) == (0, 0) {
             self.starved.push(index);
             return None;
         }
+        let lane = |number| subscriptions.get(&number).map(|state| state.lane);
+        let is_apart = |number| lane(number).is_some_and(|lane| lane.is_apart());
         let goes_alone = |number| {
             subscriptions
                 .get(&number)
                 .is_some_and(|state| state.pause.is_some() || state.next_bytes.is_some())
         };
-        let turns = target.grant_turns(
-            capacity.slots.min(share),
-            |number| if goes_alone(number) { 1 } else { usize::MAX },
+        let most = |number| match (goes_alone(number), is_apart(number)) {
+            (true, _) => 1,
+            (false, true) => apart,
+            (false, false) => shared,
+        };
+        let mut turns = target.grant_turns(
+            capacity.slots.min(shared.saturating_add(apart)),
+            most,
+            |number| lane(number).is_some_and(|lane| lane.own().is_some()),
             now,
         );
+        // Each has no more than its pool's share; several may have, together.
+        for turn in &mut turns {
+            let share = match is_apart(turn.subscription) {
+                true => &mut apart,
+                false => &mut shared,
+            };
+            let over = turn.count.saturating_sub(*share);
+            target.turns.refund(*turn, over);
+            turn.count -= over;
+            *share -= turn.count;
+        }
+        turns.retain(|turn| turn.count > 0);
+        if turns.is_empty() && (shared == 0 || apart == 0) {
+            self.starved.push(index);
+        }
         Some((turns, capacity))
     }
 

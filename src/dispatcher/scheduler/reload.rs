@@ -7,6 +7,7 @@ use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
 use super::{Pause, Probe, Replaced, Scheduler, SubscriptionState};
+use crate::dispatcher::lane::Lane;
 use crate::dispatcher::plan::{Route, Target};
 use crate::dispatcher::refusals::Refusals;
 use crate::dispatcher::status::TargetGauge;
@@ -47,6 +48,7 @@ impl Scheduler {
             self.wake(index);
             self.drop_unwanted(index);
         }
+        self.recount_lanes(now);
         let gauges = slots
             .iter()
             .filter_map(|slot| self.targets.get(*slot)?.as_ref())
@@ -111,6 +113,7 @@ impl Scheduler {
                 has_overflow: false,
                 refusals: Refusals::default(),
                 pause: None,
+                lane: Lane::default(),
             };
             let state = match old.get(&number) {
                 None => {
@@ -154,6 +157,7 @@ impl SubscriptionState {
             next_bytes: old.next_bytes,
             has_overflow: old.has_overflow,
             pause,
+            lane: old.lane,
             ..self
         }
     }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
+use super::isolation::arrivals::Arrivals;
 use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{identity, policy, route};
 use crate::dispatcher::{Dispatcher, Handle, Options, Plan, Route, Summary, Target};
@@ -159,6 +160,8 @@ pub(super) struct Watched {
     /// Where set: leases of this event without end, and so many settlements, and neither costs
     /// anything.
     pub(super) endless: Option<(Arc<Event>, Arc<tokio::sync::Semaphore>)>,
+    /// Where set: everything that is leased and settled is there.
+    pub(super) arrivals: Option<Arc<Arrivals>>,
 }
 
 #[async_trait]
@@ -173,6 +176,9 @@ impl Journal for Watched {
         self.inner.append(append).await
     }
     async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
+        if let Some(arrivals) = &self.arrivals {
+            return Ok(arrivals.lease(grants).await);
+        }
         if let Some((event, _)) = &self.endless {
             let leased = grants
                 .iter()
@@ -197,6 +203,9 @@ impl Journal for Watched {
         &self,
         settlements: Vec<Settlement>,
     ) -> Result<Vec<SettleAnswer>, JournalError> {
+        if let Some(arrivals) = &self.arrivals {
+            return Ok(arrivals.settle(settlements).await);
+        }
         if let Some((_, settled)) = &self.endless {
             settled.add_permits(settlements.len());
             return Ok(vec![SettleAnswer::Settled; settlements.len()]);
@@ -222,7 +231,10 @@ impl Journal for Watched {
         }
     }
     async fn due(&self) -> Vec<SubscriptionNumber> {
-        self.inner.due().await
+        match &self.arrivals {
+            Some(arrivals) => arrivals.due().await,
+            None => self.inner.due().await,
+        }
     }
     async fn subscribe(
         &self,
@@ -290,21 +302,26 @@ impl Journal for Watched {
 impl Watched {
     fn leased(&self, subscription: SubscriptionNumber, event: &Arc<Event>) -> Leased {
         let number = self.leases.fetch_add(1, Ordering::Relaxed) as u64;
-        Leased {
-            token: LeaseToken::new(LeaseOwner::Memory, number),
-            id: DeliveryId {
-                epoch: Epoch(1),
-                sequence: Sequence(number),
-                subscription,
-                run: 0,
-            },
-            event: Arc::clone(event),
-            tenant: Name::default_tenant(),
-            origin: Name::ingress(),
-            attempts: 0,
-            failures: 0,
-            since: Timestamp::now(),
-        }
+        leased(number, subscription, event)
+    }
+}
+
+/// A lease with this number, of the first attempt at an event.
+pub(super) fn leased(number: u64, subscription: SubscriptionNumber, event: &Arc<Event>) -> Leased {
+    Leased {
+        token: LeaseToken::new(LeaseOwner::Memory, number),
+        id: DeliveryId {
+            epoch: Epoch(1),
+            sequence: Sequence(number),
+            subscription,
+            run: 0,
+        },
+        event: Arc::clone(event),
+        tenant: Name::default_tenant(),
+        origin: Name::ingress(),
+        attempts: 0,
+        failures: 0,
+        since: Timestamp::now(),
     }
 }
 
@@ -347,6 +364,7 @@ impl Bench {
             in_flight,
             in_flight_most,
             endless,
+            arrivals: None,
         };
         let options = Options {
             seed: 1,
@@ -402,6 +420,17 @@ impl Bench {
     /// Appends so many events for a subscription, with ids that count on.
     pub(super) async fn append(&self, subscription: SubscriptionNumber, count: usize) {
         self.append_keyed(subscription, count, |_| None).await;
+    }
+
+    /// A bench whose deliveries arrive as [`Arrivals`] are told.
+    pub(super) fn of_arrivals(seed: u64) -> (Self, Arc<Arrivals>) {
+        let mut bench = Self::new();
+        bench.options.seed = seed;
+        let arrivals = Arrivals::new(bench.journal.inner.clock());
+        if let Some(journal) = Arc::get_mut(&mut bench.journal) {
+            journal.arrivals = Some(Arc::clone(&arrivals));
+        }
+        (bench, arrivals)
     }
 
     pub(super) async fn append_keyed(

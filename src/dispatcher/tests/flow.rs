@@ -12,7 +12,7 @@ use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{policy, route};
 use crate::dispatcher::{Options, Target};
 
-fn narrow(target: Target, concurrency: usize) -> Target {
+pub(super) fn narrow(target: Target, concurrency: usize) -> Target {
     Target {
         concurrency_max: NonZeroUsize::new(concurrency).unwrap(),
         ..target
@@ -390,11 +390,11 @@ async fn a_target_that_answers_nothing_does_not_slow_another() {
 async fn a_target_that_got_less_than_it_may_take_gets_the_rest_when_others_end() {
     let mut bench = Bench::new();
     bench.options = Options {
-        in_flight_max: 16,
+        in_flight_max: 20,
         ..bench.options
     };
     let numbers = bench.subscribe(&["first", "long"]).await;
-    let (first, long) = (Mock::taking(SECOND * 10), Mock::taking(HOUR));
+    let (first, long) = (Mock::taking(MS * 800), Mock::taking(HOUR));
     let policy = Policy::new(HOUR * 2, HOUR * 24, 1, Backoff::new(SECOND, SECOND)).unwrap();
     let routes = numbers
         .iter()
@@ -403,11 +403,12 @@ async fn a_target_that_got_less_than_it_may_take_gets_the_rest_when_others_end()
         .map(|(index, (number, rule))| (*number, route(rule, index, policy)));
     let running = bench.start(plan(vec![first.target("t"), long.target("u")], routes));
     bench.append(numbers[0], 8).await;
-    tokio::time::sleep(SECOND).await;
+    tokio::time::sleep(MS * 100).await;
     bench.append(numbers[1], 8).await;
-    tokio::time::sleep(SECOND).await;
+    tokio::time::sleep(MS * 100).await;
+    // Of the twelve that are left five are for those that hold few.
     assert_eq!((first.count(), long.count()), (8, 4));
-    tokio::time::sleep(SECOND * 10).await;
+    tokio::time::sleep(MS * 700).await;
     assert_eq!(long.count(), 8);
     running.stop.cancel();
 }
