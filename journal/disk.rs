@@ -60,7 +60,7 @@ use self::ballast::Share;
 use self::queues::Moment;
 use self::shared::Shared;
 use self::store::Lock;
-use self::transaction::{Failure, Page, ROWS_PER_PAGE, Transaction};
+use self::transaction::{Failure, Page, ROWS_PER_PAGE, Steer, Transaction};
 use self::writer::{Ask, Job};
 use super::{
     Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
@@ -75,6 +75,27 @@ pub struct DiskOptions {
     /// What the store may take on disk, write-ahead log included. Below 2 MiB little fits beside
     /// what is kept free for settling.
     pub max_size_bytes: u64,
+    /// How long the history of deliveries is kept, and what it may take of that. Where the store is
+    /// nearly full it goes before any event does.
+    pub history: HistoryBounds,
+}
+
+/// How much is kept of the history of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryBounds {
+    /// How long.
+    pub keep: Duration,
+    /// What it may take on disk.
+    pub max_size_bytes: u64,
+}
+
+impl Default for HistoryBounds {
+    fn default() -> Self {
+        Self {
+            keep: Duration::from_secs(24 * 60 * 60),
+            max_size_bytes: 1024 * 1024 * 1024,
+        }
+    }
 }
 
 impl Default for DiskOptions {
@@ -82,6 +103,7 @@ impl Default for DiskOptions {
         Self {
             retention: Duration::from_secs(24 * 60 * 60),
             max_size_bytes: 20 * 1024 * 1024 * 1024,
+            history: HistoryBounds::default(),
         }
     }
 }
@@ -181,6 +203,35 @@ impl DiskJournal {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Does something to each of some deliveries, so many in a transaction. Tells to how many.
+    async fn to_each(
+        &self,
+        share: Share,
+        deliveries: &[DeliveryId],
+        work: impl Fn(&mut Transaction<'_>, &[DeliveryId]) -> Result<u64, Failure>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Result<u64, JournalError> {
+        let deliveries: Arc<[DeliveryId]> = deliveries.into();
+        self.in_pages(share, move |transaction, from: Option<usize>, rows| {
+            let rest = deliveries.get(from.unwrap_or(0)..).unwrap_or_default();
+            let page = rest.get(..rows).unwrap_or(rest);
+            Ok(Page {
+                count: work(transaction, page)?,
+                next: (page.len() < rest.len()).then(|| from.unwrap_or(0) + page.len()),
+            })
+        })
+        .await
+    }
+
+    async fn steer(&self, deliveries: &[DeliveryId], how: Steer) -> Result<u64, JournalError> {
+        self.to_each(Share::Known, deliveries, move |transaction, page| {
+            transaction.steer(page, how)
+        })
+        .await
     }
 
     /// Why nothing can be read or written; a full disk only keeps what is new out.
@@ -312,16 +363,22 @@ impl Journal for DiskJournal {
     }
 
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
-        let deliveries: Arc<[DeliveryId]> = deliveries.into();
-        self.in_pages(Share::Freeing, move |transaction, from, rows| {
-            let rest = deliveries.get(from.unwrap_or(0)..).unwrap_or_default();
-            let page = rest.get(..rows).unwrap_or(rest);
-            Ok(Page {
-                count: transaction.cancel(page)?,
-                next: (page.len() < rest.len()).then(|| from.unwrap_or(0) + page.len()),
-            })
+        self.to_each(Share::Freeing, deliveries, |transaction, page| {
+            transaction.cancel(page)
         })
         .await
+    }
+
+    async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.steer(deliveries, Steer::Suspend).await
+    }
+
+    async fn resume(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.steer(deliveries, Steer::Resume).await
+    }
+
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.steer(deliveries, Steer::TryNow).await
     }
 
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Reject, SubscriptionNumber, Timestamp};
 
-use crate::{DeadReason, Entry, NewDelivery};
+use crate::{DeadReason, Entry, Happening, IllegalTransition, NewDelivery, Record, TaskState};
 
 /// The right to lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,21 @@ pub struct Settlement {
     pub ending: Ending,
     /// What follows from it, appended in the same transaction.
     pub follow_ups: Vec<FollowUp>,
+    /// What the history is to say of it.
+    pub record: Record,
+}
+
+impl Settlement {
+    /// A settlement from which nothing follows, and of which the history says nothing.
+    #[must_use]
+    pub fn new(token: LeaseToken, ending: Ending) -> Self {
+        Self {
+            token,
+            ending,
+            follow_ups: Vec::new(),
+            record: Record::Nothing,
+        }
+    }
 }
 
 /// What came of a settlement.
@@ -156,8 +171,47 @@ pub enum Ending {
         /// and what an earlier one came to is kept.
         last: Option<LastOutcome>,
     },
+    /// Ended during an attempt, since somebody stopped it: it counts as cancelled.
+    Stopped,
     /// Put back as if it had never been leased: no try is counted.
     Released,
+}
+
+impl Ending {
+    /// What happens to a task that is settled like this.
+    #[must_use]
+    pub fn happening(&self) -> Happening {
+        match self {
+            Self::Delivered => Happening::Succeed,
+            Self::Retry { .. } => Happening::Retry,
+            Self::Dead { reason, .. } => Happening::of_dead(*reason),
+            Self::Stopped => Happening::Stop,
+            Self::Released => Happening::PutBack,
+        }
+    }
+
+    /// The state that it leads to; `waiting` where the delivery waits as it did.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] where no attempt may end like this.
+    pub fn leads_to(&self, waiting: TaskState) -> Result<TaskState, IllegalTransition> {
+        let running = match self {
+            // Whoever ends an attempt like this has been asked to.
+            Self::Stopped => TaskState::Running.after(Happening::Cancel, waiting)?,
+            _ => TaskState::Running,
+        };
+        running.after(self.happening(), waiting)
+    }
+
+    /// What the attempt came to, where it has failed.
+    #[must_use]
+    pub fn last(&self) -> Option<&LastOutcome> {
+        match self {
+            Self::Retry { last, .. } => Some(last),
+            Self::Dead { last, .. } => last.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// What follows from a settlement.

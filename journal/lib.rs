@@ -31,10 +31,12 @@
 mod append;
 mod dead_letter;
 pub mod disk;
+mod history;
 mod lease;
 pub mod memory;
 pub mod queue;
 mod reader;
+mod state;
 pub mod steady;
 mod subscription;
 #[cfg(any(test, feature = "test-util"))]
@@ -50,11 +52,16 @@ use pointsman_schemas::{
 
 pub use append::{Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Terms, Watch};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
+pub use history::{
+    ANSWER_BYTES_MAX, AttemptEntry, AttemptMade, ENTRIES_OF_ONE_MAX, EndedPage, EndedSelection,
+    HistoryEntry, HistoryPlace, InvalidHistoryPlace, Record, TaskLife, WaitReason,
+};
 pub use lease::{
     Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
     SettleAnswer, Settlement,
 };
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
+pub use state::{FIRST_STATES, Happening, IllegalTransition, InvalidTaskState, TaskState};
 pub use subscription::{
     Activity, Backlog, Counts, Role, Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
@@ -164,6 +171,28 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`JournalError::Io`].
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
+
+    /// Holds waiting deliveries back: none of them is leased until it is resumed or ended. It keeps
+    /// its due time and its age, and holds up later ones of its order key. Those in flight, and
+    /// those that are held back already, are left alone. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
+
+    /// Lets deliveries go on that are held back. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn resume(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
+
+    /// Makes waiting deliveries due now, whatever they wait for but an earlier one of their order
+    /// key; those that are held back stay so, and those in flight are left alone. One that was put
+    /// off is as old as it is: its run begins now. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
 
     /// Ends every pending delivery of a subscription that was there when this was called, as
     /// [`Journal::cancel`] does. Tells how many.

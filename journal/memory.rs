@@ -7,6 +7,7 @@
 //! automatic advance of an idle runtime make deliveries fall due.
 
 mod append;
+mod history;
 mod operate;
 mod settle;
 mod show;
@@ -32,9 +33,9 @@ use self::state::State;
 use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, EventPage, EventsFrom, Grant, Journal,
-    JournalError, Leases, Pending, Reader, SettleAnswer, Settlement, StoredEvent, Subscription,
-    SubscriptionStatus, Totals,
+    Activity, Append, Appended, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage,
+    EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Pending, Reader, SettleAnswer,
+    Settlement, StoredEvent, Subscription, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
@@ -75,6 +76,8 @@ pub struct MemoryOptions {
     pub retention: Duration,
     /// Event bytes that it may hold.
     pub bytes_max: u64,
+    /// How long the history is kept.
+    pub history: Duration,
 }
 
 impl Default for MemoryOptions {
@@ -82,6 +85,7 @@ impl Default for MemoryOptions {
         Self {
             retention: Duration::from_secs(24 * 60 * 60),
             bytes_max: u64::MAX,
+            history: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -252,6 +256,18 @@ impl Journal for MemoryJournal {
         self.shared.run(|state| Ok(state.cancel(deliveries)))
     }
 
+    async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.shared.run(|state| Ok(state.suspend(deliveries)))
+    }
+
+    async fn resume(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.shared.run(|state| Ok(state.resume(deliveries)))
+    }
+
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.shared.run(|state| Ok(state.retry(deliveries)))
+    }
+
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
         self.shared.run(|state| state.empty(subscription, None))
     }
@@ -317,6 +333,19 @@ impl Reader for Shared {
         self.run(|state| Ok(state.pending(subscription, after, limit)))
     }
 
+    async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {
+        self.run(|state| Ok(state.life(id)))
+    }
+
+    async fn ended(
+        &self,
+        selection: &EndedSelection,
+        after: Option<HistoryPlace>,
+        limit: usize,
+    ) -> Result<EndedPage, JournalError> {
+        self.run(|state| Ok(state.ended(selection, after, limit)))
+    }
+
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
         self.run(|state| Ok(state.event(sequence)))
     }
@@ -354,12 +383,17 @@ mod tests {
                 MemoryOptions {
                     retention: bounds.retention,
                     bytes_max: bounds.bytes_max,
+                    ..MemoryOptions::default()
                 },
             )
         }
 
         fn persists(&self) -> bool {
             false
+        }
+
+        fn as_it_lies(&self) -> Box<dyn FnOnce() + Send> {
+            Box::new(|| {})
         }
 
         async fn upkeep(&self) {}

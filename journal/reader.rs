@@ -6,7 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, Timestamp};
 
-use crate::{Counts, DeadLetter, DeadSelection, JournalError, LastOutcome, SubscriptionStatus};
+use crate::{
+    Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, HistoryPlace, JournalError,
+    LastOutcome, SubscriptionStatus, TaskLife, TaskState,
+};
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
 #[async_trait]
@@ -40,6 +43,26 @@ pub trait Reader: fmt::Debug + Send + Sync {
         after: Option<Sequence>,
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError>;
+
+    /// Everything that is known of one delivery; none where nothing is, or is any more.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError>;
+
+    /// Deliveries that have ended and of which the history tells, behind `after` in the order that
+    /// the selection asks for, at most `limit`. Each run is told of once. Page by page none is
+    /// missed and none shown twice, whatever ends meanwhile. One call looks at a bounded number of
+    /// entries.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn ended(
+        &self,
+        selection: &EndedSelection,
+        after: Option<HistoryPlace>,
+        limit: usize,
+    ) -> Result<EndedPage, JournalError>;
 
     /// A retained event.
     ///
@@ -88,6 +111,20 @@ pub struct Pending {
     pub last: Option<LastOutcome>,
     /// Whether it is leased; known only inside the process that runs the bus.
     pub in_flight: bool,
+    /// Whether it is held back.
+    pub suspended: bool,
+}
+
+impl Pending {
+    /// Its state at a time of day.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> TaskState {
+        if self.in_flight {
+            TaskState::Running
+        } else {
+            TaskState::waiting(self.suspended, self.attempts, self.due, now)
+        }
+    }
 }
 
 /// A retained event.

@@ -56,6 +56,10 @@ pub trait Implementation: Send + Sync {
     /// Whether what one journal closed is there in the next.
     fn persists(&self) -> bool;
 
+    /// Notes how the store lies there, as a process that ends now would leave it. What is returned
+    /// puts that back, once the journal is closed.
+    fn as_it_lies(&self) -> Box<dyn FnOnce() + Send>;
+
     /// Lets the work that the journal opened last does by itself happen now.
     async fn upkeep(&self);
 }
@@ -179,6 +183,17 @@ impl<'i> Bench<'i> {
         }
     }
 
+    /// Opens the store as the process would leave it that ended now.
+    async fn crash(&mut self) {
+        let put_back = self.implementation.as_it_lies();
+        self.journal.close().await;
+        put_back();
+        self.journal = self
+            .implementation
+            .open(Arc::clone(&self.clock) as Arc<dyn Clock>, self.bounds)
+            .await;
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -236,9 +251,8 @@ impl<'i> Bench<'i> {
         let told = self
             .journal
             .settle(vec![Settlement {
-                token,
-                ending,
                 follow_ups,
+                ..Settlement::new(token, ending)
             }])
             .await
             .unwrap();

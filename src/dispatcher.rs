@@ -406,9 +406,8 @@ impl Dispatcher {
         self.settling.push(Settled {
             route,
             settlement: Settlement {
-                token,
-                ending,
                 follow_ups,
+                ..Settlement::new(token, ending)
             },
             waited_for: None,
         });

@@ -109,11 +109,7 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
             }
             let settled = leased
                 .iter()
-                .map(|one| Settlement {
-                    token: one.token,
-                    ending: Ending::Delivered,
-                    follow_ups: Vec::new(),
-                })
+                .map(|one| Settlement::new(one.token, Ending::Delivered))
                 .collect();
             journal.settle(settled).await.expect("the disk works");
         }

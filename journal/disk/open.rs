@@ -206,6 +206,7 @@ impl DiskJournal {
             jobs,
             log_bytes: 0,
             capacity: None,
+            is_disk_full: false,
         };
         let threads = start(&shared, writer, reading, is_whole)?;
         let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));

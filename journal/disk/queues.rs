@@ -57,6 +57,7 @@ pub(super) struct Lease {
     pub(super) key: RowKey,
     /// The sequence in the key of the block that it lies in; none where it has a row of its own.
     pub(super) block: Option<u64>,
+    pub(super) due: Timestamp,
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
     pub(super) failures: u32,
@@ -167,6 +168,7 @@ impl Queues {
         Some(Lease {
             key: lease.key.into(),
             block: block.map(NonZeroU64::get),
+            due: lease.due,
             since,
             attempts,
             failures,

@@ -3,6 +3,7 @@
 
 mod dead;
 mod events;
+mod history;
 mod subscriptions;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use self::dead::dead_letters;
 pub(super) use self::dead::{DeadKey, DeadPage, dead_page};
 pub(super) use self::events::{event, first_since};
 use self::events::{event_page, last_event};
+use self::history::{ended, held};
 pub(super) use self::subscriptions::subscriptions;
 use self::subscriptions::{pending, statuses};
 use super::OpenError;
@@ -27,8 +29,8 @@ use super::raw::DatabaseFile;
 use super::schema::{self, Purpose};
 use crate::steady::JournalClock;
 use crate::{
-    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent,
-    SubscriptionStatus, Totals,
+    DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
+    JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// Connections that are kept open for the next question.
@@ -247,6 +249,55 @@ impl Reader for DiskReader {
             }
         }
         Ok(found)
+    }
+
+    async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {
+        let offset = self.offset();
+        let read = self.ask(move |connection| {
+            let mut held = held(connection, id).map_err(|error| io(&error))?;
+            let ahead = offset.of(connection);
+            let show = |time: &mut Timestamp| *time = Timestamp(time.0.saturating_add(ahead));
+            if let Some(pending) = &mut held.pending {
+                show(&mut pending.due);
+                show(&mut pending.since);
+            }
+            held.dead.iter_mut().for_each(|dead| show(&mut dead.at));
+            held.history.iter_mut().for_each(|one| one.show_by(show));
+            Ok((held, ahead))
+        });
+        let (mut held, ahead) = read.await?;
+        let now = match &self.live {
+            Some(live) => Timestamp(live.clock.now().0.saturating_add(ahead)),
+            None => Timestamp::from(std::time::SystemTime::now()),
+        };
+        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade()) {
+            if let Some(pending) = &mut held.pending {
+                let leased = queues.lock().leased(id.subscription.0);
+                pending.in_flight = leased.contains(&(id.sequence.0, id.run));
+            }
+        }
+        Ok(TaskLife::of(held.pending, held.dead, held.history, now))
+    }
+
+    async fn ended(
+        &self,
+        selection: &EndedSelection,
+        after: Option<HistoryPlace>,
+        limit: usize,
+    ) -> Result<EndedPage, JournalError> {
+        let (mut selection, offset) = (selection.clone(), self.offset());
+        self.ask(move |connection| {
+            let ahead = offset.of(connection);
+            for time in [&mut selection.from, &mut selection.before] {
+                *time = time.map(|time| Timestamp(time.0.saturating_sub(ahead)));
+            }
+            let mut page =
+                ended(connection, &selection, after, limit).map_err(|error| io(&error))?;
+            let show = |time: &mut Timestamp| *time = Timestamp(time.0.saturating_add(ahead));
+            page.entries.iter_mut().for_each(|one| one.show_by(show));
+            Ok(page)
+        })
+        .await
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {

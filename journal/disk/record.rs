@@ -9,6 +9,7 @@
 
 mod dead;
 mod event;
+mod history;
 mod identity;
 mod outcome;
 mod source;
@@ -18,6 +19,7 @@ use pointsman_schemas::{Name, Timestamp};
 
 pub(super) use self::dead::DeadRow;
 pub(super) use self::event::EventRow;
+pub(super) use self::history::{HistoryKey, HistoryRow, ManyNotes, Noted, SPAN_MAX, encode_one};
 pub(super) use self::identity::Seen;
 pub(super) use self::outcome::{decode_last, encode_last};
 pub(super) use self::source::{decode_cursor, decode_position, encode_cursor, encode_position};
@@ -51,6 +53,7 @@ pub(super) struct Damage(pub(super) &'static str);
 const SHORT: Damage = Damage("it ends too early");
 
 /// Writes a value.
+#[derive(Debug)]
 pub(super) struct Encoder {
     bytes: Vec<u8>,
 }
@@ -83,6 +86,11 @@ impl Encoder {
         self.number(bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
         self
+    }
+
+    /// Bytes written so far.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Adds the checksum.

@@ -24,6 +24,7 @@ pub(super) const BLOCK_RUN: u64 = u64::MAX;
 const IMMEDIATE: u8 = 1;
 const PARKED: u8 = 2;
 const BLOCK: u8 = 4;
+const SUSPENDED: u8 = 8;
 
 /// The key of a row within the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,8 @@ pub(super) struct PendingRow {
     pub(super) immediate: bool,
     /// Waits for an earlier one of its order key, and not for its time.
     pub(super) parked: bool,
+    /// Held back by somebody, and not for its time either.
+    pub(super) suspended: bool,
     pub(super) order_key: Option<u64>,
     pub(super) attempts: u32,
     pub(super) failures: u32,
@@ -91,6 +94,7 @@ impl PendingRow {
             since: now,
             immediate: true,
             parked: false,
+            suspended: false,
             order_key,
             attempts: 0,
             failures: 0,
@@ -125,9 +129,15 @@ impl PendingRow {
         self.key.run == BLOCK_RUN
     }
 
-    /// The column `due`: parked rows have none, so that the index by due time does not know them.
+    /// Whether it waits for its time and nothing else, so that it is in the queue.
+    pub(super) fn is_queued(&self) -> bool {
+        !self.parked && !self.suspended
+    }
+
+    /// The column `due`: rows that are not queued have none, so that the index by due time does not
+    /// know them.
     pub(super) fn due_column(&self) -> Option<i64> {
-        (!self.parked).then_some(self.due.0)
+        self.is_queued().then_some(self.due.0)
     }
 
     /// The column `order_key`.
@@ -151,6 +161,7 @@ impl PendingRow {
         out.byte(
             flag(self.immediate, IMMEDIATE)
                 | flag(self.parked, PARKED)
+                | flag(self.suspended, SUSPENDED)
                 | flag(self.is_block(), BLOCK),
         );
         out.time(self.since);
@@ -162,7 +173,7 @@ impl PendingRow {
                 previous = *sequence;
             }
         } else {
-            if self.parked {
+            if !self.is_queued() {
                 out.time(self.due);
             }
             out.number(u64::from(self.attempts))
@@ -186,7 +197,8 @@ impl PendingRow {
             flags & PARKED != 0,
             flags & BLOCK != 0,
         );
-        if is_block != (key.run == BLOCK_RUN) || parked != due.is_none() {
+        let suspended = flags & SUSPENDED != 0;
+        if is_block != (key.run == BLOCK_RUN) || (parked || suspended) != due.is_none() {
             return Err(Damage("it does not fit its key"));
         }
         let due = due.map(Timestamp);
@@ -197,6 +209,7 @@ impl PendingRow {
             since,
             immediate,
             parked,
+            suspended,
             order_key,
             attempts: 0,
             failures: 0,
@@ -212,7 +225,7 @@ impl PendingRow {
                 row.sequences.push(previous);
             }
         } else {
-            if parked {
+            if parked || suspended {
                 row.due = from.time()?;
             }
             (row.attempts, row.failures) = (from.narrow()?, from.narrow()?);

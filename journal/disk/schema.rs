@@ -76,13 +76,15 @@ CREATE TABLE positions (
 ) WITHOUT ROWID;
 ";
 
-/// The table that format 4 adds. The index finds the blocks that may have a delivery in them, and
-/// those of a subscription.
+/// The table that format 4 adds. Rows of several deliveries have an index of their own: those that
+/// may tell of one delivery are few, as a row reaches over a bounded number of sequences, and are
+/// found without the rows of single ones that lie in between.
 const HISTORY: &str = "
 CREATE TABLE history (
     number INTEGER PRIMARY KEY, subscription INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, value BLOB NOT NULL
 );
-CREATE INDEX by_delivery ON history (subscription, last, first);
+CREATE INDEX history_of_one ON history (subscription, first) WHERE first = last;
+CREATE INDEX history_of_many ON history (subscription, last, first) WHERE first < last;
 ";
 
 /// What every format from 3 on has added to the tables of the one before it.

@@ -67,8 +67,10 @@ impl DiskJournal {
 /// What only takes deliveries away makes room.
 fn share(settlements: &[Settlement]) -> Share {
     let is_freeing = |settlement: &Settlement| {
-        matches!(settlement.ending, Ending::Delivered | Ending::Released)
-            && settlement.follow_ups.is_empty()
+        matches!(
+            settlement.ending,
+            Ending::Delivered | Ending::Stopped | Ending::Released
+        ) && settlement.follow_ups.is_empty()
     };
     if settlements.iter().all(is_freeing) {
         Share::Freeing

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::record::{self, Damage, DeadRow, Decoder, EventRow, Seen, Subscribed};
+use super::record::{
+    self, Damage, DeadRow, Decoder, EventRow, HistoryKey, HistoryRow, Seen, Subscribed,
+};
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 
 /// Every table with its columns, the key first.
@@ -180,8 +182,13 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
         }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
         "history" => {
-            let key = [unsigned(0)?, unsigned(1)?, unsigned(2)?, unsigned(3)?];
-            Decoder::open(record::Table::History, &key, value).map(drop)
+            let key = HistoryKey {
+                number: unsigned(0)?,
+                subscription: narrow(1)?,
+                first: unsigned(2)?,
+                last: unsigned(3)?,
+            };
+            HistoryRow::decode(key, value).map(drop)
         }
         _ => Ok(()),
     }

@@ -7,11 +7,13 @@
 
 mod append;
 mod empty;
+mod history;
 mod operate;
 mod pending;
 mod quarantine;
 mod retain;
 mod settle;
+mod steer;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -20,14 +22,16 @@ use pointsman_schemas::Timestamp;
 use rusqlite::{CachedStatement, Connection, params};
 
 pub(super) use self::append::size_bytes;
+pub(super) use self::history::ROW_BYTES;
 pub(super) use self::operate::{Page, ROWS_PER_PAGE};
 use self::pending::EndedIn;
+pub(super) use self::steer::Steer;
 use super::committed::CommittedState;
 use super::queues::{Effect, Queues};
-use super::record::{DeadRow, Subscribed};
+use super::record::{DeadRow, ManyNotes, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger};
-use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap};
+use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, TaskState};
 
 /// Why a job did not do what it was asked.
 #[derive(Debug)]
@@ -70,6 +74,10 @@ pub(super) struct Transaction<'c> {
     changes: Changes,
     /// Deliveries to be written as blocks, by subscription.
     fresh: BTreeMap<u32, Vec<u64>>,
+    /// What the history is to say of deliveries that end, by subscription and state.
+    ends: BTreeMap<(u32, TaskState), ManyNotes>,
+    /// Whether there is room for the history at all.
+    keeps_history: bool,
     /// Blocks of which deliveries have ended, by the block's key.
     ended: BTreeMap<(u32, u64), EndedIn>,
     /// Tokens claimed in memory, to be given back where this is not committed.
@@ -100,12 +108,19 @@ impl<'c> Transaction<'c> {
                 ..Changes::default()
             },
             fresh: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            keeps_history: true,
             ended: BTreeMap::new(),
             claimed: Vec::new(),
             withheld: BTreeSet::new(),
             pinned: HashSet::new(),
             insert_event: None,
         }
+    }
+
+    /// Writes nothing into the history: there is no room for what can be done without.
+    pub(super) fn leave_history(&mut self) {
+        self.keeps_history = false;
     }
 
     /// Keeps what the time is.
@@ -127,6 +142,7 @@ impl<'c> Transaction<'c> {
     /// Writes what was collected.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.flush()?;
+        self.flush_history()?;
         let mut update = self
             .connection
             .prepare_cached("REPLACE INTO subscriptions VALUES (?1, ?2)")?;
@@ -256,6 +272,7 @@ impl<'c> Transaction<'c> {
                 DeadReason::Backlog,
             );
             let (order_key, last, reject) = (new.order_key, None, None);
+            self.note_dead(key, reason)?;
             self.dead_letter(
                 key,
                 &DeadRow {

@@ -180,6 +180,7 @@ impl Upkeep {
                 Cut::Never
             },
         )?;
+        self.retain_history(&connection, needs_room)?;
         self.retain(&connection, is_whole || needs_room, needs_room)?;
         if is_whole
             || self

@@ -36,6 +36,10 @@ const JOBS_PER_COMMIT: usize = 256;
 /// Bytes brought along by the jobs of one transaction, about.
 const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
 
+/// Less room than this for what is new, and no history is written: it is the first thing that is
+/// done without.
+const HISTORY_ROOM_LEAST: u64 = 64 * 1024;
+
 /// How long to wait before a store that failed is opened anew: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
@@ -149,6 +153,8 @@ pub(super) struct Writer {
     pub(super) log_bytes: u64,
     /// None where it is to be looked at.
     pub(super) capacity: Option<Capacity>,
+    /// What is being done has found no room on the disk before.
+    pub(super) is_disk_full: bool,
 }
 
 impl Writer {
@@ -204,7 +210,11 @@ impl Writer {
                 self.keep_log_small();
             }
             Err(Failed::Store(error)) if !self.shared.is_full(&error) => self.fail(group, error),
-            Err(_) => self.serve_on_full_disk(group),
+            Err(_) => {
+                self.is_disk_full = true;
+                self.serve_on_full_disk(group);
+                self.is_disk_full = false;
+            }
         }
     }
 
@@ -227,6 +237,9 @@ impl Writer {
         let mut transaction =
             Transaction::new(connection, &self.committed, &shared.queues, now, room);
         transaction.note_time(shared.clock.offset());
+        if self.is_disk_full || room < HISTORY_ROOM_LEAST || !shared.ballast.lock().is_whole() {
+            transaction.leave_history();
+        }
         let done = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction));

@@ -250,6 +250,9 @@ impl State {
             raw: Bytes::new(),
         };
         let order_key = delivery.order_key;
+        if reason == DeadReason::Backlog {
+            self.note_dead(key, reason);
+        }
         let dead_key = (id.sequence, id.subscription, id.run);
         self.dead.insert(dead_key, Dead { order_key, letter });
     }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use super::state::{DeadKey, Delivery, State, not_found};
-use crate::queue::DeliveryKey;
-use crate::{DeadSelection, JournalError, NewDelivery};
+use crate::queue::{DeliveryKey, ReadyKey, Slot};
+use crate::{DeadSelection, Happening, JournalError, NewDelivery, TaskState};
 
 impl State {
     pub(super) fn cancel(&mut self, deliveries: &[DeliveryId]) -> u64 {
@@ -30,13 +30,87 @@ impl State {
     fn cancel_one(&mut self, key: DeliveryKey) -> Option<Delivery> {
         let subscribed = self.subscribed(key.subscription)?;
         let pending_key = (Sequence(key.sequence), key.run);
-        let due = subscribed.pending.get(&pending_key)?.due;
-        if !self.queues.remove(key, due) {
-            return None;
-        }
+        let due = subscribed.pending.get(&pending_key)?.queued_at();
+        let stopped = self.happens(key, Happening::Cancel)?;
+        self.queues.remove(key, due);
         let delivery = self.take(key)?;
         self.subscribed(key.subscription)?.counts.cancelled += 1;
+        self.note(key, stopped);
         Some(delivery)
+    }
+
+    /// The state that something leads to that an operator does to a waiting delivery; none where it
+    /// is not there, is in flight, or is in no state for that.
+    fn happens(&mut self, key: DeliveryKey, happening: Happening) -> Option<TaskState> {
+        if self.queues.is_in_flight(key) {
+            return None;
+        }
+        let now = self.now.time;
+        let pending_key = (Sequence(key.sequence), key.run);
+        let one = self
+            .subscribed(key.subscription)?
+            .pending
+            .get(&pending_key)?;
+        let waiting = TaskState::waiting(false, one.attempts, one.due, now);
+        let state = TaskState::waiting(one.suspended, one.attempts, one.due, now);
+        state.after(happening, waiting).ok()
+    }
+
+    /// Does something to each of some deliveries that wait, where their states admit it.
+    fn steer(
+        &mut self,
+        deliveries: &[DeliveryId],
+        happening: Happening,
+        change: impl Fn(&mut Delivery, Timestamp),
+    ) -> u64 {
+        let (mut count, epoch, now) = (0, self.epoch, self.now.time);
+        for id in deliveries.iter().filter(|id| id.epoch == epoch) {
+            let key = DeliveryKey {
+                subscription: id.subscription,
+                sequence: id.sequence.0,
+                run: id.run,
+            };
+            let Some(state) = self.happens(key, happening) else {
+                continue;
+            };
+            let subscribed = self.subscribed(key.subscription);
+            let Some(delivery) = subscribed
+                .and_then(|subscribed| subscribed.pending.get_mut(&(id.sequence, id.run)))
+            else {
+                continue;
+            };
+            let before = delivery.queued_at();
+            change(delivery, now);
+            let (after, order_key) = (delivery.queued_at(), delivery.order_key);
+            if before != after {
+                self.queues.remove(key, before);
+                let slot = Slot::one(key.sequence, false, order_key, ());
+                self.queues
+                    .insert(key.subscription, ReadyKey::of(&key, after), slot);
+            }
+            self.note(key, state);
+            count += 1;
+        }
+        count
+    }
+
+    pub(super) fn suspend(&mut self, deliveries: &[DeliveryId]) -> u64 {
+        self.steer(deliveries, Happening::Suspend, |delivery, _| {
+            delivery.suspended = true
+        })
+    }
+
+    pub(super) fn resume(&mut self, deliveries: &[DeliveryId]) -> u64 {
+        self.steer(deliveries, Happening::Resume, |delivery, _| {
+            delivery.suspended = false
+        })
+    }
+
+    pub(super) fn retry(&mut self, deliveries: &[DeliveryId]) -> u64 {
+        self.steer(deliveries, Happening::TryNow, |delivery, now| {
+            delivery.due = delivery.due.min(now);
+            delivery.since = delivery.since.min(now);
+        })
     }
 
     /// Takes everything pending out of a subscription, and gives it to another one where there is
@@ -147,7 +221,15 @@ impl State {
         let selected = self.select(selection);
         for dead_key in &selected {
             self.dead.remove(dead_key);
-            let (Sequence(sequence), subscription, _) = *dead_key;
+            let (Sequence(sequence), subscription, run) = *dead_key;
+            if subscription.0 > 0 {
+                let key = DeliveryKey {
+                    subscription,
+                    sequence,
+                    run,
+                };
+                self.note(key, TaskState::Purged);
+            }
             if let Some(subscribed) = self.subscribed(subscription) {
                 subscribed.counts.dead -= 1;
                 subscribed.counts.purged += 1;

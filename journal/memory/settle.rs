@@ -6,7 +6,7 @@ use pointsman_schemas::Sequence;
 
 use super::state::State;
 use crate::queue::DeliveryKey;
-use crate::{Cut, Ending, FollowUp, Grant, Leased, Leases, Settlement};
+use crate::{Cut, Ending, FollowUp, Grant, Leased, Leases, Record, Settlement};
 
 impl State {
     pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Leases {
@@ -69,7 +69,11 @@ impl State {
         let Some(lease) = self.queues.claim(token, self.now.instant) else {
             return false;
         };
-        let key = lease.key;
+        let (key, due) = (lease.key, lease.due);
+        if settlement.record != Record::Nothing {
+            let attempts = self.attempts(key);
+            self.note_settled(key, due, attempts, &settlement.ending, settlement.record);
+        }
         match settlement.ending {
             Ending::Released => self.queues.release(token),
             Ending::Retry { at, failure, last } => {
@@ -93,6 +97,14 @@ impl State {
                     subscribed.counts.delivered += 1;
                 }
             }
+            Ending::Stopped => {
+                self.queues.end(token);
+                self.take(key);
+                self.unpin(key.sequence);
+                if let Some(subscribed) = self.subscribed(key.subscription) {
+                    subscribed.counts.cancelled += 1;
+                }
+            }
             Ending::Dead { reason, last } => {
                 self.queues.end(token);
                 if let Some(mut delivery) = self.take(key) {
@@ -105,6 +117,14 @@ impl State {
             self.follow_up(key, follow_up);
         }
         true
+    }
+
+    /// Tries made of a pending delivery.
+    fn attempts(&mut self, key: DeliveryKey) -> u32 {
+        let pending_key = (Sequence(key.sequence), key.run);
+        self.subscribed(key.subscription)
+            .and_then(|subscribed| subscribed.pending.get(&pending_key))
+            .map_or(0, |delivery| delivery.attempts)
     }
 
     fn follow_up(&mut self, settled: DeliveryKey, follow_up: FollowUp) {

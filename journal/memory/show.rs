@@ -57,20 +57,14 @@ impl State {
         let later =
             pending.filter(|((sequence, _), _)| after.is_none_or(|after| *sequence > after));
         let leased = self.queues.leased(number);
-        let shown = later
-            .take(limit)
-            .map(|((sequence, run), delivery)| Pending {
-                id: self.id(DeliveryKey {
-                    subscription: number,
-                    sequence: sequence.0,
-                    run: *run,
-                }),
-                due: delivery.due,
-                since: delivery.since,
-                attempts: delivery.attempts,
-                last: delivery.last.clone(),
-                in_flight: leased.contains(&(sequence.0, *run)),
+        let shown = later.take(limit).map(|((sequence, run), delivery)| {
+            let id = self.id(DeliveryKey {
+                subscription: number,
+                sequence: sequence.0,
+                run: *run,
             });
+            delivery.shown(id, leased.contains(&(sequence.0, *run)))
+        });
         shown.collect()
     }
 

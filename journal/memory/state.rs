@@ -10,8 +10,8 @@ use pointsman_schemas::{
 use super::MemoryOptions;
 use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::{
-    Activity, Backlog, Counts, DeadLetter, JournalError, LastOutcome, LeaseOwner, StoredEvent,
-    SubscriptionIdentity,
+    Activity, Backlog, Counts, DeadLetter, HistoryEntry, HistoryPlace, JournalError, LastOutcome,
+    LeaseOwner, Pending, StoredEvent, SubscriptionIdentity,
 };
 
 pub(super) struct State {
@@ -36,6 +36,8 @@ pub(super) struct State {
     /// What those had counted that are dropped.
     pub(super) dropped: Counts,
     pub(super) dead: BTreeMap<DeadKey, Dead>,
+    pub(super) history: BTreeMap<HistoryPlace, HistoryEntry>,
+    pub(super) last_history: u64,
 }
 
 /// The id of a dead letter without its journal, in the order in which they are shown: sequence,
@@ -65,6 +67,9 @@ pub(super) struct Subscribed {
     pub(super) pending: BTreeMap<(Sequence, u64), Delivery>,
 }
 
+/// A time that does not come.
+const NEVER: Timestamp = Timestamp(i64::MAX);
+
 /// A pending delivery.
 pub(super) struct Delivery {
     pub(super) order_key: Option<u64>,
@@ -73,9 +78,30 @@ pub(super) struct Delivery {
     pub(super) attempts: u32,
     pub(super) failures: u32,
     pub(super) last: Option<LastOutcome>,
+    /// Held back: it is not in the queue.
+    pub(super) suspended: bool,
 }
 
 impl Delivery {
+    /// The due time under which it is in the queue: one that is held back is never due, and holds up
+    /// what waits behind it.
+    pub(super) fn queued_at(&self) -> Timestamp {
+        if self.suspended { NEVER } else { self.due }
+    }
+
+    /// It as it is shown.
+    pub(super) fn shown(&self, id: DeliveryId, in_flight: bool) -> Pending {
+        Pending {
+            id,
+            due: self.due,
+            since: self.since,
+            attempts: self.attempts,
+            last: self.last.clone(),
+            in_flight,
+            suspended: self.suspended,
+        }
+    }
+
     /// A delivery that nobody has tried.
     pub(super) fn fresh(order_key: Option<u64>, due: Timestamp) -> Self {
         Self {
@@ -85,6 +111,7 @@ impl Delivery {
             attempts: 0,
             failures: 0,
             last: None,
+            suspended: false,
         }
     }
 }
@@ -112,6 +139,8 @@ impl State {
             subscriptions: Vec::new(),
             dropped: Counts::default(),
             dead: BTreeMap::new(),
+            history: BTreeMap::new(),
+            last_history: 0,
         }
     }
 
@@ -143,6 +172,7 @@ impl State {
         self.now = now;
         self.queues.advance(now);
         self.retain(now.time.minus(self.options.retention), 0);
+        self.forget_history();
         self.drop_detached();
     }
 

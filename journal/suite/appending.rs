@@ -351,11 +351,7 @@ pub async fn what_was_handed_over_happens_though_nobody_waits(implementation: &d
     bench.event_for("b", &[subscription]).await;
     let leased = bench.lease(subscription, 2).await;
     assert_eq!(ids(&leased), ["a", "b"]);
-    let settle = |leased: &Leased| Settlement {
-        token: leased.token,
-        ending: Ending::Delivered,
-        follow_ups: Vec::new(),
-    };
+    let settle = |leased: &Leased| Settlement::new(leased.token, Ending::Delivered);
     drop(
         bench
             .journal

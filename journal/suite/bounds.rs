@@ -105,11 +105,9 @@ pub async fn a_full_journal_refuses_appends_and_still_settles(implementation: &d
             break;
         }
         delivered += leased.len();
-        let ends = leased.into_iter().map(|leased| Settlement {
-            token: leased.token,
-            ending: Ending::Delivered,
-            follow_ups: Vec::new(),
-        });
+        let ends = leased
+            .into_iter()
+            .map(|leased| Settlement::new(leased.token, Ending::Delivered));
         assert!(
             bench
                 .journal

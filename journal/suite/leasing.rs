@@ -461,11 +461,9 @@ pub async fn a_large_backlog_is_leased_whole_and_in_order(implementation: &dyn I
                 unkeyed.push(leased.id.sequence);
             }
         }
-        let ends = leased.into_iter().map(|leased| Settlement {
-            token: leased.token,
-            ending: Ending::Delivered,
-            follow_ups: Vec::new(),
-        });
+        let ends = leased
+            .into_iter()
+            .map(|leased| Settlement::new(leased.token, Ending::Delivered));
         assert!(
             bench
                 .journal

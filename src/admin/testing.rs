@@ -386,10 +386,8 @@ pub(crate) async fn settle(
     };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     assert_eq!(leased.len(), endings.len());
-    let settlement = |(leased, ending): (pointsman_journal::Leased, Ending)| Settlement {
-        token: leased.token,
-        ending,
-        follow_ups: Vec::new(),
+    let settlement = |(leased, ending): (pointsman_journal::Leased, Ending)| {
+        Settlement::new(leased.token, ending)
     };
     assert!(
         journal

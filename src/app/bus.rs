@@ -298,6 +298,7 @@ fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>
     let options = DiskOptions {
         retention: config.store.retention,
         max_size_bytes: config.store.max_size_bytes,
+        ..DiskOptions::default()
     };
     Ok(DiskJournal::open(&config.store.path, options, clock)?)
 }

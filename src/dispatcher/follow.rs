@@ -51,6 +51,8 @@ pub(super) fn follow_ups(
         Ending::Dead { .. } => route.on_failure,
         // The delivery has not ended: it comes back.
         Ending::Retry { .. } | Ending::Released => return Vec::new(),
+        // Whoever has stopped it knows.
+        Ending::Stopped => return Vec::new(),
     };
     // Events in the answer of a target that did not take the delivery are no replies.
     let replied = outcome

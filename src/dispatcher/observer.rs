@@ -126,6 +126,7 @@ impl Observer {
                 });
                 &self.subscription.dead
             }
+            Ending::Stopped => &self.subscription.stopped,
             Ending::Released => &self.subscription.released,
         };
         counter.inc();

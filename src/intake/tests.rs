@@ -317,6 +317,7 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
         MemoryOptions {
             bytes_max: event("1").size_bytes() as u64,
             retention: Duration::from_secs(60),
+            ..MemoryOptions::default()
         },
     );
     let number = subscription(&journal, None).await;
@@ -341,11 +342,8 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
         bytes_max: usize::MAX,
     };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
-    let settle = |token| pointsman_journal::Settlement {
-        token,
-        ending: pointsman_journal::Ending::Delivered,
-        follow_ups: Vec::new(),
-    };
+    let settle =
+        |token| pointsman_journal::Settlement::new(token, pointsman_journal::Ending::Delivered);
     journal
         .settle(leased.iter().map(|one| settle(one.token)).collect())
         .await

@@ -8,8 +8,8 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::queues::PipeQueues;
 use pointsman_journal::{
-    DeadLetter, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader, StoredEvent,
-    SubscriptionStatus, Totals,
+    DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
+    JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -19,6 +19,17 @@ pub(super) struct PipesReader {
     pub(super) queues: Arc<Mutex<PipeQueues>>,
     /// The one that times in memory are of.
     pub(super) clock: Arc<dyn Clock>,
+}
+
+impl PipesReader {
+    /// A delivery in memory with the time of day.
+    fn shown(&self, one: Pending) -> Pending {
+        Pending {
+            due: self.clock.shown(one.due),
+            since: self.clock.shown(one.since),
+            ..one
+        }
+    }
 }
 
 #[async_trait]
@@ -55,13 +66,33 @@ impl Reader for PipesReader {
         // Sequences in memory lie behind all that the journal will ever give out.
         let room = limit.saturating_sub(pending.len());
         let here = self.queues.lock().pending(subscription, after, room);
-        let shown = |one: Pending| Pending {
-            due: self.clock.shown(one.due),
-            since: self.clock.shown(one.since),
-            ..one
-        };
-        pending.extend(here.into_iter().map(shown));
+        pending.extend(here.into_iter().map(|one| self.shown(one)));
         Ok(pending)
+    }
+
+    /// Of what is only in memory no history is kept.
+    async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {
+        let after = Sequence(id.sequence.0.saturating_sub(1));
+        let here = self.queues.lock().pending(id.subscription, Some(after), 1);
+        let Some(one) = here.into_iter().find(|one| one.id == id) else {
+            return self.inner.life(id).await;
+        };
+        let pending = self.shown(one);
+        Ok(Some(TaskLife {
+            state: pending.state(self.clock.shown(self.clock.now())),
+            pending: Some(pending),
+            dead: None,
+            history: Vec::new(),
+        }))
+    }
+
+    async fn ended(
+        &self,
+        selection: &EndedSelection,
+        after: Option<HistoryPlace>,
+        limit: usize,
+    ) -> Result<EndedPage, JournalError> {
+        self.inner.ended(selection, after, limit).await
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::subscriptions::subscriptions;
 use crate::disk::epochs::Epochs;
-use crate::disk::record::{Damage, DeadRow};
+use crate::disk::record::{Damage, DeadRow, Subscribed};
 use crate::disk::row::RowKey;
 use crate::disk::schema;
 use crate::{DeadLetter, DeadSelection, SubscriptionIdentity};
@@ -149,6 +149,39 @@ fn letter(
         last,
         raw,
     }
+}
+
+/// The dead letter of one delivery.
+pub(super) fn letter_of(
+    connection: &Connection,
+    epochs: &Epochs,
+    key: DeadKey,
+) -> rusqlite::Result<Option<DeadLetter>> {
+    let mut select = connection.prepare_cached(
+        "SELECT d.value, s.value FROM dead d LEFT JOIN subscriptions s ON s.number = d.subscription
+         WHERE d.sequence = ?1 AND d.subscription = ?2 AND d.run = ?3",
+    )?;
+    let at = params![
+        key.sequence.cast_signed(),
+        key.subscription,
+        key.run.cast_signed()
+    ];
+    let found: Option<(Vec<u8>, Option<Vec<u8>>)> = select
+        .query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((dead, subscribed)) = found else {
+        return Ok(None);
+    };
+    let identity = |number| {
+        Some(
+            Subscribed::decode(number, subscribed.as_ref()?)
+                .ok()?
+                .identity,
+        )
+    };
+    let check_key = [key.sequence, key.subscription.into(), key.run];
+    let dead = DeadRow::decode(&check_key, &dead).ok();
+    Ok(dead.map(|dead| letter(epochs, key, &dead, &identity)))
 }
 
 pub(super) fn dead_letters(

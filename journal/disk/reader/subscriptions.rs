@@ -1,10 +1,11 @@
 //! Subscriptions and what is pending in them.
 
 use pointsman_schemas::{Sequence, SubscriptionNumber, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::disk::epochs::Epochs;
 use crate::disk::record::{Damage, Subscribed};
-use crate::disk::row::{PendingRow, read_row};
+use crate::disk::row::{PendingRow, RowKey, read_row};
 use crate::disk::schema;
 use crate::{Pending, SubscriptionStatus};
 
@@ -91,6 +92,55 @@ fn oldest(
     Ok(oldest)
 }
 
+fn shown(epochs: &Epochs, row: &PendingRow, sequence: u64) -> Pending {
+    let run = if row.is_block() { 0 } else { row.key.run };
+    Pending {
+        id: epochs.id(row.key.subscription, sequence, run),
+        due: row.due,
+        since: row.since,
+        attempts: row.attempts,
+        last: row.last.clone(),
+        in_flight: false,
+        suspended: row.suspended,
+    }
+}
+
+/// One pending delivery, alone or in a block.
+pub(super) fn pending_one(
+    connection: &Connection,
+    epochs: &Epochs,
+    key: RowKey,
+) -> rusqlite::Result<Option<Pending>> {
+    let mut alone = connection.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending
+         WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
+    )?;
+    let at = params![
+        key.subscription,
+        key.sequence.cast_signed(),
+        key.run_column()
+    ];
+    if let Some((_, Ok(row))) = alone.query_row(at, read_row).optional()?
+        && !row.is_block()
+    {
+        return Ok(Some(shown(epochs, &row, key.sequence)));
+    }
+    if key.run > 0 {
+        return Ok(None);
+    }
+    let mut block = connection.prepare_cached(
+        "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY blocks
+         WHERE subscription = ?1 AND run < 0 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
+    )?;
+    let at = params![key.subscription, key.sequence.cast_signed()];
+    Ok(match block.query_row(at, read_row).optional()? {
+        Some((_, Ok(row))) if row.sequences.contains(&key.sequence) => {
+            Some(shown(epochs, &row, key.sequence))
+        }
+        _ => None,
+    })
+}
+
 pub(super) fn pending(
     connection: &Connection,
     subscription: u32,
@@ -101,18 +151,7 @@ pub(super) fn pending(
     let epochs = schema::read_epochs(&transaction)?.unwrap_or_default();
     let from = after.map_or(0, |after| after.0.saturating_add(1));
     let mut found: Vec<Pending> = Vec::new();
-    let show = |row: &PendingRow, sequence: u64| Pending {
-        id: epochs.id(
-            subscription,
-            sequence,
-            if row.is_block() { 0 } else { row.key.run },
-        ),
-        due: row.due,
-        since: row.since,
-        attempts: row.attempts,
-        last: row.last.clone(),
-        in_flight: false,
-    };
+    let show = |row: &PendingRow, sequence: u64| shown(&epochs, row, sequence);
     let mut alone = transaction.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending
          WHERE subscription = ?1 AND sequence >= ?2 AND run >= 0 ORDER BY sequence, run LIMIT ?3",

@@ -10,7 +10,7 @@ use super::{
 use crate::{DeadReason, LastOutcome};
 
 /// The index in this list is what lies on disk: append only.
-const REASONS: [DeadReason; 7] = [
+pub(super) const REASONS: [DeadReason; 7] = [
     DeadReason::Rejected,
     DeadReason::Exhausted,
     DeadReason::Expired,

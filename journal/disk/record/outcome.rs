@@ -6,7 +6,7 @@ use super::{Damage, Decoder, Encoder};
 use crate::LastOutcome;
 
 /// The index in this list is what lies on disk: append only.
-const CLASSES: [Class; 7] = [
+pub(super) const CLASSES: [Class; 7] = [
     Class::Delivered,
     Class::Throttled,
     Class::Unavailable,

@@ -99,11 +99,7 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                             Ending::Delivered
                         }
                     };
-                    settlements.push(Settlement {
-                        token: leased.token,
-                        ending,
-                        follow_ups: Vec::new(),
-                    });
+                    settlements.push(Settlement::new(leased.token, ending));
                 }
                 assert!(
                     journal

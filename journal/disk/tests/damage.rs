@@ -508,11 +508,9 @@ fn a_block_that_is_damaged_under_its_leases_is_counted_once() {
             .unwrap();
         drop(other);
         for half in leased.chunks(5) {
-            let ends = half.iter().map(|leased| Settlement {
-                token: leased.token,
-                ending: Ending::Delivered,
-                follow_ups: Vec::new(),
-            });
+            let ends = half
+                .iter()
+                .map(|leased| Settlement::new(leased.token, Ending::Delivered));
             assert!(
                 journal
                     .settle(ends.collect())

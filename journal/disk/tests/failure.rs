@@ -50,11 +50,7 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
                 Err(JournalError::Io(_)) | Ok(_)
             ));
         }
-        let stale = Settlement {
-            token: leased.token,
-            ending: Ending::Delivered,
-            follow_ups: Vec::new(),
-        };
+        let stale = Settlement::new(leased.token, Ending::Delivered);
         assert_eq!(
             journal.settle(vec![stale]).await,
             Ok(vec![SettleAnswer::Gone]),
@@ -120,11 +116,7 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
             "nobody should be sent here"
         );
         journal.shared.fault.set(3, ffi::SQLITE_FULL);
-        let settlement = Settlement {
-            token: leased[0].token,
-            ending: Ending::Delivered,
-            follow_ups: Vec::new(),
-        };
+        let settlement = Settlement::new(leased[0].token, Ending::Delivered);
         assert_eq!(
             journal.settle(vec![settlement]).await,
             Ok(vec![SettleAnswer::Settled]),
@@ -160,13 +152,14 @@ fn operations_on_many_are_cut_where_the_disk_has_no_room_for_a_page() {
             bytes_max: usize::MAX,
         };
         let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
-        let ends = leased.iter().map(|leased| Settlement {
-            token: leased.token,
-            ending: Ending::Dead {
-                reason: DeadReason::Rejected,
-                last: None,
-            },
-            follow_ups: Vec::new(),
+        let ends = leased.iter().map(|leased| {
+            Settlement::new(
+                leased.token,
+                Ending::Dead {
+                    reason: DeadReason::Rejected,
+                    last: None,
+                },
+            )
         });
         journal.settle(ends.collect()).await.unwrap();
         // A page is tried about ten times, with ever more room for the log: these outlast one.

@@ -102,9 +102,8 @@ pub(super) async fn fill(journal: &DiskJournal) {
         assert_eq!(
             journal
                 .settle(vec![Settlement {
-                    token,
-                    ending,
-                    follow_ups
+                    follow_ups,
+                    ..Settlement::new(token, ending)
                 }])
                 .await,
             Ok(vec![SettleAnswer::Settled])

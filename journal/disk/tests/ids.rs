@@ -112,11 +112,7 @@ async fn run_on(directory: &Path, turn: &str, seen: &mut Seen) {
         };
         assert_eq!(
             journal
-                .settle(vec![Settlement {
-                    token: leased.token,
-                    ending,
-                    follow_ups: Vec::new()
-                }])
+                .settle(vec![Settlement::new(leased.token, ending)])
                 .await,
             Ok(vec![SettleAnswer::Settled])
         );
@@ -248,11 +244,7 @@ fn an_id_of_another_copy_finds_nothing_and_a_page_goes_on_behind_it() {
                     last: None,
                 };
                 journal
-                    .settle(vec![Settlement {
-                        token: leased.token,
-                        ending,
-                        follow_ups: Vec::new(),
-                    }])
+                    .settle(vec![Settlement::new(leased.token, ending)])
                     .await
                     .unwrap();
             }

@@ -11,7 +11,7 @@ use crate::disk::queues::{Effect, Moment};
 use crate::disk::reader;
 use crate::disk::row::{PendingRow, RowKey, read_row};
 use crate::disk::schema;
-use crate::{JournalError, NewDelivery};
+use crate::{Happening, JournalError, NewDelivery};
 
 /// Sequence and run of the last row that was looked at.
 type PageKey = (i64, i64);
@@ -140,6 +140,9 @@ impl Transaction<'_> {
             .effects
             .push(Effect::Remove { key, due: row.due });
         self.take(key, row.is_block().then_some(row.key.sequence))?;
+        if let Ok(stopped) = self.state_after(row, Happening::Cancel) {
+            self.note_end(key, stopped, None)?;
+        }
         self.count(key.subscription, |counts| {
             counts.cancelled += 1;
             counts.pending -= 1;

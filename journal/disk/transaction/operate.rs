@@ -14,7 +14,7 @@ use crate::disk::reader::{self, DeadKey};
 use crate::disk::record::{EventRow, Subscribed};
 use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey, read_row};
 use crate::disk::schema;
-use crate::{Activity, Counts, DeadSelection, JournalError, NewDelivery};
+use crate::{Activity, Counts, DeadSelection, Happening, JournalError, NewDelivery, TaskState};
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an
 /// operator.
@@ -149,6 +149,9 @@ impl Transaction<'_> {
         let epochs = Arc::clone(&self.committed.epochs);
         for key in deliveries.iter().filter_map(|id| epochs.key(id)) {
             let Some(row) = self.find(key)? else { continue };
+            let Ok(stopped) = self.state_after(&row, Happening::Cancel) else {
+                continue;
+            };
             if !self.queues.lock().withhold(key, row.due) {
                 continue;
             }
@@ -160,6 +163,7 @@ impl Transaction<'_> {
                 .push(Effect::Remove { key, due: row.due });
             self.take(key, row.is_block().then_some(row.key.sequence))?;
             self.flush()?;
+            self.note_end(key, stopped, None)?;
             self.count(key.subscription, |counts| {
                 counts.cancelled += 1;
                 leave_pending(counts, row.attempts > 0);
@@ -177,7 +181,7 @@ impl Transaction<'_> {
     }
 
     /// The row that a pending delivery lies in: its own, or a block.
-    fn find(&mut self, key: RowKey) -> Result<Option<PendingRow>, Failure> {
+    pub(super) fn find(&mut self, key: RowKey) -> Result<Option<PendingRow>, Failure> {
         if key.run == BLOCK_RUN {
             return Ok(None);
         }
@@ -255,8 +259,14 @@ impl Transaction<'_> {
     ) -> Result<Page<DeadKey>, Failure> {
         let page = self.dead_page(selection, after, rows)?;
         let count = page.rows.len() as u64;
-        for (key, _) in page.rows {
+        for (key, dead) in page.rows {
             self.delete_dead(key)?;
+            let state = TaskState::of_dead(dead.reason);
+            if key.subscription > 0
+                && let Ok(purged) = state.after(Happening::Purge, state)
+            {
+                self.note_end(key, purged, None)?;
+            }
             self.count(key.subscription, |counts| counts.purged += 1);
         }
         Ok(Page {

@@ -40,7 +40,7 @@ impl<'c> Transaction<'c> {
             row.order_column(),
             row.encode()
         ])?;
-        if !row.parked {
+        if row.is_queued() {
             self.changes.effects.push(Effect::Insert(row));
         }
         Ok(())
@@ -117,7 +117,9 @@ impl<'c> Transaction<'c> {
         if first.parked {
             first.parked = false;
             self.update(&first)?;
-            self.changes.effects.push(Effect::Insert(first));
+            if first.is_queued() {
+                self.changes.effects.push(Effect::Insert(first));
+            }
         }
         Ok(())
     }

@@ -75,9 +75,17 @@ impl Transaction<'_> {
                 }
                 held
             }
+            Ending::Stopped => {
+                let held = self.end(token, lease)?;
+                if held {
+                    self.count(lease.key.subscription, |counts| counts.cancelled += 1);
+                }
+                held
+            }
             Ending::Dead { reason, last } => self.end_dead(token, lease, *reason, last.as_ref())?,
         };
         if held {
+            self.note_settled(lease, &settlement.ending, &settlement.record)?;
             self.follow_up(&settlement.follow_ups, lease)?;
         }
         Ok(held)

@@ -9,9 +9,10 @@ use rusqlite::{Connection, params};
 use super::{PAUSE, Upkeep};
 use crate::disk::ballast::Share;
 use crate::disk::reader::first_since;
-use crate::disk::record::Seen;
+use crate::disk::record::{HistoryKey, HistoryRow, Seen};
 use crate::disk::row::read_row;
 use crate::disk::schema::{self, PAGE_BYTES};
+use crate::disk::transaction::ROW_BYTES;
 
 /// Events looked at, and deleted at most, in one step: some 3 ms of the writer's time. Fewer where
 /// the ballast is small, as each may take a page of the log.
@@ -19,7 +20,42 @@ const EVENTS_PER_STEP: usize = 1_000;
 
 const IDENTITIES_PER_STEP: usize = 2_000;
 
+/// Rows of the history deleted in one step: each is a page of the log at most, and mostly far less.
+const HISTORY_PER_STEP: usize = 500;
+
 impl Upkeep {
+    /// Deletes the oldest rows of the history: those past its time or size, and near the store's
+    /// size any.
+    pub(super) fn retain_history(
+        &self,
+        connection: &Connection,
+        needs_room: bool,
+    ) -> rusqlite::Result<()> {
+        let shared = &self.shared;
+        let bounds = shared.options.history;
+        let before = shared.clock.now().minus(bounds.keep);
+        loop {
+            let Ok(ledger) = schema::read_ledger(connection)? else {
+                return Ok(());
+            };
+            let bytes = ledger.history_bytes + ledger.history * ROW_BYTES;
+            let is_tight = needs_room && shared.is_disk_full()
+                || shared.room(connection)? * 2 < shared.options.max_size_bytes / 8
+                || bytes > bounds.max_size_bytes;
+            let pages = shared.ballast.lock().commit_bytes_max() / PAGE_BYTES;
+            let rows = HISTORY_PER_STEP.min(usize::try_from(pages).unwrap_or(usize::MAX));
+            let Some(until) = oldest_history(connection, before, is_tight, rows)? else {
+                return Ok(());
+            };
+            let deleted = shared.ask_blocking(Share::Freeing, move |transaction| {
+                transaction.forget_history(until)
+            });
+            if !deleted || shared.upkeep.is_closed() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Deletes events that nothing refers to: old ones, and near the store's size any, oldest
     /// first.
     pub(super) fn retain(
@@ -104,6 +140,36 @@ impl Upkeep {
             }
         }
     }
+}
+
+/// The number up to which the oldest rows of the history may go, some at a time: those written at
+/// a time or before it, or any.
+fn oldest_history(
+    connection: &Connection,
+    before: Timestamp,
+    any: bool,
+    rows_max: usize,
+) -> rusqlite::Result<Option<u64>> {
+    let mut select = connection.prepare_cached(
+        "SELECT number, subscription, first, last, value FROM history ORDER BY number LIMIT ?1",
+    )?;
+    let mut rows = select.query([schema::limit(rows_max)])?;
+    let mut until = None;
+    while let Some(row) = rows.next()? {
+        let key = HistoryKey {
+            number: row.get::<_, i64>(0)?.cast_unsigned(),
+            subscription: row.get(1)?,
+            first: row.get::<_, i64>(2)?.cast_unsigned(),
+            last: row.get::<_, i64>(3)?.cast_unsigned(),
+        };
+        // When a damaged one was written is not known: it goes with those around it.
+        let read = HistoryRow::decode(key, row.get_ref(4)?.as_blob().unwrap_or_default());
+        if !any && read.is_ok_and(|row| row.at > before) {
+            break;
+        }
+        until = Some(key.number);
+    }
+    Ok(until)
 }
 
 fn events_after(

@@ -1,5 +1,6 @@
 //! Tasks: deliveries that have not ended.
 
+use clap::builder::TypedValueParser;
 use pointsman_journal::{JournalError, Pending, Reader, SubscriptionIdentity};
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 use schemars::JsonSchema;
@@ -14,44 +15,12 @@ const LOOKED_AT_MAX: usize = 10_000;
 /// How many are read at once: more than there are runs of one event.
 const READ_AT_ONCE: usize = 1_000;
 
-/// The state of a task.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskState {
-    /// Put off: it is not tried before its time.
-    Scheduled,
-    /// It waits for its first attempt.
-    Pending,
-    /// An attempt is under way.
-    Running,
-    /// It was tried, and waits to be tried again.
-    Retrying,
-}
+pub use pointsman_journal::TaskState;
 
-impl TaskState {
-    /// The state as it is shown.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Retrying => "retrying",
-        }
-    }
-
-    fn of(pending: &Pending, now: Timestamp) -> Self {
-        match pending {
-            Pending {
-                in_flight: true, ..
-            } => Self::Running,
-            Pending { attempts: 1.., .. } => Self::Retrying,
-            _ if pending.due > now => Self::Scheduled,
-            _ => Self::Pending,
-        }
-    }
+/// Reads a state by its name, and knows all names.
+fn state_parser() -> impl TypedValueParser<Value = TaskState> {
+    let names = TaskState::ALL.map(TaskState::as_str);
+    clap::builder::PossibleValuesParser::new(names).try_map(|name| name.parse::<TaskState>())
 }
 
 /// Which tasks are meant: all conditions that are set must hold.
@@ -64,7 +33,7 @@ pub struct TaskSelection {
     #[arg(long, value_name = "NUMBER")]
     pub subscription: Option<u32>,
     /// In this state
-    #[arg(long)]
+    #[arg(long, value_parser = state_parser())]
     pub state: Option<TaskState>,
 }
 
@@ -106,7 +75,7 @@ impl TaskView {
     fn new(identity: &SubscriptionIdentity, pending: Pending, now: Timestamp) -> Self {
         Self {
             id: pending.id.to_string(),
-            state: TaskState::of(&pending, now),
+            state: pending.state(now),
             identity: identity.clone(),
             subscription: pending.id.subscription,
             sequence: pending.id.sequence,

@@ -123,11 +123,7 @@ async fn tasks_are_listed_by_their_states_and_shown() {
     let behind = typed(&on_disk, &format!("list --after {}", running.id)).await;
     assert_eq!(states(&behind), &expected[2..]);
 
-    let settlement = Settlement {
-        token: other.token,
-        ending: Ending::Delivered,
-        follow_ups: Vec::new(),
-    };
+    let settlement = Settlement::new(other.token, Ending::Delivered);
     in_memory.journal.settle(vec![settlement]).await.unwrap();
     let ended = typed(&in_memory, &format!("show {}", other.id)).await;
     assert!(ended.contains("that has not ended"), "{ended}");
@@ -182,11 +178,7 @@ async fn page_by_page_nothing_is_missed_and_nothing_shown_twice_while_others_end
         for number in [1, 2] {
             let leased = lease(journal, number).await;
             ended.push(leased.id.to_string());
-            let settlement = Settlement {
-                token: leased.token,
-                ending: Ending::Delivered,
-                follow_ups: Vec::new(),
-            };
+            let settlement = Settlement::new(leased.token, Ending::Delivered);
             journal.settle(vec![settlement]).await.unwrap();
         }
         append(journal, &[1], None).await;

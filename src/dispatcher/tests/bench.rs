@@ -265,6 +265,15 @@ impl Journal for Watched {
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.inner.cancel(deliveries).await
     }
+    async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.inner.suspend(deliveries).await
+    }
+    async fn resume(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.inner.resume(deliveries).await
+    }
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.inner.retry(deliveries).await
+    }
     async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
         self.inner.cancel_all(subscription).await
     }

@@ -18,6 +18,7 @@ impl PipeQueues {
             token,
             ending,
             follow_ups,
+            record: _,
         } = settlement;
         self.advance(now);
         let lease = self.machine.claim(token, Instant::now());
@@ -37,7 +38,7 @@ impl PipeQueues {
             state.is_refused = match &ending {
                 Ending::Retry { last, .. } => last.class == Class::Refused,
                 Ending::Released => state.is_refused,
-                Ending::Delivered | Ending::Dead { .. } => false,
+                Ending::Delivered | Ending::Stopped | Ending::Dead { .. } => false,
             };
         }
         match ending {
@@ -46,6 +47,12 @@ impl PipeQueues {
             Ending::Released => self.put_back(sequence, token, None),
             Ending::Retry { at, failure, last } => {
                 self.put_back(sequence, token, Some((at, failure, last)))
+            }
+            Ending::Stopped => {
+                if let Some(delivery) = self.take_out(sequence) {
+                    self.cancelled(delivery.subscription);
+                    self.end_delivery(&delivery, None, follow_ups);
+                }
             }
             Ending::Delivered => {
                 if let Some(delivery) = self.take_out(sequence) {

@@ -59,6 +59,7 @@ impl PipeQueues {
                 attempts: delivery.attempts,
                 last: delivery.last.clone(),
                 in_flight: delivery.lease.is_some(),
+                suspended: false,
             });
         shown.collect()
     }

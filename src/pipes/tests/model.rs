@@ -155,11 +155,7 @@ impl Play {
                 .leased
                 .swap_remove(which as usize % self.leased.len())
                 .token;
-            let settlement = Settlement {
-                token,
-                ending,
-                follow_ups: Vec::new(),
-            };
+            let settlement = Settlement::new(token, ending);
             assert!(self.queues.settle(settlement.clone(), self.now));
             assert!(
                 !self.queues.settle(settlement, self.now),

@@ -88,16 +88,19 @@ pub struct SubscriptionMetrics {
     pub retried: Counter,
     /// It became a dead letter.
     pub dead: Counter,
+    /// It was stopped.
+    pub stopped: Counter,
     /// It was put back as if nothing had happened.
     pub released: Counter,
 }
 
 impl SubscriptionMetrics {
-    fn outcomes(&self) -> [(&'static str, &Counter); 4] {
+    fn outcomes(&self) -> [(&'static str, &Counter); 5] {
         [
             ("delivered", &self.delivered),
             ("retried", &self.retried),
             ("dead", &self.dead),
+            ("stopped", &self.stopped),
             ("released", &self.released),
         ]
     }
