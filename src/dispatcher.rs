@@ -388,9 +388,8 @@ impl Dispatcher {
         self.settling.push(Settled {
             route: Some(route),
             settlement: Settlement {
-                token: leased.token,
-                ending,
                 follow_ups,
+                ..Settlement::new(leased.token, ending)
             },
             waited_for,
         });

@@ -76,6 +76,7 @@ impl Waiting {
                     .map_or_else(String::new, |last| last.message.clone()),
                 ..dead(*reason, tried)
             },
+            Ending::Stopped => TaskStatus::new("stopped", tried),
             Ending::Retry { .. } | Ending::Released => return None,
         };
         let outcome = outcome.filter(|_| is_alone);

@@ -130,7 +130,7 @@ impl Arrivals {
                     state.later.push(Reverse((at, waiting.number)));
                     state.retries.insert(waiting.number, (number, waiting));
                 }
-                Ending::Dead { .. } => {}
+                Ending::Dead { .. } | Ending::Stopped => {}
                 Ending::Released => {
                     state.queues.entry(number).or_default().push_front(waiting);
                     state.ready.insert(number);
