@@ -198,16 +198,7 @@ impl DiskJournal {
         shared.fill(&reading).map_err(database_error)?;
         let counted = shared.count_log_pages(&mut connection);
         counted.map_err(database_error)?;
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            connection: Some(connection),
-            committed,
-            mark: Some(mark),
-            jobs,
-            log_bytes: 0,
-            capacity: None,
-            is_disk_full: false,
-        };
+        let writer = Writer::new(&shared, connection, committed, mark, jobs);
         let threads = start(&shared, writer, reading, is_whole)?;
         let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
         let live = Live {

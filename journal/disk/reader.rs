@@ -270,11 +270,11 @@ impl Reader for DiskReader {
             Some(live) => Timestamp(live.clock.now().0.saturating_add(ahead)),
             None => Timestamp::from(std::time::SystemTime::now()),
         };
-        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade()) {
-            if let Some(pending) = &mut held.pending {
-                let leased = queues.lock().leased(id.subscription.0);
-                pending.in_flight = leased.contains(&(id.sequence.0, id.run));
-            }
+        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade())
+            && let Some(pending) = &mut held.pending
+        {
+            let leased = queues.lock().leased(id.subscription.0);
+            pending.in_flight = leased.contains(&(id.sequence.0, id.run));
         }
         Ok(TaskLife::of(held.pending, held.dead, held.history, now))
     }

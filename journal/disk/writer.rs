@@ -158,6 +158,26 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// The writer of a store that has just been opened.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        connection: Connection,
+        committed: CommittedState,
+        mark: Mark,
+        jobs: mpsc::Receiver<Box<dyn Job>>,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            connection: Some(connection),
+            committed,
+            mark: Some(mark),
+            jobs,
+            log_bytes: 0,
+            capacity: None,
+            is_disk_full: false,
+        }
+    }
+
     /// Works until nobody can bring a job any more, and then closes the database.
     pub(super) fn work(mut self) {
         let bytes_max = BYTES_PER_COMMIT.min(self.shared.ballast.lock().commit_bytes_max());
