@@ -16,7 +16,8 @@ use crate::{Files, OpenError};
 
 /// A target: one call is one attempt.
 ///
-/// It answers with one [`Outcome`] for each delivery, in the deliveries' order. It does not retry,
+/// It answers with one [`Outcome`] for each delivery, in the deliveries' order; of a batch also with
+/// one alone, which holds for all of them. It does not retry,
 /// limit, queue or time out: those are the dispatcher's. Dropping the future abandons the attempt.
 pub type TargetService = BoxCloneSyncService<Attempt, Vec<Outcome>, AttemptError>;
 
@@ -33,6 +34,8 @@ pub struct Attempt {
     pub timeout: Duration,
     /// What to deliver; never empty.
     pub deliveries: Vec<Delivery>,
+    /// Whether they are to go out together, as one message, be it one delivery or many.
+    pub is_batch: bool,
     /// What happens when the time is over.
     pub end: AttemptEnd,
 }
@@ -111,6 +114,13 @@ pub trait TargetSettings: fmt::Debug + Send + Sync {
     /// have changed: where it has refused what came, their change is a reason to ask it again.
     fn files(&self) -> Files {
         Files::of([])
+    }
+
+    /// Why the target cannot be given a batch, if it cannot: several deliveries as one message.
+    fn refuses_batches(&self) -> Option<Problem> {
+        Some(Problem::new(
+            "this kind of target takes one event at a time",
+        ))
     }
 
     /// Tries the connection without delivering or changing anything, and tells in a line for a

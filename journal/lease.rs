@@ -18,6 +18,24 @@ pub struct Grant {
     pub lease: Duration,
     /// How many bytes the events may have together, at most.
     pub bytes_max: usize,
+    /// How they go together; none where each goes alone.
+    pub batching: Option<Batching>,
+}
+
+/// How the deliveries of a grant go together: several in one call.
+///
+/// A call that may still grow waits for the next delivery, until its first one has been due for
+/// [`window`](Batching::window). Where one of them was tried before, it waits for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// How many calls at most.
+    pub calls: usize,
+    /// How many deliveries one call carries, at most.
+    pub events: usize,
+    /// How many bytes the events of one call have, at most; a larger event goes alone.
+    pub bytes: usize,
+    /// How long the first delivery of a call waits for others.
+    pub window: Duration,
 }
 
 /// What a lease call has brought.
@@ -27,6 +45,17 @@ pub struct Leases {
     pub leased: Vec<Leased>,
     /// The grants that ended at a limit of bytes, in their order.
     pub cut: Vec<Cut>,
+    /// The grants that ended because a call waits for more deliveries.
+    pub gathering: Vec<Gathering>,
+}
+
+/// What is due of a subscription is to go out in one call with what comes until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathering {
+    /// Whose.
+    pub subscription: SubscriptionNumber,
+    /// When it goes, by [`Journal::clock`](crate::Journal::clock), be it full or not.
+    pub until: Timestamp,
 }
 
 /// A grant ended because the next delivery's event did not fit.
@@ -96,6 +125,8 @@ pub struct Leased {
     /// When its run began by [`Journal::clock`](crate::Journal::clock): at the append or the
     /// redrive, plus any delay. The maximum age runs from here.
     pub since: Timestamp,
+    /// Whether it begins a call, or goes in one with the delivery before it.
+    pub begins_call: bool,
 }
 
 /// What becomes of a leased delivery.

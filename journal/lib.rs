@@ -57,8 +57,8 @@ pub use history::{
     HistoryEntry, HistoryPlace, InvalidHistoryPlace, Record, TaskLife, WaitReason,
 };
 pub use lease::{
-    Cut, Ending, FollowUp, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
-    SettleAnswer, Settlement,
+    Batching, Cut, Ending, FollowUp, Gathering, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased,
+    Leases, SettleAnswer, Settlement,
 };
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
 pub use state::{FIRST_STATES, Happening, IllegalTransition, InvalidTaskState, TaskState};
@@ -98,7 +98,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Leases due deliveries: at most `count` of each grant and no more event bytes than its
     /// `bytes_max`, and in all no more event bytes than `bytes_max`. A grant ends at the first
     /// delivery that does not fit, which the answer tells; the next grant goes on with what is
-    /// left. Answers at once, also with nothing.
+    /// left. A grant with [`Batching`] ends as well where its next call waits for more deliveries.
+    /// Answers at once, also with nothing.
     ///
     /// # Errors
     /// [`JournalError::Io`].

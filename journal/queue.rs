@@ -25,6 +25,7 @@
 //!   [ready ones](DeliveryQueues::take_ready), and whoever sleeps is to be
 //!   [woken](DeliveryQueues::should_wake).
 
+mod batch;
 mod lease;
 mod order;
 mod waking;
@@ -40,6 +41,7 @@ use pointsman_schemas::{Clock, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub use self::batch::{Filling, Fit, Member};
 pub use self::lease::Lease;
 use self::order::KeyQueue;
 use self::waking::Alarm;

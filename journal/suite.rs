@@ -91,6 +91,7 @@ macro_rules! conformance {
             nothing_happens_after_the_close
             due_deliveries_are_leased_in_order_and_once
             a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit
+            deliveries_go_together_as_a_grant_says
             a_lease_that_runs_out_settles_nothing
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due
@@ -224,6 +225,7 @@ impl<'i> Bench<'i> {
                     count,
                     lease: MINUTE,
                     bytes_max: usize::MAX,
+                    batching: None,
                 }],
                 usize::MAX,
             )

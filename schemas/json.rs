@@ -27,7 +27,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-pub use self::encode::{encode, encode_batch};
+pub use self::encode::{encode, encode_batch, encode_data, encode_with};
 use crate::data::{Data, ITEMS_MAX, unmarked, without_mark};
 use crate::event::{
     AttributeValue, EXTENSIONS_MAX, Event, EventBuilder, InvalidEvent, is_attribute_name, shorten,

@@ -81,7 +81,7 @@ use crate::waiting::Waiting;
 pub use self::handle::{Handle, Options, Stopped, Summary};
 pub use self::lane::LaneReason;
 pub use self::observer::Observer;
-pub use self::plan::{FollowUpPayload, FollowUpRoute, Plan, Route, Target};
+pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::status::{CircuitStatus, TargetStatus};
 
@@ -114,7 +114,10 @@ pub struct Dispatcher {
     scheduler: Scheduler,
     /// Matches the events that targets answer with.
     replies: Matcher,
+    /// By the lease of their first deliveries.
     under_way: HashMap<LeaseToken, RunningAttempt>,
+    /// How many more deliveries those have than one each.
+    more_under_way: usize,
     attempts: TaskTracker,
     /// What each attempt sends when it has ended; one that is aborted sends nothing.
     finished: (
@@ -165,6 +168,7 @@ impl Dispatcher {
             scheduler: Scheduler::new(options.in_flight_bytes_max),
             replies,
             under_way: HashMap::default(),
+            more_under_way: 0,
             attempts: TaskTracker::new(),
             finished: mpsc::unbounded_channel(),
             leasing: Leasing::default(),
@@ -282,15 +286,13 @@ impl Dispatcher {
             finished.push(ended);
         }
         self.finished(&mut finished);
-        let abandoned = self.under_way.len();
+        let abandoned = self.under_way.len() + std::mem::take(&mut self.more_under_way);
         let under_way: Vec<RunningAttempt> = self.under_way.drain().map(|(_, one)| one).collect();
-        for one in under_way {
-            self.settle(
-                one.leased.token,
-                Some(one.route),
-                Ending::Released,
-                Vec::new(),
-            );
+        for RunningAttempt { call, route, .. } in under_way {
+            for leased in call {
+                let route = Some(Arc::clone(&route));
+                self.settle(leased.token, route, Ending::Released, Vec::new());
+            }
         }
         let last = Instant::now() + LAST_SETTLE_WITHIN;
         while self.settling.len() > 0 && Instant::now() < last {
@@ -346,7 +348,7 @@ impl Dispatcher {
     }
 
     fn in_flight(&self) -> usize {
-        self.under_way.len() + self.settling.len()
+        self.under_way.len() + self.more_under_way + self.settling.len()
     }
 
     fn wake_at(&self) -> Option<Instant> {

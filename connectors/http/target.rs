@@ -16,6 +16,8 @@
 //! Templates may stand in the URL behind its scheme and in headers' values, the URL first and the
 //! headers in their order. A URL whose path an event would make climb (`..`) is rejected.
 //!
+//! **A batch** goes out in one call: see `batch`.
+//!
 //! **Answered** by status: see `classify`, which follows "Push semantics", and beyond statuses see
 //! `call`. One that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until
 //! shortly before the attempt's timeout. Redirects are never followed.
@@ -31,6 +33,7 @@
 mod address;
 mod answer;
 mod auth;
+mod batch;
 mod call;
 mod classify;
 mod oauth2;
@@ -57,7 +60,7 @@ use crate::net::dial::{Way, connector};
 use crate::net::explain::explain;
 use crate::net::guard::Guard;
 use crate::net::tls::ClientTls;
-use crate::parameter::{Parameter, Templates, resolve};
+use crate::parameter::{Parameter, Templates, located, resolve};
 use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
 use renewed::Renewed;
@@ -229,8 +232,7 @@ impl HttpTarget {
         let mut headers = Vec::with_capacity(self.headers.len());
         for ((name, value), template) in self.headers.iter().zip(header_templates) {
             let at = header_path(name);
-            let problem =
-                |mistake: String| OpenError(crate::parameter::located(Problem::new(mistake), &at));
+            let problem = |mistake: String| OpenError(located(Problem::new(mistake), &at));
             let parsed = HeaderName::try_from(name.as_str())
                 .map_err(|_| problem(format!("{name:?} is no header's name")))?;
             let value = match template {
@@ -313,6 +315,20 @@ impl TargetSettings for HttpTarget {
                 .chain(self.headers.values())
                 .chain(auth),
         )
+    }
+
+    fn refuses_batches(&self) -> Option<Problem> {
+        if self.method == CallMethod::Get {
+            return Some(
+                Problem::new("GET sends no body, and a batch is one")
+                    .at("method")
+                    .help("use POST"),
+            );
+        }
+        let template = self.templates().2.into_texts().into_iter().next()?;
+        let mistake = "several events go in one call, so that none of them can decide this";
+        let problem = Problem::new(mistake).help("write the value out");
+        Some(located(problem, &template.path))
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

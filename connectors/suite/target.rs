@@ -79,6 +79,7 @@ pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
         deadline: Timestamp(1_800_000_000_000_000),
         timeout: Duration::from_secs(30),
         deliveries: ids.iter().map(delivery).collect(),
+        is_batch: false,
         end: crate::AttemptEnd::default(),
     }
 }

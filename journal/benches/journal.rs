@@ -91,6 +91,7 @@ async fn measure(journal: &DiskJournal, subscriptions: &[SubscriptionNumber]) ->
             count: 256,
             lease: Duration::from_secs(60),
             bytes_max: usize::MAX,
+            batching: None,
         })
         .collect();
     for first in (0..EVENTS).step_by(EVENTS_PER_APPEND) {

@@ -138,6 +138,7 @@ fn an_event_in_memory_lets_go_of_the_buffer_that_it_came_in() {
                     count: 1,
                     lease: MINUTE,
                     bytes_max: usize::MAX,
+                    batching: None,
                 }],
                 usize::MAX,
             )

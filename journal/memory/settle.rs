@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use pointsman_schemas::Sequence;
+use pointsman_schemas::{Sequence, Timestamp};
 
 use super::state::State;
-use crate::queue::DeliveryKey;
-use crate::{Cut, Ending, FollowUp, Grant, Leased, Leases, Record, Settlement};
+use crate::queue::{DeliveryKey, Filling, Fit, Member};
+use crate::{Cut, Ending, FollowUp, Gathering, Grant, Leased, Leases, Record, Settlement};
 
 impl State {
     pub(super) fn lease(&mut self, grants: &[Grant], bytes_max: usize) -> Leases {
@@ -21,7 +21,8 @@ impl State {
     fn lease_one(&mut self, grant: &Grant, bytes_max: usize, leases: &mut Leases) -> usize {
         let (subscription, until) = (grant.subscription, self.now.after(grant.lease));
         let (bytes_max, mut bytes) = (bytes_max.min(grant.bytes_max), 0);
-        for _ in 0..grant.count {
+        let mut filling = Filling::default();
+        for taken in 0..grant.count {
             let Some((ready_key, sequence)) = self.queues.next(subscription) else {
                 break;
             };
@@ -29,6 +30,19 @@ impl State {
                 break;
             };
             let event_bytes = retained.stored.event.size_bytes();
+            let fit = filling.fit(grant, event_bytes);
+            if fit == Fit::Exceeds {
+                break;
+            }
+            if fit == Fit::Begins
+                && let Some(until) = self.gathers_until(grant, grant.count - taken)
+            {
+                leases.gathering.push(Gathering {
+                    subscription,
+                    until,
+                });
+                break;
+            }
             if bytes + event_bytes > bytes_max {
                 leases.cut.push(Cut {
                     subscription,
@@ -42,12 +56,37 @@ impl State {
             };
             let key = lease.key;
             bytes += event_bytes;
-            leases.leased.extend(self.leased(token, key));
+            filling.add(fit, event_bytes);
+            let leased = self.leased(token, key, fit == Fit::Begins);
+            leases.leased.extend(leased);
         }
         bytes
     }
 
-    fn leased(&mut self, token: crate::LeaseToken, key: DeliveryKey) -> Option<Leased> {
+    /// Until when the next call of a grant waits for more deliveries, if it does.
+    fn gathers_until(&self, grant: &Grant, events: usize) -> Option<Timestamp> {
+        let number = grant.subscription;
+        let index = (number.0 as usize).checked_sub(1)?;
+        let pending = &self.subscriptions.get(index)?.pending;
+        let member = |key: DeliveryKey, (): &()| {
+            let sequence = Sequence(key.sequence);
+            let event = self.events.get(&sequence);
+            let delivery = pending.get(&(sequence, key.run));
+            Member {
+                event_bytes: event.map_or(0, |retained| retained.stored.event.size_bytes()),
+                is_tried: delivery.is_some_and(|delivery| delivery.attempts > 0),
+            }
+        };
+        self.queues
+            .gathers_until(number, &grant.batching?, events, member)
+    }
+
+    fn leased(
+        &mut self,
+        token: crate::LeaseToken,
+        key: DeliveryKey,
+        begins_call: bool,
+    ) -> Option<Leased> {
         let id = self.id(key);
         let stored = self.events.get(&id.sequence)?.stored.clone();
         let subscribed = self.subscribed(key.subscription)?;
@@ -61,6 +100,7 @@ impl State {
             attempts: delivery.attempts,
             failures: delivery.failures,
             since: delivery.since,
+            begins_call,
         })
     }
 

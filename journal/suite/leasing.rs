@@ -1,7 +1,7 @@
 //! Who gets to try what, when, and what becomes of it.
 
 use super::*;
-use crate::DeadReason;
+use crate::{Batching, DeadReason};
 
 pub async fn due_deliveries_are_leased_in_order_and_once(implementation: &dyn Implementation) {
     let bench = Bench::new(implementation).await;
@@ -19,6 +19,7 @@ pub async fn due_deliveries_are_leased_in_order_and_once(implementation: &dyn Im
         count,
         lease: MINUTE,
         bytes_max: usize::MAX,
+        batching: None,
     };
     let leased = bench
         .journal
@@ -99,8 +100,9 @@ pub async fn a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit(
             count: 9,
             lease: MINUTE,
             bytes_max,
+            batching: None,
         };
-        let Leases { leased, cut } = bench
+        let Leases { leased, cut, .. } = bench
             .journal
             .lease(&[grant(r, of_r), grant(s, of_s)], in_all)
             .await
@@ -131,6 +133,92 @@ pub async fn a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit(
         ("abc".to_owned(), vec![(s, big)])
     );
     assert_eq!(lease(0, big, big).await, ("d".to_owned(), vec![]));
+}
+
+pub async fn deliveries_go_together_as_a_grant_says(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    let (second, window) = (Duration::from_secs(1), Duration::from_secs(10));
+    let batching = Batching {
+        calls: 2,
+        events: 3,
+        bytes: 20_000,
+        window,
+    };
+    let lease = async |bench: &Bench<'_>, count, batching| {
+        let grant = Grant {
+            subscription: r,
+            count,
+            lease: MINUTE,
+            bytes_max: usize::MAX,
+            batching: Some(batching),
+        };
+        let leases = bench.journal.lease(&[grant], usize::MAX).await.unwrap();
+        let mut calls = String::new();
+        for one in &leases.leased {
+            calls += if one.begins_call { "|" } else { "" };
+            calls += one.event.id();
+        }
+        let gathering: Vec<_> = leases.gathering.iter().map(|one| one.until).collect();
+        (calls, gathering, leases.leased)
+    };
+    let sized = |id: &str, bytes| Entry {
+        event: sized_event(id, bytes),
+        ..entry("x", &[r])
+    };
+    // Two wait for a third one or for the end of their window, over a restart too.
+    bench.append(vec![sized("a", 10), sized("b", 10)]).await;
+    bench.reopen().await;
+    let until = START.plus(window);
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("", vec![until]));
+    tokio::time::advance(second).await;
+    // The third makes the call full; what comes behind it waits by its own time.
+    bench
+        .append(vec![sized("c", 10), sized("d", 10), sized("e", 10)])
+        .await;
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!(
+        (calls.as_str(), gathering),
+        ("|abc", vec![until.plus(second)])
+    );
+    // A call may be as small as what the grant has room for.
+    let (calls, gathering, _) = lease(&bench, 2, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("|de", vec![]));
+    // Bytes fill a call: the next delivery, which does not fit, waits for others by itself. What is
+    // larger than any call goes alone.
+    bench
+        .append(vec![sized("f", 12_000), sized("g", 12_000)])
+        .await;
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering.len()), ("|f", 1));
+    bench.append(vec![sized("h", 40_000)]).await;
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("|g|h", vec![]));
+    // After its window a call goes as it is. The calls of a grant are counted.
+    bench.append(vec![sized("i", 10)]).await;
+    tokio::time::advance(window).await;
+    let (calls, gathering, i) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("|i", vec![]));
+    let many: Vec<_> = "jklmnop"
+        .chars()
+        .map(|id| sized(&id.to_string(), 10))
+        .collect();
+    bench.append(many).await;
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("|jkl|mno", vec![]));
+    // What was tried before waits for nobody, nor does anything in its call.
+    assert!(bench.settle(i[0].token, retry(bench.now())).await);
+    let (calls, gathering, _) = lease(&bench, 9, batching).await;
+    assert_eq!((calls.as_str(), gathering), ("|ip", vec![]));
+    // Without a window nothing waits at all.
+    bench.append(vec![sized("q", 10)]).await;
+    let at_once = Batching {
+        window: Duration::ZERO,
+        ..batching
+    };
+    let (calls, gathering, _) = lease(&bench, 9, at_once).await;
+    assert_eq!((calls.as_str(), gathering), ("|q", vec![]));
 }
 
 pub async fn a_lease_that_runs_out_settles_nothing(implementation: &dyn Implementation) {

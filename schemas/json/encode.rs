@@ -12,9 +12,19 @@ use crate::scan::stops::Stops;
 /// Text data without a `datacontenttype` is declared `text/plain`, because without one a string is
 /// JSON: section 3.1.2.
 pub fn encode(event: &Event, out: &mut Vec<u8>) {
+    encode_with(event, &[], out);
+}
+
+/// Writes one event with these attributes in addition, or in the place of its own.
+pub fn encode_with(event: &Event, added: &[(&str, AttributeValue<'_>)], out: &mut Vec<u8>) {
     out.push(b'{');
     for (name, value) in event.attributes() {
-        write_attribute(name, value, out);
+        if added.iter().all(|(other, _)| *other != name) {
+            write_attribute(name, value, out);
+        }
+    }
+    for (name, value) in added {
+        write_attribute(name, *value, out);
     }
     if let Some(data) = event.data() {
         if data.kind() == DataKind::Text && event.datacontenttype().is_none() {
@@ -40,6 +50,17 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
         out.pop();
     }
     out.push(b'}');
+}
+
+/// Writes an event's data as one JSON value: JSON as it stands, text as a string, bytes as a string
+/// of base64; `null` where there is none.
+pub fn encode_data(event: &Event, out: &mut Vec<u8>) {
+    match event.data().map(|data| (data.kind(), data.bytes())) {
+        Some((DataKind::Json, bytes)) => out.extend_from_slice(bytes),
+        Some((DataKind::Text, bytes)) => write_string(&String::from_utf8_lossy(bytes), out),
+        Some((DataKind::Binary, bytes)) => write_string(&STANDARD.encode(bytes), out),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 /// Writes a batch behind what is in `out`.

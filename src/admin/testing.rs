@@ -383,6 +383,7 @@ pub(crate) async fn settle(
         count: endings.len(),
         lease: Duration::from_secs(60),
         bytes_max: usize::MAX,
+        batching: None,
     };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     assert_eq!(leased.len(), endings.len());

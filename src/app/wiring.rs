@@ -168,6 +168,7 @@ impl Wiring {
                 target: *index,
                 is_templated: has_templated_url(target),
                 policy: delivery.policy()?,
+                batch: delivery.batch,
                 preparation: Preparation {
                     transform: transform.cloned(),
                     templates: Arc::clone(templates),

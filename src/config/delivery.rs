@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use pointsman_rules::Path;
 use pointsman_schemas::schedule::AHEAD_MAX;
-use pointsman_schemas::{Backoff, Rate};
+use pointsman_schemas::{Backoff, Problem, Rate};
 
 use super::load::addresses::order_in_no_event;
-use super::raw::{RawDelivery, WhenFull};
+use super::raw::{RawBatch, RawDelivery, WhenFull};
 use super::reader::Piece;
+use crate::dispatcher::Batch;
 use crate::dispatcher::policy::{InvalidPolicy, Policy, TIMEOUT_MAX};
 
 /// How the deliveries of one subscription are made.
@@ -32,6 +33,8 @@ pub struct DeliverySettings {
     pub backlog_max: Option<u64>,
     /// What happens to more.
     pub when_full: WhenFull,
+    /// How they go together; none where each goes alone.
+    pub batch: Option<Batch>,
 }
 
 /// What a target takes, whoever sends.
@@ -49,11 +52,29 @@ const CONCURRENCY_MAX: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// Attempts where nothing is said.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
+/// A batch where nothing is said: what most functions work off in a second, in a body that most
+/// servers take.
+const BATCH: Batch = Batch {
+    events: 100,
+    bytes: 1 << 20,
+    window: Duration::ZERO,
+};
+
+/// The largest batch, and the longest that one may be waited for: a fraction of what may be in
+/// flight in all, and of what a delivery may age.
+const BATCH_MAX: Batch = Batch {
+    events: 1_000,
+    bytes: 16 << 20,
+    window: Duration::from_secs(5 * 60),
+};
+
 /// What one `delivery:` says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
     raw: RawDelivery,
     order_by: Option<Path>,
+    /// Of a target's layer: why it cannot be given batches.
+    pub(super) refuses_batches: Option<Problem>,
 }
 
 impl Layer {
@@ -103,6 +124,9 @@ impl Layer {
         ) {
             at.report("nothing is kept for so long", "give at most 366d");
         }
+        if let (Some(batch), Some(at)) = (raw.batch, piece.get("batch")) {
+            check_batch(batch, at);
+        }
         let order_by = raw
             .order_by
             .as_ref()
@@ -114,7 +138,35 @@ impl Layer {
             order_in_no_event(at, &path);
             Some(path)
         });
-        Self { raw, order_by }
+        Self {
+            raw,
+            order_by,
+            refuses_batches: None,
+        }
+    }
+
+    /// Refuses a `batch` in the `delivery` of `piece`, for a target that cannot be given one.
+    pub(super) fn refuse_batch(&self, piece: Piece<'_>, target: &str) {
+        let at = piece.get("delivery").and_then(|at| at.get("batch"));
+        let (Some(at), Some(problem)) = (at, &self.refuses_batches) else {
+            return;
+        };
+        let message = format!("`{target}` takes no batches: {}", problem.message);
+        let message = match problem.path.is_empty() {
+            true => message,
+            // The path alone, as a problem shows it.
+            false => {
+                let place = Problem {
+                    message: String::new(),
+                    help: None,
+                    ..problem.clone()
+                };
+                let place = place.to_string();
+                format!("{message} (`{}`)", place.trim_end_matches([':', ' ']))
+            }
+        };
+        let help = problem.help.as_deref().unwrap_or("remove `batch`");
+        at.report_key(message, help);
     }
 
     /// Refuses what belongs to a target alone.
@@ -144,6 +196,44 @@ impl Layer {
             concurrency_max,
             rate: self.raw.rate,
         }
+    }
+}
+
+/// Refuses a batch past its bounds.
+fn check_batch(batch: RawBatch, at: Piece<'_>) {
+    let too_much = [
+        (
+            "events",
+            batch
+                .events
+                .is_some_and(|events| events.get() as usize > BATCH_MAX.events),
+            "give at most 1000",
+        ),
+        (
+            "bytes",
+            batch
+                .bytes
+                .is_some_and(|size| size.bytes > BATCH_MAX.bytes as u64),
+            "give at most 16MiB",
+        ),
+        (
+            "window",
+            batch
+                .window
+                .is_some_and(|window| window.0 > BATCH_MAX.window),
+            "give at most 5m",
+        ),
+    ];
+    for (key, is_too_much, help) in too_much {
+        if let (Some(at), true) = (at.get(key), is_too_much) {
+            at.report(format!("no batch has so much: `{key}`"), help);
+        }
+    }
+    if let (Some(at), true) = (
+        at.get("bytes"),
+        batch.bytes.is_some_and(|size| size.bytes == 0),
+    ) {
+        at.report("`bytes` is nothing", "give a size such as 1MiB");
     }
 }
 
@@ -185,6 +275,15 @@ impl DeliverySettings {
                 .map(std::num::NonZeroU64::get),
             when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full)
                 .unwrap_or_default(),
+            batch: first(layers, |layer| layer.raw.batch).map(|_| Batch {
+                events: first(layers, |layer| layer.raw.batch?.events)
+                    .map_or(BATCH.events, |events| events.get() as usize),
+                bytes: first(layers, |layer| layer.raw.batch?.bytes).map_or(BATCH.bytes, |size| {
+                    size.bytes.try_into().unwrap_or(usize::MAX)
+                }),
+                window: first(layers, |layer| layer.raw.batch?.window)
+                    .map_or(BATCH.window, |window| window.0),
+            }),
         }
     }
 }

@@ -187,6 +187,23 @@ pub struct RawDelivery {
     pub delay: Option<Interval>,
     /// The bound on what waits.
     pub backlog: Option<RawBacklog>,
+    /// Several deliveries in one call; each goes alone where this is left out.
+    pub batch: Option<RawBatch>,
+}
+
+/// `delivery.batch`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Batch")]
+pub struct RawBatch {
+    /// How many deliveries one call carries, at most; 100 by default, 1,000 at most.
+    pub events: Option<NonZeroU32>,
+    /// How large their events are together, at most; `1MiB` by default, `16MiB` at most. A larger
+    /// event goes alone.
+    pub bytes: Option<Size>,
+    /// How long the first delivery waits for others; `0s` by default: what is due goes. At most
+    /// `5m`.
+    pub window: Option<Interval>,
 }
 
 /// `delivery.retry`.

@@ -121,11 +121,17 @@ fn settings_lie_over_one_another_key_by_key() {
             delay,
             backlog_max,
             when_full,
+            batch,
         } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
         format!(
-            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?}",
-            backoff.initial, backoff.max
+            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?}{}",
+            backoff.initial,
+            backoff.max,
+            batch.map_or(String::new(), |batch| format!(
+                " {} {} {:?}",
+                batch.events, batch.bytes, batch.window
+            ))
         )
     };
     assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns None Stop");
@@ -141,6 +147,13 @@ fn settings_lie_over_one_another_key_by_key() {
         of(1, 2),
         "30s 3600s 4 1s 60s Some(\"$.subject\") 600s Some(10) Dead"
     );
+    let batch = |to: usize| {
+        of(2, to)
+            .split_once("Stop ")
+            .map(|(_, batch)| batch.to_owned())
+    };
+    assert_eq!(batch(0).as_deref(), Some("100 2097152 5s"));
+    assert_eq!(batch(1).as_deref(), Some("20 65536 5s"));
     assert_eq!(config.targets[1].limits.concurrency_max.get(), 8);
     assert_eq!(
         config.targets[0].limits,

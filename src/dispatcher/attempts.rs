@@ -8,10 +8,12 @@ use std::time::Duration;
 use futures::future::FutureExt;
 use pointsman_connectors::AttemptEnd;
 use pointsman_journal::{
-    Activity, DeadReason, Ending, JournalError, LastOutcome, LeaseToken, Leased, Leases, Role,
+    Activity, DeadReason, Ending, Gathering, JournalError, LastOutcome, LeaseToken, Leased, Leases,
+    Role,
 };
-use pointsman_schemas::{Class, Outcome, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, Name, Outcome, SubscriptionNumber, Timestamp};
 use rand::RngExt;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
@@ -23,7 +25,7 @@ use super::policy::{Decision, EndedAttempt, class_in_force, decide};
 use super::refusals::Refusal;
 use super::scheduler::{LeaseGrant, Permit};
 use super::settling::JOURNAL_AGAIN;
-use super::stack::{AttemptRequest, AttemptResponse};
+use super::stack::{AttemptRequest, AttemptResponse, BatchResponse, RequestedDelivery};
 use super::status::Paused;
 use super::target_state::AttemptResult;
 use super::{Dispatcher, Now};
@@ -36,9 +38,12 @@ const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
 /// is its own fault: whoever mends what is wrong sees that soon.
 const REFUSED_ALONE_AGAIN: Duration = Duration::from_secs(15);
 
-/// An attempt under way, with its delivery.
+/// The deliveries of one call: one, or those of a batch.
+pub(super) type LeasedCall = SmallVec<[Leased; 1]>;
+
+/// An attempt under way, with its deliveries.
 pub(super) struct RunningAttempt {
-    pub(super) leased: Leased,
+    pub(super) call: LeasedCall,
     pub(super) route: Arc<Route>,
     permit: Permit,
     started: Instant,
@@ -49,15 +54,20 @@ pub(super) struct RunningAttempt {
 
 /// An attempt that has ended.
 pub(super) struct Finished {
+    /// Of its first delivery.
     token: LeaseToken,
     reached: AttemptResponse,
     at: Instant,
 }
 
-/// A target's answer to an attempt.
+/// A target's answer to an attempt at one delivery.
 struct TargetAnswer<'a> {
-    attempt: &'a RunningAttempt,
+    leased: &'a Leased,
+    route: &'a Arc<Route>,
+    permit: Permit,
     outcome: &'a Outcome,
+    /// What a refusal is about.
+    refusal: Option<Refusal>,
     /// The class that the outcome counts as.
     class: Class,
     at: Instant,
@@ -96,22 +106,40 @@ impl Dispatcher {
         } = answer;
         // After a failure all of them stay ready.
         let failed = leases.is_none();
-        let Leases { leased, cut } = leases.unwrap_or_default();
+        let Leases {
+            leased,
+            cut,
+            gathering,
+        } = leases.unwrap_or_default();
         let next_bytes: HashMap<_, _> = cut
             .into_iter()
             .map(|cut| (cut.subscription, cut.event_bytes))
             .collect();
         granted.sort_unstable_by_key(|granted| granted.turn.subscription);
         let now = self.now();
-        for leased in leased {
+        for Gathering {
+            subscription,
+            until,
+        } in gathering
+        {
+            let until = now.instant + until.since(now.due);
+            self.scheduler.gathers(subscription, until);
+        }
+        let mut leased = leased.into_iter().peekable();
+        while let Some(first) = leased.next() {
             let found = granted
-                .binary_search_by_key(&leased.id.subscription, |granted| granted.turn.subscription);
+                .binary_search_by_key(&first.id.subscription, |granted| granted.turn.subscription);
+            let mut call = LeasedCall::from_buf([first]);
+            while let Some(next) = leased.next_if(|next| !next.begins_call) {
+                call.push(next);
+            }
             match found.ok().and_then(|index| granted.get_mut(index)) {
                 Some(granted) if !stops => {
-                    granted.leased += 1;
-                    self.begin(leased, granted, now);
+                    granted.leased += call.len();
+                    granted.calls += 1;
+                    self.begin(call, granted, now);
                 }
-                _ => self.put_back(leased),
+                _ => self.put_back(call),
             }
         }
         for granted in granted {
@@ -122,30 +150,47 @@ impl Dispatcher {
         self.show_in_flight();
     }
 
-    fn begin(&mut self, leased: Leased, granted: &mut LeaseGrant, now: Now) {
+    fn begin(&mut self, mut call: LeasedCall, granted: &mut LeaseGrant, now: Now) {
         // A reload may have taken the subscription away while it was being leased.
-        let Some(route) = self.scheduler.route(leased.id.subscription).map(Arc::clone) else {
-            return self.put_back(leased);
+        let Some(route) = self
+            .scheduler
+            .route(granted.turn.subscription)
+            .map(Arc::clone)
+        else {
+            return self.put_back(call);
         };
-        let never_tried = |reason| Ending::Dead { reason, last: None };
-        if route.policy.is_expired(leased.since, now.due) {
-            return self.end(leased, route, never_tried(DeadReason::Expired), None, now);
+        if call
+            .iter()
+            .any(|one| never_tried(one, &route, now).is_some())
+        {
+            for leased in std::mem::take(&mut call) {
+                match never_tried(&leased, &route, now) {
+                    None => call.push(leased),
+                    Some(reason) => {
+                        let ending = Ending::Dead { reason, last: None };
+                        self.end(leased, Arc::clone(&route), ending, None, now);
+                    }
+                }
+            }
         }
-        // Whoever redrives it wants it to go round once more, and what follows from its end is no
-        // further round.
-        if hops(&leased.event) > HOPS_MAX && leased.id.run == 0 && route.identity.role == Role::To {
-            return self.end(leased, route, never_tried(DeadReason::Hops), None, now);
-        }
-        let size = leased.event.size_bytes();
-        let Some((stack, permit)) = self.scheduler.begin(granted, size, now.instant) else {
-            return self.put_back(leased);
+        let Some(token) = call.first().map(|first| first.token) else {
+            return;
         };
-        let token = leased.token;
-        let request = AttemptRequest {
+        let size = call.iter().map(|one| one.event.size_bytes()).sum();
+        let begun = self.scheduler.begin(granted, call.len(), size, now.instant);
+        let Some((stack, permit)) = begun else {
+            return self.put_back(call);
+        };
+        let requested = |leased: &Leased| RequestedDelivery {
             id: leased.id,
-            tenant: leased.tenant.clone(),
             event: Arc::clone(&leased.event),
             attempt: leased.attempts.saturating_add(1),
+        };
+        let request = AttemptRequest {
+            deliveries: call.iter().map(requested).collect(),
+            tenant: call
+                .first()
+                .map_or_else(Name::default_tenant, |first| first.tenant.clone()),
             route: Arc::clone(&route),
             deadline: now.time.plus(route.policy.timeout()),
             end: AttemptEnd::default(),
@@ -171,8 +216,9 @@ impl Dispatcher {
                 at: Instant::now(),
             });
         });
+        self.more_under_way += call.len() - 1;
         let under_way = RunningAttempt {
-            leased,
+            call,
             route,
             permit,
             started: now.instant,
@@ -181,8 +227,10 @@ impl Dispatcher {
         self.under_way.insert(token, under_way);
     }
 
-    fn put_back(&mut self, leased: Leased) {
-        self.settle(leased.token, None, Ending::Released, Vec::new());
+    fn put_back(&mut self, call: LeasedCall) {
+        for leased in call {
+            self.settle(leased.token, None, Ending::Released, Vec::new());
+        }
     }
 
     /// Attempts have ended.
@@ -198,43 +246,146 @@ impl Dispatcher {
         let Some(attempt) = self.under_way.remove(&token) else {
             return;
         };
+        self.more_under_way -= attempt.call.len() - 1;
         match reached {
             AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at, now),
-            // Nothing was sent, and nothing ever will be: the same rule makes the same mistake of
-            // the same event at every attempt.
             AttemptResponse::NotPrepared(message) => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);
-                let outcome = Outcome::new(Class::Rejected, message);
-                let ending = Ending::Dead {
-                    reason: DeadReason::Transform,
-                    last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
-                };
-                self.end(attempt.leased, attempt.route, ending, None, now);
+                for leased in attempt.call {
+                    self.not_prepared(leased, &attempt.route, message.clone(), now);
+                }
             }
+            AttemptResponse::Batch(response) => self.batch_answered(attempt, response, at, now),
         }
     }
 
-    /// A target has answered: first the scheduler learns from it, then it is decided what becomes
-    /// of the delivery.
-    fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant, now: Now) {
+    /// Nothing was sent of a delivery, and nothing ever will be: the same rule makes the same
+    /// mistake of the same event at every attempt.
+    fn not_prepared(&mut self, leased: Leased, route: &Arc<Route>, message: String, now: Now) {
+        let outcome = Outcome::new(Class::Rejected, message);
+        let ending = Ending::Dead {
+            reason: DeadReason::Transform,
+            last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
+        };
+        self.end(leased, Arc::clone(route), ending, None, now);
+    }
+
+    /// The deliveries of a batch fared differently.
+    fn batch_answered(
+        &mut self,
+        mut attempt: RunningAttempt,
+        BatchResponse {
+            unprepared,
+            mut outcomes,
+        }: BatchResponse,
+        at: Instant,
+        now: Now,
+    ) {
+        let mut unprepared = unprepared.into_iter().peekable();
+        for (index, leased) in std::mem::take(&mut attempt.call).into_iter().enumerate() {
+            match unprepared.next_if(|(of, _)| *of == index) {
+                None => attempt.call.push(leased),
+                Some((_, message)) => self.not_prepared(leased, &attempt.route, message, now),
+            }
+        }
+        if attempt.call.is_empty() || outcomes.is_empty() {
+            self.scheduler
+                .ended_uncalled(attempt.permit, attempt.started, at);
+            return self.put_back(attempt.call);
+        }
+        if outcomes.len() == 1 {
+            return self.answered(attempt, outcomes.remove(0), at, now);
+        }
+        // The target works where it took any of them.
+        let of_call = outcomes
+            .iter()
+            .find(|outcome| outcome.class == Class::Delivered)
+            .or(outcomes.first());
+        if let Some(of_call) = of_call {
+            self.call_ended(&attempt, of_call, at, now);
+        }
+        let random = self.random.random();
         let RunningAttempt {
-            leased,
+            call,
+            route,
+            permit,
+            ..
+        } = attempt;
+        for (leased, mut outcome) in call.into_iter().zip(outcomes) {
+            let answered = TargetAnswer {
+                leased: &leased,
+                route: &route,
+                permit,
+                outcome: &outcome,
+                refusal: None,
+                class: class_in_force(outcome.class, outcome.retry_after),
+                at,
+                now,
+            };
+            let ending = self.ending(&answered, random);
+            self.end(leased, Arc::clone(&route), ending, Some(&mut outcome), now);
+        }
+    }
+
+    /// A target has answered, to all deliveries of an attempt alike: first the scheduler learns
+    /// from it, then it is decided what becomes of them.
+    fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant, now: Now) {
+        let class = self.call_ended(&attempt, &outcome, at, now);
+        let RunningAttempt {
+            mut call,
+            route,
+            permit,
+            ..
+        } = attempt;
+        let refusal = call
+            .first()
+            .filter(|_| class == Class::Refused)
+            .map(|first| self.scheduler.refused(permit, first.id, at));
+        // Events in the answer go round with whichever delivery has come the farthest.
+        if outcome.replies.is_some() {
+            call.sort_by_key(|leased| std::cmp::Reverse(hops(&leased.event)));
+        }
+        // What failed together comes back together.
+        let random = self.random.random();
+        for leased in call {
+            let answered = TargetAnswer {
+                leased: &leased,
+                route: &route,
+                permit,
+                outcome: &outcome,
+                refusal,
+                class,
+                at,
+                now,
+            };
+            let ending = self.ending(&answered, random);
+            self.end(leased, Arc::clone(&route), ending, Some(&mut outcome), now);
+        }
+    }
+
+    /// A call of a target has ended like this: the scheduler learns from it. Returns the class that
+    /// it counts as.
+    fn call_ended(
+        &mut self,
+        attempt: &RunningAttempt,
+        outcome: &Outcome,
+        at: Instant,
+        now: Now,
+    ) -> Class {
+        let RunningAttempt {
+            call,
             route,
             permit,
             started,
             ..
-        } = &attempt;
-        let answered = TargetAnswer {
-            attempt: &attempt,
-            outcome: &outcome,
-            class: class_in_force(outcome.class, outcome.retry_after),
-            at,
-            now,
+        } = attempt;
+        let class = class_in_force(outcome.class, outcome.retry_after);
+        let Some(first) = call.first() else {
+            return class;
         };
-        let (class, permit) = (answered.class, *permit);
         let result = AttemptResult {
-            delivery: leased.id,
+            delivery: first.id,
             started: *started,
             at,
             class,
@@ -242,34 +393,33 @@ impl Dispatcher {
             message: &outcome.message,
         };
         self.scheduler
-            .ended(permit, result, now.time, self.random.random());
+            .ended(*permit, result, now.time, self.random.random());
         route
             .observer
             .attempted(class, at.saturating_duration_since(*started));
         let is_success = class == Class::Delivered;
         if is_success {
-            self.scheduler.passed(permit, at);
+            self.scheduler.passed(*permit, at);
         }
         // Any answer but another refusal says that the target knows us again.
-        if class != Class::Refused && self.scheduler.resume_refused(permit, is_success) {
+        if class != Class::Refused && self.scheduler.resume_refused(*permit, is_success) {
             tracing::info!(
                 rule = %route.identity.rule, target = %route.identity.target,
                 "the target no longer refuses; going on"
             );
-            self.shared.paused.lock().remove(&leased.id.subscription);
+            self.shared.paused.lock().remove(&permit.subscription());
         }
-        let ending = self.ending(&answered);
-        let RunningAttempt { leased, route, .. } = attempt;
-        self.end(leased, route, ending, Some(&mut outcome), now);
+        class
     }
 
-    fn ending(&mut self, answered: &TargetAnswer<'_>) -> Ending {
-        let RunningAttempt {
+    /// What becomes of a delivery. `random` is uniform in `0.0..1.0`.
+    fn ending(&mut self, answered: &TargetAnswer<'_>, random: f64) -> Ending {
+        let TargetAnswer {
             leased,
             route,
             permit,
             ..
-        } = answered.attempt;
+        } = *answered;
         let now = answered.now.due;
         let tried = EndedAttempt {
             class: answered.class,
@@ -279,12 +429,12 @@ impl Dispatcher {
             since: leased.since,
             now,
         };
-        match decide(&route.policy, &tried, self.random.random()) {
+        match decide(&route.policy, &tried, random) {
             Decision::Delivered => Ending::Delivered,
             Decision::RetryAt { at, failure } => answered.retry(at, failure),
             Decision::Dead(reason) => answered.dead(reason),
             Decision::PauseRefused { probe_at } => {
-                self.refused(answered, now, answered.at + probe_at.since(now))
+                self.refused(answered, now, answered.at + probe_at.since(now), random)
             }
             // Where an event decides the address, only that address is gone.
             Decision::Gone if route.is_templated => answered.dead(DeadReason::Rejected),
@@ -304,27 +454,31 @@ impl Dispatcher {
         answered: &TargetAnswer<'_>,
         now: Timestamp,
         probe_at: Instant,
+        random: f64,
     ) -> Ending {
-        let RunningAttempt {
+        let TargetAnswer {
             leased,
             route,
             permit,
+            at,
             ..
-        } = answered.attempt;
-        match self.scheduler.refused(*permit, leased.id, answered.at) {
+        } = *answered;
+        let refusal = answered.refusal;
+        let refusal = refusal.unwrap_or_else(|| self.scheduler.refused(permit, leased.id, at));
+        match refusal {
             Refusal::OfDelivery => answered.dead(DeadReason::Rejected),
             // As with a target that is gone, the pause keeps the delivery back.
             Refusal::OfSubscription => {
-                self.pause_refused(*permit, route, answered.outcome, probe_at);
+                self.pause_refused(permit, route, answered.outcome, probe_at);
                 answered.retry(now, false)
             }
             Refusal::Unclear => {
-                self.scheduler.ask_again_later(*permit, probe_at);
+                self.scheduler.ask_again_later(permit, probe_at);
                 let wait = route
                     .policy
                     .backoff(leased.attempts)
                     .min(REFUSED_ALONE_AGAIN);
-                answered.retry(now.plus(wait.mul_f64(self.random.random())), false)
+                answered.retry(now.plus(wait.mul_f64(random)), false)
             }
         }
     }
@@ -389,6 +543,17 @@ impl Dispatcher {
             self.scheduler.resume_gone(number);
         }
     }
+}
+
+/// Why a leased delivery is dead before it is tried, if it is.
+fn never_tried(leased: &Leased, route: &Route, now: Now) -> Option<DeadReason> {
+    if route.policy.is_expired(leased.since, now.due) {
+        return Some(DeadReason::Expired);
+    }
+    // Whoever redrives it wants it to go round once more, and what follows from its end is no
+    // further round.
+    let goes_round = leased.id.run == 0 && route.identity.role == Role::To;
+    (goes_round && hops(&leased.event) > HOPS_MAX).then_some(DeadReason::Hops)
 }
 
 fn last_outcome(outcome: &Outcome, class: Class, at: Timestamp) -> LastOutcome {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::owners::Owners;
 use super::scheduler::LeaseGrant;
 use super::settling::JOURNAL_AGAIN;
-use pointsman_journal::{Grant, JournalError, Leases};
+use pointsman_journal::{Batching, Grant, JournalError, Leases};
 
 /// The lease call under way, if any.
 #[derive(Default)]
@@ -50,15 +50,23 @@ impl Leasing {
         let grant = |one: &LeaseGrant| {
             let LeaseGrant {
                 turn,
+                deliveries_max,
                 lease,
                 bytes_max,
+                batch,
                 ..
             } = *one;
             Grant {
                 subscription: turn.subscription,
-                count: turn.count,
+                count: deliveries_max,
                 lease,
                 bytes_max,
+                batching: batch.map(|batch| Batching {
+                    calls: turn.count,
+                    events: batch.events,
+                    bytes: batch.bytes,
+                    window: batch.window,
+                }),
             }
         };
         let grants: Vec<Grant> = granted.iter().map(grant).collect();

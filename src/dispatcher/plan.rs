@@ -4,6 +4,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_connectors::TargetService;
 use pointsman_schemas::{Name, Rate, SubscriptionNumber};
@@ -59,6 +60,8 @@ pub struct Route {
     pub is_templated: bool,
     /// Timeouts and retries.
     pub policy: Policy,
+    /// How its deliveries go together; none where each goes alone.
+    pub batch: Option<Batch>,
     /// Makes what goes out.
     pub preparation: Preparation,
     /// Where a success is reported.
@@ -76,6 +79,17 @@ impl fmt::Debug for Route {
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
+}
+
+/// How the deliveries of a subscription go together in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How many at most.
+    pub events: usize,
+    /// How many bytes their events have, at most.
+    pub bytes: usize,
+    /// How long the first one waits for others.
+    pub window: Duration,
 }
 
 /// Where a delivery's end is sent on to: `on_success` or `on_failure`.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::byte_budget::{ByteBudget, Pool};
 use super::fair::Turn;
 use super::lane::{Lane, LaneReason};
-use super::plan::Route;
+use super::plan::{Batch, Route};
 use super::refusals::Refusals;
 use super::target_state::{AttemptResult, TargetState};
 
@@ -77,6 +77,8 @@ pub(super) struct SubscriptionState {
     is_due_again: bool,
     /// The size of its next event, once that did not fit into what was granted.
     next_bytes: Option<usize>,
+    /// When its next call has waited long enough for more deliveries, where that has been told.
+    gathers_until: Option<Instant>,
     /// Whether it waits in `short_of_bytes`.
     is_short: bool,
     /// Whether an event of it is in flight in the overflow.
@@ -109,13 +111,18 @@ enum Probe {
 enum Timer {
     Target(usize),
     Refused(SubscriptionNumber),
+    Gathered(SubscriptionNumber),
     New,
 }
 
 /// A grant to lease deliveries of one subscription.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeaseGrant {
+    /// Of each slot one call may be made.
     pub(super) turn: Turn,
+    /// How many deliveries may be leased: without a batch one for each slot.
+    pub(super) deliveries_max: usize,
+    pub(super) batch: Option<Batch>,
     pub(super) lease: Duration,
     pub(super) bytes_max: usize,
     pool: Pool,
@@ -123,8 +130,9 @@ pub(super) struct LeaseGrant {
     epoch: u64,
     is_probe: bool,
     asks: bool,
-    /// How many deliveries the journal leased.
+    /// How many deliveries the journal leased, and how many calls they make.
     pub(super) leased: usize,
+    pub(super) calls: usize,
     /// How many of those became attempts.
     pub(super) begun: usize,
 }
@@ -139,6 +147,7 @@ pub(super) struct Permit {
     is_probe: bool,
     asks: bool,
     pool: Pool,
+    deliveries: usize,
     event_bytes: usize,
 }
 
@@ -252,10 +261,11 @@ impl Scheduler {
         }
     }
 
-    /// A leased delivery, whose event has so many bytes, becomes an attempt.
+    /// Leased deliveries, whose events have so many bytes, become an attempt.
     pub(super) fn begin(
         &mut self,
         grant: &mut LeaseGrant,
+        deliveries: usize,
         event_bytes: usize,
         now: Instant,
     ) -> Option<(super::stack::Stack, Permit)> {
@@ -270,7 +280,7 @@ impl Scheduler {
         } = *grant;
         let subscription = turn.subscription;
         let target = self.target(index)?;
-        target.begin(subscription, now);
+        target.begin(subscription, deliveries, now);
         let stack = target.stack.clone();
         if pool == Pool::Share {
             target.bytes += event_bytes;
@@ -292,6 +302,7 @@ impl Scheduler {
                 is_probe,
                 asks,
                 pool,
+                deliveries,
                 event_bytes,
             },
         ))
@@ -308,6 +319,7 @@ impl Scheduler {
     ) {
         let LeaseGrant {
             turn,
+            deliveries_max,
             bytes_max,
             pool,
             target: index,
@@ -315,9 +327,11 @@ impl Scheduler {
             is_probe,
             asks,
             leased,
+            calls,
             begun,
             ..
         } = grant;
+        let is_short = calls < turn.count && leased < deliveries_max;
         let number = turn.subscription;
         let unused = turn.count.saturating_sub(begun);
         if let Some(target) = self.target(index) {
@@ -336,9 +350,9 @@ impl Scheduler {
             // It came short, so there is no more of it; unless it was told of more while the lease
             // was under way, or the lease ended for want of bytes.
             if !failed {
-                state.lane.granted(leased >= turn.count, now);
+                state.lane.granted(!is_short, now);
             }
-            if leased < turn.count && next_bytes.is_none() && !failed && !state.is_due_again {
+            if is_short && next_bytes.is_none() && !failed && !state.is_due_again {
                 state.is_ready = false;
                 self.leave(number);
             }
@@ -348,6 +362,16 @@ impl Scheduler {
         }
         self.wake(index);
         self.drop_unwanted(index);
+    }
+
+    /// The next call of a subscription waits for more deliveries until then.
+    pub(super) fn gathers(&mut self, number: SubscriptionNumber, until: Instant) {
+        if let Some(state) = self.subscriptions.get_mut(&number)
+            && state.gathers_until.is_none_or(|earlier| until < earlier)
+        {
+            state.gathers_until = Some(until);
+            self.timers.push(Reverse((until, Timer::Gathered(number))));
+        }
     }
 
     /// An attempt has ended. `random` is uniform in `0.0..1.0`.
@@ -365,12 +389,13 @@ impl Scheduler {
             charged,
             is_probe,
             pool,
+            deliveries,
             event_bytes,
             ..
         } = permit;
         self.ended_in_lane(subscription, index, Some(result.class), result.at);
         if let Some(target) = self.target(index) {
-            target.give_back(pool, event_bytes);
+            target.give_back(pool, deliveries, event_bytes);
             if result.class != Class::Delivered {
                 target.gauge.set_error(result.message);
             }
@@ -389,7 +414,7 @@ impl Scheduler {
     pub(super) fn ended_uncalled(&mut self, permit: Permit, started: Instant, now: Instant) {
         self.ended_in_lane(permit.subscription, permit.target, None, now);
         if let Some(target) = self.target(permit.target) {
-            target.give_back(permit.pool, permit.event_bytes);
+            target.give_back(permit.pool, permit.deliveries, permit.event_bytes);
             target.turns.ended(permit.subscription, permit.charged, 0.0);
             target.end_uncalled(
                 permit.subscription,
@@ -429,6 +454,12 @@ impl Scheduler {
                     self.wake(index);
                 }
                 Timer::Refused(number) => self.probe_is_due(number, now),
+                Timer::Gathered(number) => {
+                    if let Some(state) = self.subscriptions.get_mut(&number) {
+                        state.gathers_until = None;
+                    }
+                    self.note_due([number]);
+                }
                 Timer::New => self.ask_new(now),
             }
         }

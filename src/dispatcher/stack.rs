@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
-use pointsman_connectors::{Attempt, AttemptEnd, Delivery, TargetService};
+use futures::future::{BoxFuture, Either, FutureExt, Map, Ready, ready};
+use pointsman_connectors::{Attempt, AttemptEnd, AttemptError, Delivery, TargetService};
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp};
+use smallvec::SmallVec;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
@@ -22,16 +23,13 @@ use super::plan::Route;
 /// outlasts the timeout.
 const END_MAX: Duration = Duration::from_secs(30);
 
-/// A request for one attempt at one delivery.
+/// A request for one attempt.
 #[derive(Debug)]
 pub struct AttemptRequest {
-    pub id: DeliveryId,
+    /// At one delivery, or at all those of a batch.
+    pub deliveries: SmallVec<[RequestedDelivery; 1]>,
     pub tenant: Name,
-    /// Its event, as it was stored.
-    pub event: Arc<Event>,
-    /// The number of the attempt, from 1.
-    pub attempt: u32,
-    /// How it is sent.
+    /// How they are sent.
     pub route: Arc<Route>,
     /// When it is abandoned.
     pub deadline: Timestamp,
@@ -39,13 +37,36 @@ pub struct AttemptRequest {
     pub end: AttemptEnd,
 }
 
+/// A delivery that an attempt is to be made at.
+#[derive(Debug)]
+pub struct RequestedDelivery {
+    pub id: DeliveryId,
+    /// Its event, as it was stored.
+    pub event: Arc<Event>,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+}
+
 /// What an attempt came to.
 #[derive(Debug, PartialEq)]
 pub enum AttemptResponse {
-    /// The target was called, or would have been but for the network.
+    /// The target was called, or would have been but for the network: with the one delivery, or
+    /// with a batch of which all have this outcome.
     Answered(Outcome),
     /// The target was not called: the transform or a template failed, for the reason in this line.
     NotPrepared(String),
+    /// What a batch came to whose deliveries fared differently.
+    Batch(BatchResponse),
+}
+
+/// What became of the deliveries of a batch.
+#[derive(Debug, PartialEq)]
+pub struct BatchResponse {
+    /// The deliveries that did not go out, by their index, and why: as
+    /// [`NotPrepared`](AttemptResponse::NotPrepared).
+    pub unprepared: Vec<(usize, String)>,
+    /// The outcomes of the others, in their order; one alone holds for all of them.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// The stack around a target.
@@ -82,12 +103,14 @@ impl<S: Service<AttemptRequest>> Service<AttemptRequest> for Trace<S> {
 
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
         let identity = &request.route.identity;
+        let first = request.deliveries.first();
         let span = tracing::debug_span!(
             "attempt",
-            delivery = %request.id,
+            delivery = first.map(|first| tracing::field::display(first.id)),
+            deliveries = request.deliveries.len(),
             rule = identity.rule.as_str(),
             target = identity.target.as_str(),
-            attempt = request.attempt
+            attempt = first.map(|first| first.attempt)
         );
         let future = span.in_scope(|| self.0.call(request));
         future.instrument(span)
@@ -132,20 +155,23 @@ where
     }
 }
 
-/// Makes what the target is given, calls it, and reads one outcome.
+/// A call under way, and what it ends with.
+type Calling = tower::util::Oneshot<TargetService, Attempt>;
+type Answer = Result<Vec<Outcome>, AttemptError>;
+
+/// Makes what the target is given, calls it, and reads the outcome.
 #[derive(Clone, Debug)]
 pub struct Call(TargetService);
 
 impl Service<AttemptRequest> for Call {
     type Response = AttemptResponse;
     type Error = Infallible;
-    type Future = futures::future::Either<
-        futures::future::Ready<Result<AttemptResponse, Infallible>>,
-        futures::future::Map<
-            tower::util::Oneshot<TargetService, Attempt>,
-            fn(
-                Result<Vec<Outcome>, pointsman_connectors::AttemptError>,
-            ) -> Result<AttemptResponse, Infallible>,
+    /// Boxed for batches alone, each of which is many deliveries.
+    type Future = Either<
+        Ready<Result<AttemptResponse, Infallible>>,
+        Either<
+            Map<Calling, fn(Answer) -> Result<AttemptResponse, Infallible>>,
+            Map<Calling, Box<dyn FnOnce(Answer) -> Result<AttemptResponse, Infallible> + Send>>,
         >,
     >;
 
@@ -156,34 +182,73 @@ impl Service<AttemptRequest> for Call {
     }
 
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
-        let (event, texts) = match request.route.preparation.prepare(&request.event) {
-            Ok(prepared) => prepared,
-            Err(message) => {
-                return futures::future::ready(Ok(AttemptResponse::NotPrepared(message)))
-                    .left_future();
+        let is_batch = request.route.batch.is_some();
+        let mut deliveries = Vec::with_capacity(request.deliveries.len());
+        let mut unprepared = Vec::new();
+        for (index, one) in request.deliveries.into_iter().enumerate() {
+            match request.route.preparation.prepare(&one.event) {
+                Ok((event, texts)) => deliveries.push(Delivery {
+                    id: one.id,
+                    attempt: one.attempt,
+                    event,
+                    texts,
+                }),
+                Err(message) if is_batch => unprepared.push((index, message)),
+                Err(message) => return not_called(AttemptResponse::NotPrepared(message)),
             }
-        };
+        }
+        if deliveries.is_empty() {
+            return not_called(AttemptResponse::Batch(BatchResponse {
+                unprepared,
+                outcomes: Vec::new(),
+            }));
+        }
+        let count = deliveries.len();
         let attempt = Attempt {
             tenant: request.tenant,
             rule: request.route.identity.rule.clone(),
             deadline: request.deadline,
             timeout: request.route.policy.timeout(),
-            deliveries: vec![Delivery {
-                id: request.id,
-                attempt: request.attempt,
-                event,
-                texts,
-            }],
+            deliveries,
+            is_batch,
             end: request.end,
         };
-        let read: fn(_) -> _ =
-            |answer: Result<Vec<Outcome>, pointsman_connectors::AttemptError>| {
-                Ok(AttemptResponse::Answered(match answer {
-                    Ok(outcomes) => only(outcomes),
-                    Err(error) => Outcome::new(error.class, error.message),
+        let answer = self.0.clone().oneshot(attempt);
+        if is_batch {
+            let read = move |answer| {
+                Ok(AttemptResponse::Batch(BatchResponse {
+                    unprepared,
+                    outcomes: of_batch(answer, count),
                 }))
             };
-        self.0.clone().oneshot(attempt).map(read).right_future()
+            return Either::Right(Either::Right(answer.map(Box::new(read) as Box<_>)));
+        }
+        let read: fn(_) -> _ = |answer: Answer| {
+            Ok(AttemptResponse::Answered(match answer {
+                Ok(outcomes) => only(outcomes),
+                Err(error) => Outcome::new(error.class, error.message),
+            }))
+        };
+        Either::Right(Either::Left(answer.map(read)))
+    }
+}
+
+fn not_called(response: AttemptResponse) -> <Call as Service<AttemptRequest>>::Future {
+    Either::Left(ready(Ok(response)))
+}
+
+/// The outcomes of a batch of so many deliveries: one for each, or one for all.
+fn of_batch(answer: Answer, count: usize) -> Vec<Outcome> {
+    match answer {
+        Ok(outcomes) if outcomes.len() == count || outcomes.len() == 1 => outcomes,
+        Ok(outcomes) => vec![Outcome::new(
+            Class::Failed,
+            format!(
+                "the connector told {} outcomes of a batch of {count}",
+                outcomes.len()
+            ),
+        )],
+        Err(error) => vec![Outcome::new(error.class, error.message)],
     }
 }
 
@@ -200,7 +265,6 @@ fn only(mut outcomes: Vec<Outcome>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_connectors::AttemptError;
     use serde_json::json;
     use tower::util::BoxCloneSyncService;
 
@@ -221,10 +285,12 @@ mod tests {
             ..route("r", 0, policy())
         });
         let request = AttemptRequest {
-            id: id(),
+            deliveries: SmallVec::from_buf([RequestedDelivery {
+                id: id(),
+                event: event("e"),
+                attempt: 3,
+            }]),
             tenant: Name::default_tenant(),
-            event: event("e"),
-            attempt: 3,
             route,
             deadline: Timestamp(9),
             end: AttemptEnd::default(),

@@ -45,6 +45,8 @@ pub(super) struct TargetState {
     bucket: Option<Bucket>,
     /// Attempts under way.
     under_way: usize,
+    /// How many more deliveries those carry than one each.
+    pub(super) more_deliveries: usize,
     /// Granted and not yet leased.
     granted: usize,
     /// Of the attempts under way, those of subscriptions whose deliveries are counted apart.
@@ -93,6 +95,7 @@ impl TargetState {
             epoch: 0,
             fingerprint: target.fingerprint,
             under_way: 0,
+            more_deliveries: 0,
             granted: 0,
             apart: 0,
             tenant: target.tenant,
@@ -116,6 +119,7 @@ impl TargetState {
         let Self {
             epoch,
             under_way,
+            more_deliveries,
             granted,
             bytes,
             apart,
@@ -127,6 +131,7 @@ impl TargetState {
             occupancy,
             epoch: epoch + 1,
             under_way,
+            more_deliveries,
             granted,
             bytes,
             apart,
@@ -218,7 +223,11 @@ impl TargetState {
         self.occupancy.retain(keep);
     }
 
-    pub(super) fn give_back(&mut self, pool: Pool, event_bytes: usize) {
+    /// Frees what the deliveries of an attempt that has ended took up.
+    pub(super) fn give_back(&mut self, pool: Pool, deliveries: usize, event_bytes: usize) {
+        self.more_deliveries = self
+            .more_deliveries
+            .saturating_sub(deliveries.saturating_sub(1));
         if pool == Pool::Share {
             self.bytes = self.bytes.saturating_sub(event_bytes);
         }
@@ -260,8 +269,14 @@ impl TargetState {
         }
     }
 
-    pub(super) fn begin(&mut self, subscription: SubscriptionNumber, now: Instant) {
+    pub(super) fn begin(
+        &mut self,
+        subscription: SubscriptionNumber,
+        deliveries: usize,
+        now: Instant,
+    ) {
         self.under_way += 1;
+        self.more_deliveries += deliveries.saturating_sub(1);
         self.occupancy.begin(subscription, now);
         self.limiter.begun(self.under_way);
         self.show();

@@ -85,6 +85,7 @@ pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
         target,
         is_templated: false,
         policy,
+        batch: None,
         preparation: Preparation::default(),
         on_success: None,
         on_failure: None,

@@ -1,3 +1,4 @@
+mod batch;
 mod bench;
 mod disk;
 mod faults;

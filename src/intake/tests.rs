@@ -340,6 +340,7 @@ async fn what_nobody_hands_over_again_is_held_until_there_is_room_and_its_cursor
         count: 9,
         lease: Duration::from_secs(9),
         bytes_max: usize::MAX,
+        batching: None,
     };
     let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
     let settle =

@@ -17,9 +17,11 @@ use tokio::time::Instant;
 
 pub(super) use self::source::Offered;
 use super::source_state::SourceState;
-use pointsman_journal::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey};
+use pointsman_journal::queue::{
+    DeliveryKey, DeliveryQueues, Filling, Fit, Member, Moment, Parking, ReadyKey,
+};
 use pointsman_journal::{
-    Activity, Counts, Cut, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
+    Activity, Counts, Cut, Gathering, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased, Leases,
 };
 
 /// Sequences in memory begin here: behind all that a journal gives out in a century, and exact in a
@@ -121,53 +123,102 @@ impl PipeQueues {
         if self.machine.next(number).is_none() {
             return;
         }
-        let Leases { leased, cut } = leases;
-        // What is older in the journal goes first, and did not fit.
-        if cut.iter().any(|cut| cut.subscription == number) {
+        // What is older in the journal goes first, and did not fit, or waits for more.
+        if leases.cut.iter().any(|cut| cut.subscription == number)
+            || leases
+                .gathering
+                .iter()
+                .any(|gathering| gathering.subscription == number)
+        {
             return;
         }
-        let mut bytes: usize = leased.iter().map(|one| one.event.size_bytes()).sum();
-        let own = leased.iter().filter(|one| one.id.subscription == number);
-        let (count, mut own_bytes) = own.fold((0, 0), |(count, bytes), one| {
-            (count + 1, bytes + one.event.size_bytes())
-        });
-        for _ in count..grant.count {
+        let mut bytes: usize = leases.leased.iter().map(|one| one.event.size_bytes()).sum();
+        let (mut count, mut own_bytes, mut filling) = (0, 0, Filling::default());
+        for one in &leases.leased {
+            if one.id.subscription == number {
+                let event_bytes = one.event.size_bytes();
+                filling.add(Fit::of(one.begins_call), event_bytes);
+                (count, own_bytes) = (count + 1, own_bytes + event_bytes);
+            }
+        }
+        // What is leased from the journal stands elsewhere in the list.
+        filling.close();
+        while count < grant.count {
             let Some((ready_key, sequence)) = self.machine.next(number) else {
                 return;
             };
-            let Some(delivery) = self.deliveries.get_mut(&sequence) else {
+            let Some(delivery) = self.deliveries.get(&sequence) else {
                 return;
             };
             let event_bytes = delivery.event.size_bytes();
+            let fit = filling.fit(grant, event_bytes);
+            if fit == Fit::Exceeds {
+                return;
+            }
+            if fit == Fit::Begins
+                && let Some(until) = self.gathers_until(grant, grant.count - count)
+            {
+                leases.gathering.push(Gathering {
+                    subscription: number,
+                    until,
+                });
+                return;
+            }
             if bytes + event_bytes > bytes_max || own_bytes + event_bytes > grant.bytes_max {
-                cut.push(Cut {
+                leases.cut.push(Cut {
                     subscription: number,
                     event_bytes,
                 });
                 return;
             }
-            let Some((token, _)) = self.machine.take(number, ready_key, None, ()) else {
-                return;
-            };
-            bytes += event_bytes;
-            own_bytes += event_bytes;
-            delivery.lease = Some(token);
-            leased.push(Leased {
-                token,
-                id: DeliveryId {
-                    epoch: self.epoch,
-                    sequence: Sequence(sequence),
-                    subscription: number,
-                    run: 0,
-                },
-                event: Arc::clone(&delivery.event),
-                tenant: delivery.tenant.clone(),
-                origin: delivery.origin.clone(),
-                attempts: delivery.attempts,
-                failures: delivery.failures,
-                since: delivery.since,
-            });
+            let leased = self.take(number, ready_key, sequence, fit == Fit::Begins);
+            let Some(leased) = leased else { return };
+            leases.leased.push(leased);
+            filling.add(fit, event_bytes);
+            (count, bytes, own_bytes) = (count + 1, bytes + event_bytes, own_bytes + event_bytes);
         }
+    }
+
+    /// Until when the next call of a grant waits for more deliveries, if it does.
+    fn gathers_until(&self, grant: &Grant, events: usize) -> Option<Timestamp> {
+        let member = |key: DeliveryKey, (): &()| {
+            let delivery = self.deliveries.get(&key.sequence);
+            Member {
+                event_bytes: delivery.map_or(0, |delivery| delivery.event.size_bytes()),
+                is_tried: delivery.is_some_and(|delivery| delivery.attempts > 0),
+            }
+        };
+        let number = grant.subscription;
+        self.machine
+            .gathers_until(number, &grant.batching?, events, member)
+    }
+
+    fn take(
+        &mut self,
+        number: SubscriptionNumber,
+        ready_key: ReadyKey,
+        sequence: u64,
+        begins_call: bool,
+    ) -> Option<Leased> {
+        let delivery = self.deliveries.get_mut(&sequence)?;
+        let (token, _) = self.machine.take(number, ready_key, None, ())?;
+        delivery.lease = Some(token);
+        Some(Leased {
+            token,
+            id: DeliveryId {
+                epoch: self.epoch,
+                sequence: Sequence(sequence),
+                subscription: number,
+                run: 0,
+            },
+            event: Arc::clone(&delivery.event),
+            tenant: delivery.tenant.clone(),
+            origin: delivery.origin.clone(),
+            attempts: delivery.attempts,
+            failures: delivery.failures,
+            since: delivery.since,
+            begins_call,
+        })
     }
 
     pub(super) fn set_activity(&mut self, number: SubscriptionNumber, activity: Activity) {

@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
-use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use tokio::time::Instant;
 
 use crate::net::Answered;
@@ -14,7 +13,7 @@ use crate::net::explain::explain;
 
 /// The beginning of a body.
 pub(super) struct Answer {
-    /// At most [`RESPONSE_BYTES_MAX`].
+    /// At most as many as were asked for.
     pub(super) bytes: Bytes,
     /// Why this is not all of it, if it is not.
     pub(super) cut: Option<String>,
@@ -23,14 +22,18 @@ pub(super) struct Answer {
 impl Answer {
     /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
     /// status has been told already.
-    pub(super) async fn read(answered: Answered, until: Option<Instant>) -> (Parts, Self) {
+    pub(super) async fn read(
+        answered: Answered,
+        bytes_max: usize,
+        until: Option<Instant>,
+    ) -> (Parts, Self) {
         answered
-            .read(async |body| Self::of_body(body, until).await)
+            .read(async |body| Self::of_body(body, bytes_max, until).await)
             .await
     }
 
     /// With whether nothing is wrong with the connection, as far as anybody can tell.
-    async fn of_body(mut body: Incoming, until: Option<Instant>) -> (Self, bool) {
+    async fn of_body(mut body: Incoming, bytes_max: usize, until: Option<Instant>) -> (Self, bool) {
         let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
             while let Some(frame) = body.frame().await {
@@ -46,9 +49,9 @@ impl Answer {
                         break;
                     }
                 }
-                if bytes.len() > RESPONSE_BYTES_MAX {
-                    bytes.truncate(RESPONSE_BYTES_MAX);
-                    cut = Some(format!("it is longer than {RESPONSE_BYTES_MAX} bytes"));
+                if bytes.len() > bytes_max {
+                    bytes.truncate(bytes_max);
+                    cut = Some(format!("it is longer than {bytes_max} bytes"));
                     break;
                 }
             }

@@ -1,5 +1,6 @@
 //! How a call says who calls.
 
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pointsman_schemas::{DeliveryId, Problem, Segment, Text};
+use pointsman_schemas::{Problem, Segment, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::Sha256;
@@ -306,7 +307,7 @@ impl Signer {
     /// Adds the three headers.
     pub(super) fn sign(
         &self,
-        id: &DeliveryId,
+        id: &impl Display,
         now: SystemTime,
         body: &Bytes,
         headers: &mut HeaderMap,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
+use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -163,7 +164,7 @@ impl OAuth2 {
                 ..outcome
             }
         })?;
-        let (parts, answer) = Answer::read(answered, None).await;
+        let (parts, answer) = Answer::read(answered, RESPONSE_BYTES_MAX, None).await;
         let wait = retry_after(&parts.headers, SystemTime::now());
         let no_token = |class, why: &str| Outcome {
             retry_after: wait,

@@ -10,6 +10,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_cloudevent};
+use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::answer::{Answer, Deadlines};
 use super::auth::Credentials;
 use super::call::failed;
 use super::classify::{classify, retry_after};
-use super::{CallMode, address};
+use super::{CallMode, address, batch};
 use crate::net::client::{Client, Host};
 use crate::net::guard::Guard;
 use crate::parameter::{Parameter, check_texts};
@@ -63,9 +64,13 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The deliveries one after the other, so that their order is kept.
+    /// The deliveries one after the other, so that their order is kept; of a batch all in one call.
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
         let deadlines = Deadlines::new(Instant::now(), attempt.timeout);
+        if attempt.is_batch {
+            let outcomes = self.deliver_batch(attempt, deadlines).await;
+            return outcomes.unwrap_or_else(|outcome| vec![*outcome]);
+        }
         let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
         for delivery in &attempt.deliveries {
             outcomes.push(
@@ -83,18 +88,41 @@ impl Caller {
         delivery: &Delivery,
         deadlines: Deadlines,
     ) -> Result<Outcome, Box<Outcome>> {
-        let mut request = self.request(attempt, delivery)?;
+        let request = self.request(attempt, delivery)?;
+        let (head, answer) = self.send(request, deadlines, RESPONSE_BYTES_MAX).await?;
+        Ok(outcome(&head, answer))
+    }
+
+    async fn deliver_batch(
+        &self,
+        attempt: &Attempt,
+        deadlines: Deadlines,
+    ) -> Result<Vec<Outcome>, Box<Outcome>> {
+        let deliveries = &attempt.deliveries;
+        let request = self.batch_request(attempt)?;
+        let bytes_max = batch::response_bytes_max(deliveries.len());
+        let (head, answer) = self.send(request, deadlines, bytes_max).await?;
+        Ok(batch::outcomes(&head, answer, deliveries))
+    }
+
+    /// Makes a call, with a token where the target wants one.
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        deadlines: Deadlines,
+        bytes_max: usize,
+    ) -> Result<(Parts, Answer), Box<Outcome>> {
         let Credentials::OAuth2(tokens) = &self.credentials else {
-            return self.call(request, deadlines).await;
+            return self.call(request, deadlines, bytes_max).await;
         };
         let (token, used_before) = tokens.token().await?;
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         if !used_before {
-            return self.call(request, deadlines).await;
+            return self.call(request, deadlines, bytes_max).await;
         }
-        let outcome = self.call(request.clone(), deadlines).await?;
-        if outcome.code != Some(i32::from(StatusCode::UNAUTHORIZED.as_u16())) {
-            return Ok(outcome);
+        let answered = self.call(request.clone(), deadlines, bytes_max).await?;
+        if answered.0.status != StatusCode::UNAUTHORIZED {
+            return Ok(answered);
         }
         // Tokens are revoked before their time; a pause of the subscription is for those that never
         // worked.
@@ -102,7 +130,7 @@ impl Caller {
         request
             .headers_mut()
             .insert(AUTHORIZATION, tokens.token().await?.0);
-        self.call(request, deadlines).await
+        self.call(request, deadlines, bytes_max).await
     }
 
     fn request(
@@ -111,14 +139,7 @@ impl Caller {
         delivery: &Delivery,
     ) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
         check_texts(delivery, self.texts)?;
-        let rejected = |why: String| Box::new(Outcome::new(Class::Rejected, why));
-        let filled = |index: usize| delivery.texts.get(index).map_or("", String::as_str);
-        let uri = match &self.address {
-            Parameter::Constant(uri) => uri.clone(),
-            Parameter::Filled(index) => {
-                address::parse_filled(filled(*index), self.guard).map_err(rejected)?
-            }
-        };
+        let uri = self.uri(delivery)?;
         let (mut headers, mut body) = match self.mode {
             CallMode::Structured => encode_structured(&delivery.event),
             CallMode::Binary => encode_binary(&delivery.event),
@@ -138,43 +159,88 @@ impl Caller {
             body = Bytes::new();
             headers.remove(CONTENT_TYPE);
         }
-        headers.insert(USER_AGENT, AGENT);
-        for (name, value) in &self.headers {
-            let value = match value {
-                Parameter::Constant(value) => value.clone(),
-                Parameter::Filled(index) => header_value(filled(*index))
-                    .map_err(|why| rejected(format!("the header {name}: {why}")))?,
-            };
-            headers.insert(name, value);
-        }
+        self.add_headers(attempt, delivery, &mut headers)?;
         let task = text_value(delivery.id, 56).map_err(rejected)?;
         headers.insert(TASK, task.clone());
         headers.insert(IDEMPOTENCY_KEY, task);
         headers.insert(ATTEMPT, delivery.attempt.into());
+        self.add_credentials(&delivery.id, &body, &mut headers);
+        Ok(self.assembled(uri, headers, body))
+    }
+
+    /// The request for all deliveries of a batch. It goes where the first one does: an event has no
+    /// part in the address and the headers of a target that takes batches.
+    fn batch_request(&self, attempt: &Attempt) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
+        let deliveries = &attempt.deliveries;
+        let Some(first) = deliveries.first() else {
+            return Err(Box::new(Outcome::new(Class::Failed, "the batch is empty")));
+        };
+        check_texts(first, self.texts)?;
+        let uri = self.uri(first)?;
+        let (mut headers, body) = batch::encode(self.mode, deliveries);
+        self.add_headers(attempt, first, &mut headers)?;
+        batch::identify(self.mode, deliveries, &mut headers);
+        let attempts = deliveries.iter().map(|delivery| delivery.attempt);
+        headers.insert(ATTEMPT, attempts.max().unwrap_or(1).into());
+        self.add_credentials(&batch::message_id(deliveries), &body, &mut headers);
+        Ok(self.assembled(uri, headers, body))
+    }
+
+    fn uri(&self, delivery: &Delivery) -> Result<Uri, Box<Outcome>> {
+        match &self.address {
+            Parameter::Constant(uri) => Ok(uri.clone()),
+            Parameter::Filled(index) => {
+                address::parse_filled(filled(delivery, *index), self.guard).map_err(rejected)
+            }
+        }
+    }
+
+    /// Adds the headers that the settings declare, and those of any call.
+    fn add_headers(
+        &self,
+        attempt: &Attempt,
+        delivery: &Delivery,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Box<Outcome>> {
+        headers.insert(USER_AGENT, AGENT);
+        for (name, value) in &self.headers {
+            let value = match value {
+                Parameter::Constant(value) => value.clone(),
+                Parameter::Filled(index) => header_value(filled(delivery, *index))
+                    .map_err(|why| rejected(format!("the header {name}: {why}")))?,
+            };
+            headers.insert(name, value);
+        }
         headers.insert(RULE, header_value(attempt.rule.as_str()).map_err(rejected)?);
-        headers.insert(
-            DEADLINE,
-            text_value(attempt.deadline, 32).map_err(rejected)?,
-        );
+        let deadline = text_value(attempt.deadline, 32).map_err(rejected)?;
+        headers.insert(DEADLINE, deadline);
+        Ok(())
+    }
+
+    fn add_credentials(&self, message: &impl Display, body: &Bytes, headers: &mut HeaderMap) {
         match &self.credentials {
             Credentials::Fixed(name, value) => drop(headers.insert(name, value.clone())),
             Credentials::Signature(signer) => {
-                signer.sign(&delivery.id, SystemTime::now(), &body, &mut headers)
+                signer.sign(message, SystemTime::now(), body, headers);
             }
             Credentials::Anonymous | Credentials::OAuth2(_) => {}
         }
+    }
+
+    fn assembled(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(request)
+        request
     }
 
     async fn call(
         &self,
         request: Request<Full<Bytes>>,
         deadlines: Deadlines,
-    ) -> Result<Outcome, Box<Outcome>> {
+        bytes_max: usize,
+    ) -> Result<(Parts, Answer), Box<Outcome>> {
         let host = match &self.host {
             Some(host) => Arc::clone(host),
             None => self.client.host(request.uri()),
@@ -184,13 +250,21 @@ impl Caller {
             .call_host(host, request, Some(deadlines.connected))
             .await;
         let answered = called.map_err(failed)?;
-        let (head, answer) = Answer::read(answered, Some(deadlines.answered)).await;
-        Ok(outcome(&head, answer))
+        Ok(Answer::read(answered, bytes_max, Some(deadlines.answered)).await)
     }
 }
 
+fn rejected(why: String) -> Box<Outcome> {
+    Box::new(Outcome::new(Class::Rejected, why))
+}
+
+/// A text that a delivery carries.
+fn filled(delivery: &Delivery, index: usize) -> &str {
+    delivery.texts.get(index).map_or("", String::as_str)
+}
+
 /// What a response means.
-fn outcome(parts: &Parts, answer: Answer) -> Outcome {
+pub(super) fn outcome(parts: &Parts, answer: Answer) -> Outcome {
     let wait = retry_after(&parts.headers, SystemTime::now());
     let class = classify(parts.status, wait);
     let text = |name| {

@@ -1,3 +1,5 @@
+mod batch;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
-use super::{Moment, Queues, ReadyKey};
+use super::{Carried, Moment, Queues, ReadyKey};
 use crate::disk::record::{Damage, EventRow};
 use crate::disk::row::RowKey;
-use crate::{Cut, Grant, Leased, Leases, NumberMap};
+use crate::queue::{DeliveryKey, Filling, Fit, Member};
+use crate::{Cut, Gathering, Grant, Leased, Leases, NumberMap};
 
 /// Events that are read from the disk at once. A busy target frees its slots one by one: where each
 /// lease had its one event read, a backlog would be drained no faster than the loader's thread can
@@ -28,6 +29,7 @@ pub(in crate::disk) struct Leasing {
     /// Of the grant under way.
     taken: usize,
     grant_bytes: usize,
+    filling: Filling,
     bytes: usize,
     pub(in crate::disk) leases: Leases,
     /// Deliveries whose event cannot be read, taken out of their queue.
@@ -62,6 +64,7 @@ impl Leasing {
             at: 0,
             taken: 0,
             grant_bytes: 0,
+            filling: Filling::default(),
             bytes: 0,
             leases: Leases::default(),
             damaged: Vec::new(),
@@ -78,7 +81,7 @@ impl Leasing {
                 return need;
             }
             self.at += 1;
-            (self.taken, self.grant_bytes) = (0, 0);
+            (self.taken, self.grant_bytes, self.filling) = (0, 0, Filling::default());
         }
         Need::Nothing
     }
@@ -102,6 +105,23 @@ impl Leasing {
                 Some(Ok(stored)) => stored,
             };
             let event_bytes = stored.event.size_bytes();
+            let fit = self.filling.fit(grant, event_bytes);
+            let gathers = match fit {
+                Fit::Exceeds => return None,
+                Fit::Begins => queues.gathers(grant, grant.count - self.taken),
+                Fit::Joins => Gathers::NoLonger,
+            };
+            match gathers {
+                Gathers::NoLonger => {}
+                Gathers::Rows => return Some(Need::Rows(number)),
+                Gathers::Until(until) => {
+                    self.leases.gathering.push(Gathering {
+                        subscription: grant.subscription,
+                        until,
+                    });
+                    return None;
+                }
+            }
             if self.bytes + event_bytes > self.bytes_max
                 || self.grant_bytes + event_bytes > grant.bytes_max
             {
@@ -114,11 +134,23 @@ impl Leasing {
             self.bytes += event_bytes;
             self.grant_bytes += event_bytes;
             self.taken += 1;
+            self.filling.add(fit, event_bytes);
             let leased = queues.take(number, ready_key, &stored, until);
-            self.leases.leased.extend(leased);
+            self.leases.leased.extend(leased.map(|leased| Leased {
+                begins_call: fit == Fit::Begins,
+                ..leased
+            }));
         }
         None
     }
+}
+
+/// Whether a call waits for more deliveries.
+enum Gathers {
+    NoLonger,
+    Until(Timestamp),
+    /// There are more behind the window.
+    Rows,
 }
 
 enum Next {
@@ -157,6 +189,37 @@ impl Queues {
                 }
             }
             (None, None) => Next::Nothing,
+        }
+    }
+
+    /// Whether the next call of a grant waits for more deliveries, of which it may have this many.
+    fn gathers(&self, grant: &Grant, events: usize) -> Gathers {
+        let Some(batching) = &grant.batching else {
+            return Gathers::NoLonger;
+        };
+        let member = |key: DeliveryKey, carried: &Carried| {
+            let cached = self.cache.get(key.sequence);
+            Member {
+                // What is not in memory is not read for this: such a call is found to be full by
+                // its count, or goes when its time is over.
+                event_bytes: cached.map_or(0, |stored| stored.event.size_bytes()),
+                is_tried: carried.attempts > 0,
+            }
+        };
+        let number = grant.subscription;
+        let until = self.machine.gathers_until(number, batching, events, member);
+        let Some(until) = until else {
+            return Gathers::NoLonger;
+        };
+        let window = self.windows.get(&number.0);
+        let beyond = window.and_then(|window| {
+            let due = self.machine.time().max(window.immediate_until);
+            window.beyond.filter(|beyond| beyond.due <= due)
+        });
+        match beyond {
+            None => Gathers::Until(until),
+            Some(_) if self.machine.ready(number) < self.capacity() => Gathers::Rows,
+            Some(_) => Gathers::NoLonger,
         }
     }
 
@@ -204,6 +267,7 @@ impl Queues {
             attempts: lease.carried.attempts,
             failures: lease.carried.failures,
             since: lease.carried.since,
+            begins_call: true,
         })
     }
 }
@@ -239,6 +303,7 @@ mod tests {
             count: 1,
             lease: Duration::from_secs(60),
             bytes_max: usize::MAX,
+            batching: None,
         };
         match Leasing::new(vec![grant], usize::MAX, now).run(&mut queues, &Found::default()) {
             Need::Events(sequences) => assert_eq!(sequences, all[..EVENTS_PER_LOAD]),

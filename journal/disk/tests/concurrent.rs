@@ -74,6 +74,7 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                         count: 100,
                         lease: MINUTE,
                         bytes_max: usize::MAX,
+                        batching: None,
                     })
                     .collect();
                 let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;

@@ -391,6 +391,7 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
                     count: 9,
                     lease: MINUTE,
                     bytes_max: usize::MAX,
+                    batching: None,
                 }],
                 usize::MAX,
             )
@@ -447,6 +448,7 @@ fn a_damaged_delivery_at_the_head_of_an_order_key_lets_the_next_go() {
             subscription: number,
             count: 9,
             bytes_max: usize::MAX,
+            batching: None,
             lease: MINUTE,
         };
         let leased = loop {
@@ -495,6 +497,7 @@ fn a_block_that_is_damaged_under_its_leases_is_counted_once() {
                     subscription: number,
                     count: 9,
                     bytes_max: usize::MAX,
+                    batching: None,
                     lease: MINUTE,
                 }],
                 usize::MAX,

@@ -29,6 +29,7 @@ fn after_an_error_nothing_is_acknowledged_until_the_store_is_open_again() {
             count: 1,
             lease: MINUTE,
             bytes_max: usize::MAX,
+            batching: None,
         };
         let leased = journal
             .lease(&[grant], usize::MAX)
@@ -91,6 +92,7 @@ fn a_full_disk_refuses_appends_and_lets_settlements_through() {
                     count: 1,
                     lease: MINUTE,
                     bytes_max: usize::MAX,
+                    batching: None,
                 }],
                 usize::MAX,
             )
@@ -150,6 +152,7 @@ fn operations_on_many_are_cut_where_the_disk_has_no_room_for_a_page() {
             count: 200,
             lease: MINUTE,
             bytes_max: usize::MAX,
+            batching: None,
         };
         let leased = journal.lease(&[grant], usize::MAX).await.unwrap().leased;
         let ends = leased.iter().map(|leased| {

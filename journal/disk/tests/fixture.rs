@@ -91,6 +91,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
                     count,
                     lease: MINUTE,
                     bytes_max: usize::MAX,
+                    batching: None,
                 }],
                 usize::MAX,
             )
@@ -403,6 +404,7 @@ fn a_store_of_format_1_is_read_in_full() {
             count: 9,
             lease: MINUTE,
             bytes_max: usize::MAX,
+            batching: None,
         });
         let leased = journal.lease(&grants, usize::MAX).await.unwrap().leased;
         let ids: Vec<_> = leased

@@ -45,6 +45,7 @@ async fn lease(journal: &DiskJournal, count: usize) -> Vec<Leased> {
                 subscription: SUBSCRIPTION,
                 count,
                 bytes_max: usize::MAX,
+                batching: None,
                 lease: MINUTE,
             }],
             usize::MAX,

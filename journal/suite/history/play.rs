@@ -109,6 +109,7 @@ impl Play<'_> {
             count,
             lease: MINUTE,
             bytes_max: usize::MAX,
+            batching: None,
         }];
         let real = self
             .bench

@@ -58,6 +58,7 @@ async fn lease(journal: &dyn Journal, number: u32) -> Leased {
         count: 1,
         lease: Duration::from_secs(60),
         bytes_max: usize::MAX,
+        batching: None,
     };
     let leases = journal.lease(&[grant], usize::MAX).await.unwrap();
     leases.leased.into_iter().next().unwrap()

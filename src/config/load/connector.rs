@@ -109,6 +109,10 @@ impl<'d> Loader<'d, '_> {
         let (connector, at) = kind(piece, Side::Target, &["delivery"])?;
         let settings = read_erased(at, connector.target.built()?.parse)?;
         at.report_check(settings.check());
+        if let Some(layer) = layers.get_mut(&(&document.tenant, entry.key.as_str())) {
+            layer.refuses_batches = settings.refuses_batches();
+            layer.refuse_batch(piece, &entry.key);
+        }
         let mut texts = Vec::new();
         for template in settings.templates() {
             match TextTemplate::compile(&template.text, template.placement) {

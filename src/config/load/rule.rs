@@ -191,6 +191,11 @@ impl Loader<'_, '_> {
                 continue;
             }
             let of_target = layers.get(&(&document.tenant, text.as_str()));
+            for piece in [item, rule] {
+                if let Some(layer) = of_target {
+                    layer.refuse_batch(piece, &text);
+                }
+            }
             let delivery = DeliverySettings::merged(
                 &[Some(&own_layer), Some(layer), of_target]
                     .into_iter()

@@ -18,6 +18,7 @@ fn leased(event: Event) -> Leased {
         attempts: 2,
         failures: 2,
         since,
+        begins_call: true,
     }
 }
 

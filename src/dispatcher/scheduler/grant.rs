@@ -34,10 +34,11 @@ impl Scheduler {
             let mut share =
                 ByteBudget::share(free, self.target(index).map_or(0, |target| target.bytes));
             let each = share / turns.len().max(1);
-            for turn in turns {
+            for (turn, deliveries_max) in turns {
                 let state = self.subscriptions.get(&turn.subscription);
                 let is_exact = state.is_some_and(|state| state.next_bytes.is_some());
                 let apart = state.is_some_and(|state| state.lane.is_apart());
+                let batch = state.and_then(|state| state.route.batch);
                 let Some((pool, bytes)) = self.find_bytes(turn, share, each) else {
                     continue;
                 };
@@ -46,8 +47,13 @@ impl Scheduler {
                     Pool::Share => {}
                     Pool::Overflow | Pool::Oversized => bytes_max = bytes_max.saturating_add(bytes),
                 }
-                room.take(apart, turn.count);
-                all.extend(self.granting(turn, capacity.is_probe, (pool, bytes), now));
+                room.take(apart, deliveries_max);
+                let granted = self.granting(turn, capacity.is_probe, (pool, bytes), now);
+                all.extend(granted.map(|granted| LeaseGrant {
+                    deliveries_max,
+                    batch,
+                    ..granted
+                }));
             }
         }
         // Whoever waits for bytes gets them before the others.
@@ -59,13 +65,14 @@ impl Scheduler {
         (all, bytes_max)
     }
 
-    /// Whose turn it is at a target, as far as that has room and may take so many.
+    /// Whose turn it is at a target, as far as that has room and may take so many; with how many
+    /// deliveries it may take.
     fn turns(
         &mut self,
         index: usize,
         room: &mut Room,
         now: Instant,
-    ) -> Option<(Vec<Turn>, Capacity)> {
+    ) -> Option<(Vec<(Turn, usize)>, Capacity)> {
         let subscriptions = &self.subscriptions;
         let target = self.targets.get_mut(index).and_then(Option::as_mut)?;
         target.is_awake = false;
@@ -83,8 +90,10 @@ impl Scheduler {
             }
             return None;
         }
-        let [mut shared, mut apart] =
-            [false, true].map(|apart| room.share(apart, target.in_use_of(apart)));
+        // Of a batch what lies beyond its first delivery is counted with the others.
+        let more = target.more_deliveries;
+        let [mut shared, mut apart] = [(false, more), (true, 0)]
+            .map(|(apart, more)| room.share(apart, target.in_use_of(apart) + more));
         if (shared, apart) == (0, 0) {
             self.starved.push(index);
             return None;
@@ -101,28 +110,35 @@ impl Scheduler {
             (false, true) => apart,
             (false, false) => shared,
         };
-        let mut turns = target.grant_turns(
+        let turns = target.grant_turns(
             capacity.slots.min(shared.saturating_add(apart)),
             most,
             |number| lane(number).is_some_and(|lane| lane.own().is_some()),
             now,
         );
         // Each has no more than its pool's share; several may have, together.
-        for turn in &mut turns {
+        let mut granted = Vec::with_capacity(turns.len());
+        for mut turn in turns {
             let share = match is_apart(turn.subscription) {
                 true => &mut apart,
                 false => &mut shared,
             };
             let over = turn.count.saturating_sub(*share);
-            target.turns.refund(*turn, over);
+            target.turns.refund(turn, over);
             turn.count -= over;
-            *share -= turn.count;
+            let state = subscriptions.get(&turn.subscription);
+            let batch = state.and_then(|state| state.route.batch);
+            let events = batch.map_or(1, |batch| batch.events);
+            let deliveries_max = turn.count.saturating_mul(events).min(*share);
+            *share -= deliveries_max;
+            if turn.count > 0 {
+                granted.push((turn, deliveries_max));
+            }
         }
-        turns.retain(|turn| turn.count > 0);
-        if turns.is_empty() && (shared == 0 || apart == 0) {
+        if granted.is_empty() && (shared == 0 || apart == 0) {
             self.starved.push(index);
         }
-        Some((turns, capacity))
+        Some((granted, capacity))
     }
 
     /// The pool that the events of a turn are counted in, and how many bytes they may have. A
@@ -183,6 +199,8 @@ impl Scheduler {
         let (lease, epoch) = (state.route.policy.timeout() + LEASE_MARGIN, target.epoch);
         Some(LeaseGrant {
             turn,
+            deliveries_max: turn.count,
+            batch: None,
             lease,
             bytes_max,
             pool,
@@ -191,6 +209,7 @@ impl Scheduler {
             is_probe,
             asks,
             leased: 0,
+            calls: 0,
             begun: 0,
         })
     }

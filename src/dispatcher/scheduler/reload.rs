@@ -109,6 +109,7 @@ impl Scheduler {
                 is_ready: false,
                 is_due_again: false,
                 next_bytes: None,
+                gathers_until: None,
                 is_short: false,
                 has_overflow: false,
                 refusals: Refusals::default(),
@@ -152,7 +153,8 @@ impl SubscriptionState {
             pause => pause,
         };
         Self {
-            is_ready: old.is_ready || pause.is_some(),
+            // The route may wait for less now.
+            is_ready: old.is_ready || pause.is_some() || old.gathers_until.is_some(),
             is_due_again: true,
             next_bytes: old.next_bytes,
             has_overflow: old.has_overflow,

@@ -187,6 +187,7 @@ impl Journal for Watched {
             return Ok(Leases {
                 leased,
                 cut: Vec::new(),
+                gathering: Vec::new(),
             });
         }
         self.leases.fetch_add(1, Ordering::Relaxed);
@@ -331,6 +332,7 @@ pub(super) fn leased(number: u64, subscription: SubscriptionNumber, event: &Arc<
         attempts: 0,
         failures: 0,
         since: Timestamp::now(),
+        begins_call: true,
     }
 }
 

@@ -210,6 +210,7 @@ impl Bench {
                 Backoff::new(SECOND, SECOND * 300),
             )
             .unwrap(),
+            batch: None,
             preparation: Preparation::default(),
             on_success: None,
             on_failure: on_failure.then_some(follow),

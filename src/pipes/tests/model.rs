@@ -127,6 +127,7 @@ impl Play {
             count,
             lease: Duration::from_secs(60),
             bytes_max: usize::MAX,
+            batching: None,
         };
         let mut leases = Leases::default();
         self.queues.lease(&grant, usize::MAX, self.now, &mut leases);
