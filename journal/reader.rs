@@ -113,6 +113,8 @@ pub struct Pending {
     pub in_flight: bool,
     /// Whether it is held back.
     pub suspended: bool,
+    /// Its order key, in the journal's own form.
+    pub order_key: Option<u64>,
 }
 
 impl Pending {

@@ -10,6 +10,7 @@ mod guard;
 pub mod overview;
 mod refused;
 mod routes;
+mod steer;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod settling;
 mod simulation;
 mod stack;
 mod status;
+mod stop;
 mod target_state;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -73,6 +74,7 @@ use self::owners::Owners;
 use self::scheduler::{Replaced, Scheduler};
 use self::settling::{Settled, Settling};
 use self::status::SharedStatus;
+use self::stop::Stopping;
 use crate::aside::aside;
 use crate::pipes::Pipes;
 use crate::router::Matcher;
@@ -84,6 +86,7 @@ pub use self::observer::Observer;
 pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::status::{CircuitStatus, TargetStatus};
+pub use self::stop::StopReport;
 
 /// How long the last settlements may take after the grace, while the store fails: what is not
 /// settled then is delivered again.
@@ -118,6 +121,8 @@ pub struct Dispatcher {
     under_way: HashMap<LeaseToken, RunningAttempt>,
     /// How many more deliveries those have than one each.
     more_under_way: usize,
+    /// Of those, the ones that are being stopped.
+    stopping: HashMap<LeaseToken, Stopping>,
     attempts: TaskTracker,
     /// What each attempt sends when it has ended; one that is aborted sends nothing.
     finished: (
@@ -169,6 +174,7 @@ impl Dispatcher {
             replies,
             under_way: HashMap::default(),
             more_under_way: 0,
+            stopping: HashMap::default(),
             attempts: TaskTracker::new(),
             finished: mpsc::unbounded_channel(),
             leasing: Leasing::default(),
@@ -236,6 +242,7 @@ impl Dispatcher {
                     probed.set(shared.has_probes.notified());
                     let numbers = std::mem::take(&mut *self.shared.probes.lock());
                     self.scheduler.probe(numbers);
+                    self.stop_attempts();
                 }
                 numbers = &mut due => {
                     self.scheduler.note_due(numbers);
@@ -382,6 +389,7 @@ impl Dispatcher {
         outcome: Option<&mut Outcome>,
         now: Now,
     ) {
+        let ending = self.ending_if_stopped(leased.token, ending);
         let waiting = &self.settling.waiting_callers;
         let tried = leased.attempts + u32::from(outcome.is_some());
         let waited_for = waiting.status_of(&leased.id, &ending, tried, outcome.as_deref());
@@ -389,6 +397,7 @@ impl Dispatcher {
         let follow_ups = follow_ups(&route, &leased, &ending, outcome, replies, now.time);
         self.settling.push(Settled {
             route: Some(route),
+            stopping: self.stopping.remove(&leased.token),
             settlement: Settlement {
                 follow_ups,
                 ..Settlement::new(leased.token, ending)
@@ -404,8 +413,10 @@ impl Dispatcher {
         ending: Ending,
         follow_ups: Vec<FollowUp>,
     ) {
+        let ending = self.ending_if_stopped(token, ending);
         self.settling.push(Settled {
             route,
+            stopping: self.stopping.remove(&token),
             settlement: Settlement {
                 follow_ups,
                 ..Settlement::new(token, ending)

@@ -38,7 +38,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use pointsman_schemas::{Clock, Epoch, SubscriptionNumber};
+use pointsman_schemas::{Clock, DeliveryId, Epoch, SubscriptionNumber};
 use tokio::sync::Notify;
 
 pub use self::intake::PipeIntake;
@@ -179,6 +179,17 @@ impl Pipes {
         self.journal.set_activity(subscription, activity).await?;
         self.change(|queues| queues.set_activity(subscription, activity));
         Ok(())
+    }
+
+    /// Ends deliveries without an attempt, in the journal and here, but for those in flight, and
+    /// returns how many. The messages of those that were here count them as done.
+    ///
+    /// # Errors
+    /// As [`Journal::cancel`].
+    pub async fn cancel(&self, ids: &[DeliveryId]) -> Result<u64, JournalError> {
+        let there = self.journal.cancel(ids).await?;
+        let here = self.change(|queues| ids.iter().filter(|id| queues.cancel(**id)).count());
+        Ok(here as u64 + there)
     }
 
     /// Ends every pending delivery of a subscription, in the journal and here, but for those in

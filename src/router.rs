@@ -19,7 +19,7 @@ use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
 use pointsman_schemas::{Name, SubscriptionNumber};
 
 pub use self::explain::Explained;
-pub use self::matcher::Matcher;
+pub use self::matcher::{Matcher, order_key};
 
 /// Stands for all sources that no rule names.
 const OTHER_SOURCES: Origin = Origin(u16::MAX);

@@ -99,6 +99,7 @@ impl Delivery {
             last: self.last.clone(),
             in_flight,
             suspended: self.suspended,
+            order_key: self.order_key,
         }
     }
 

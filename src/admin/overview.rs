@@ -1,15 +1,16 @@
 //! What the admin API shows besides the journal: told by whoever owns the sources, the rules and
 //! the targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use pointsman_connectors::{Guarantee, SourceState};
-use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::dispatcher::LaneReason;
+use crate::dispatcher::{LaneReason, StopReport};
 use crate::router::Explained;
 use pointsman_journal::SubscriptionStatus;
 
@@ -29,6 +30,11 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// The subscriptions that have a lane of their own, with why.
     fn lanes(&self) -> BTreeMap<SubscriptionNumber, LaneReason>;
+    /// Stops the attempts at these tasks that are under way, and tells what becomes of each.
+    fn stop(&self, ids: Vec<DeliveryId>) -> UnboundedReceiver<StopReport>;
+
+    /// The tasks whose attempts are being stopped.
+    fn stopping(&self) -> HashSet<DeliveryId>;
 
     /// Asks the target of a subscription that it refused again at once.
     fn probe(&self, subscription: SubscriptionNumber);

@@ -55,6 +55,18 @@ pub(crate) struct FixedOverview {
 impl Overview for FixedOverview {
     fn probe(&self, _: SubscriptionNumber) {}
 
+    /// Nothing is under way here.
+    fn stop(
+        &self,
+        _: Vec<DeliveryId>,
+    ) -> tokio::sync::mpsc::UnboundedReceiver<crate::dispatcher::StopReport> {
+        tokio::sync::mpsc::unbounded_channel().1
+    }
+
+    fn stopping(&self) -> std::collections::HashSet<DeliveryId> {
+        std::collections::HashSet::new()
+    }
+
     fn paused(&self) -> std::collections::BTreeMap<pointsman_schemas::SubscriptionNumber, String> {
         std::collections::BTreeMap::new()
     }

@@ -16,7 +16,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 23] = [
+const SAMPLES: [(&str, &str, &str, u16); 30] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -66,7 +66,39 @@ const SAMPLES: [(&str, &str, &str, u16); 23] = [
     ),
     ("listTasks", "/api/v1/tasks", "", 200),
     ("getTask", "/api/v1/tasks/{task}", "", 200),
-    ("cancelTasks", "/api/v1/tasks/cancel", r#"{"ids":[]}"#, 200),
+    (
+        "suspendTasks",
+        "/api/v1/tasks/suspend",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    (
+        "resumeTasks",
+        "/api/v1/tasks/resume",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    (
+        "retryTasks",
+        "/api/v1/tasks/retry",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    (
+        "cancelTask",
+        "/api/v1/tasks/00000000000000aa-1-1-0/cancel",
+        "",
+        404,
+    ),
+    ("suspendTask", "/api/v1/tasks/{task}/suspend", "", 200),
+    ("resumeTask", "/api/v1/tasks/{task}/resume", "", 200),
+    ("retryTask", "/api/v1/tasks/{task}/retry", "", 200),
+    (
+        "cancelTasks",
+        "/api/v1/tasks/cancel",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
     ("listEvents", "/api/v1/events", "", 200),
     ("getEvent", "/api/v1/events/1", "", 200),
     ("explainEvent", "/api/v1/events/1/explain", "", 200),
@@ -513,6 +545,22 @@ async fn whatever_is_no_success_is_a_problem_document() {
             r#"{"target":"A"}"#,
             400,
             "the body cannot be used: the name \"A\"",
+        ),
+        (
+            "POST",
+            "/api/v1/subscriptions/1/move",
+            json,
+            r#"{"to":1.0}"#,
+            400,
+            "subscription 1 cannot be moved to itself",
+        ),
+        (
+            "POST",
+            "/api/v1/subscriptions/1/move",
+            json,
+            r#"{"to":1.5}"#,
+            400,
+            "the body cannot be used: invalid type: floating point `1.5`",
         ),
         (
             "POST",

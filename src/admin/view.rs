@@ -17,6 +17,7 @@ use crate::dispatcher::LaneReason;
 pub use self::dead::*;
 pub use self::event::*;
 pub use self::owner::OwnerFilter;
+pub(in crate::admin) use self::task::each_waiting;
 pub use self::task::*;
 
 /// A list, or a part of one.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use foldhash::HashSet;
 use parking_lot::Mutex;
-use pointsman_schemas::{Event, Name, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
@@ -123,6 +124,14 @@ impl RunningParts {
 impl Overview for RunningParts {
     fn probe(&self, subscription: SubscriptionNumber) {
         self.dispatcher.probe(subscription);
+    }
+
+    fn stop(&self, ids: Vec<DeliveryId>) -> UnboundedReceiver<dispatcher::StopReport> {
+        self.dispatcher.stop(ids)
+    }
+
+    fn stopping(&self) -> std::collections::HashSet<DeliveryId> {
+        self.dispatcher.stopping()
     }
 
     fn explain(

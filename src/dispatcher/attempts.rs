@@ -47,6 +47,8 @@ pub(super) struct RunningAttempt {
     pub(super) route: Arc<Route>,
     permit: Permit,
     started: Instant,
+    /// Ends it before its time, where its connector sees to that.
+    pub(super) end: AttemptEnd,
     /// Ends it, where it has not ended, with whoever gives this up: no attempt outlives the
     /// dispatcher.
     pub(super) task: AbortOnDropHandle<()>,
@@ -55,9 +57,9 @@ pub(super) struct RunningAttempt {
 /// An attempt that has ended.
 pub(super) struct Finished {
     /// Of its first delivery.
-    token: LeaseToken,
-    reached: AttemptResponse,
-    at: Instant,
+    pub(super) token: LeaseToken,
+    pub(super) reached: AttemptResponse,
+    pub(super) at: Instant,
 }
 
 /// A target's answer to an attempt at one delivery.
@@ -181,6 +183,7 @@ impl Dispatcher {
         let Some((stack, permit)) = begun else {
             return self.put_back(call);
         };
+        let end = AttemptEnd::default();
         let requested = |leased: &Leased| RequestedDelivery {
             id: leased.id,
             event: Arc::clone(&leased.event),
@@ -193,7 +196,7 @@ impl Dispatcher {
                 .map_or_else(Name::default_tenant, |first| first.tenant.clone()),
             route: Arc::clone(&route),
             deadline: now.time.plus(route.policy.timeout()),
-            end: AttemptEnd::default(),
+            end: end.clone(),
         };
         let finished = self.finished.0.clone();
         let task = self.attempts.spawn(async move {
@@ -222,6 +225,7 @@ impl Dispatcher {
             route,
             permit,
             started: now.instant,
+            end,
             task: AbortOnDropHandle::new(task),
         };
         self.under_way.insert(token, under_way);
@@ -249,6 +253,15 @@ impl Dispatcher {
         self.more_under_way -= attempt.call.len() - 1;
         match reached {
             AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at, now),
+            // Somebody has stopped it: what the target did of it is not known.
+            AttemptResponse::Stopped => {
+                self.scheduler
+                    .ended_uncalled(attempt.permit, attempt.started, at);
+                for leased in attempt.call {
+                    let route = Arc::clone(&attempt.route);
+                    self.end(leased, route, Ending::Released, None, now);
+                }
+            }
             AttemptResponse::NotPrepared(message) => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);

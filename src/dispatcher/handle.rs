@@ -1,13 +1,15 @@
 //! What others see of a dispatcher: how it is bounded, told, asked and summed up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use pointsman_schemas::SubscriptionNumber;
+use pointsman_schemas::{DeliveryId, SubscriptionNumber};
 use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
 use super::scheduler::Replaced;
 use super::status::{SharedStatus, Status};
+use super::stop::{StopReport, StopRequest};
 
 /// The bounds of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,22 @@ impl Handle {
     pub fn probe(&self, subscription: SubscriptionNumber) {
         self.shared.probes.lock().push(subscription);
         self.shared.has_probes.notify_one();
+    }
+
+    /// Stops the attempts at these deliveries that are under way. Each one's end is told, and that
+    /// it was found; then the channel ends.
+    #[must_use]
+    pub fn stop(&self, ids: Vec<DeliveryId>) -> mpsc::UnboundedReceiver<StopReport> {
+        let (told, reports) = mpsc::unbounded_channel();
+        self.shared.stops.lock().push(StopRequest { ids, told });
+        self.shared.has_probes.notify_one();
+        reports
+    }
+
+    /// The deliveries whose attempts are being stopped.
+    #[must_use]
+    pub fn stopping(&self) -> HashSet<DeliveryId> {
+        self.shared.stopping.lock().clone()
     }
 
     /// How the dispatcher stands; answers from memory.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::owners::Owners;
 use super::plan::Route;
+use super::stop::Stopping;
 use crate::waiting::Waiting;
 use pointsman_connectors::TaskStatus;
 use pointsman_journal::{JournalError, SettleAnswer, Settlement};
@@ -36,6 +37,8 @@ const WITHOUT_ROOM_MAX: usize = 1_024;
 pub(super) struct Settled {
     /// None where the subscription is no longer in the plan.
     pub(super) route: Option<Arc<Route>>,
+    /// There where its attempt was to be stopped.
+    pub(super) stopping: Option<Stopping>,
     pub(super) settlement: Settlement,
     /// Of a delivery that ends while somebody waits for that.
     pub(super) waited_for: Option<Box<(DeliveryId, TaskStatus)>>,
@@ -142,6 +145,9 @@ impl Settling {
         for (settled, answer) in self.handed_over.drain(..).zip(answers) {
             match answer {
                 SettleAnswer::Settled => {
+                    if let Some(stopping) = &settled.stopping {
+                        stopping.ended(&settled.settlement.ending);
+                    }
                     if let Some(route) = settled.route {
                         route.observer.settled(&settled.settlement.ending);
                     }

@@ -57,6 +57,8 @@ pub enum AttemptResponse {
     NotPrepared(String),
     /// What a batch came to whose deliveries fared differently.
     Batch(BatchResponse),
+    /// Somebody has stopped it before it came to anything.
+    Stopped,
 }
 
 /// What became of the deliveries of a batch.

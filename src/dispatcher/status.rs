@@ -1,11 +1,13 @@
 //! What the dispatcher shows of itself: written by its task, read by anybody at any time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{DeliveryId, Name, SubscriptionNumber, Timestamp};
+
+use super::stop::StopRequest;
 
 use super::lane::LaneReason;
 
@@ -61,6 +63,11 @@ pub struct Paused {
 pub(super) struct SharedStatus {
     /// Subscriptions whose targets are to be asked again at once.
     pub(super) probes: Mutex<Vec<SubscriptionNumber>>,
+    /// Attempts that are to be stopped.
+    pub(super) stops: Mutex<Vec<StopRequest>>,
+    /// The deliveries whose attempts are being stopped.
+    pub(super) stopping: Mutex<HashSet<DeliveryId>>,
+    /// That there are probes or stops.
     pub(super) has_probes: tokio::sync::Notify,
     pub(super) targets: Mutex<Vec<Arc<TargetGauge>>>,
     pub(super) paused: Mutex<BTreeMap<SubscriptionNumber, Paused>>,

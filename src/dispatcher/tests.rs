@@ -6,3 +6,4 @@ mod flow;
 mod follow;
 mod isolation;
 mod outcomes;
+mod stop;

@@ -177,7 +177,7 @@ impl TenantRules {
 /// The journal's order key of a value. It is kept on disk, so its meaning must never change: the
 /// first 64 bits of the SHA-256 of the text. Two values with the same key would only wait for each
 /// other.
-fn order_key(value: &str) -> u64 {
+pub fn order_key(value: &str) -> u64 {
     Sha256::digest(value)
         .iter()
         .take(8)

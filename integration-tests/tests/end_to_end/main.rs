@@ -18,3 +18,4 @@ mod pipes;
 mod push;
 mod reload;
 mod sources;
+mod tasks;

@@ -5,6 +5,8 @@
 // Its tests are functions of their server and no `#[test]`s themselves: this says to clippy that
 // they may unwrap.
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 mod rabbitmq;

@@ -102,6 +102,7 @@ fn shown(epochs: &Epochs, row: &PendingRow, sequence: u64) -> Pending {
         last: row.last.clone(),
         in_flight: false,
         suspended: row.suspended,
+        order_key: row.order_key,
     }
 }
 

@@ -169,7 +169,12 @@ impl Document {
     }
 
     pub(super) fn other(&mut self, operation: Operation, media_type: &str) {
-        let content = json!({ media_type: { "schema": { "type": ["object", "string"] } } });
+        let kind = if media_type == JSON {
+            "object"
+        } else {
+            "string"
+        };
+        let content = json!({ media_type: { "schema": { "type": kind } } });
         let path = operation.path;
         let described = json!({ "responses": responses(content, false, &[]) });
         self.add(path, &operation, described);
@@ -204,7 +209,7 @@ impl Document {
         schemas.extend(self.sent.take_definitions(true));
         schemas.sort_keys();
         self.paths.sort_keys();
-        let document = json!({
+        let mut document = json!({
             "openapi": "3.1.1",
             "info": {
                 "title": "Pointsman",
@@ -225,7 +230,29 @@ impl Document {
                 },
             },
         });
+        bound(&mut document);
         format!("{document:#}\n")
+    }
+}
+
+/// Says of each number that is no float how large it can be.
+fn bound(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let maximum = match object.get("format").and_then(Value::as_str) {
+                Some("uint32") => Some(u64::from(u32::MAX)),
+                Some("uint" | "uint64") => Some(u64::MAX),
+                _ => None,
+            };
+            if let Some(maximum) = maximum
+                && !object.contains_key("maximum")
+            {
+                object.insert("maximum".to_owned(), maximum.into());
+            }
+            object.values_mut().for_each(bound);
+        }
+        Value::Array(values) => values.iter_mut().for_each(bound),
+        _ => {}
     }
 }
 
@@ -240,8 +267,7 @@ fn idempotency_key() -> Value {
         "description": "A string in double quotes of the caller's own choice, a new one for each change: \
             where the same request comes with it again within 24 hours, nothing is changed and the \
             first answer is given once more",
-        "schema": { "type": "string", "pattern": "^\"[A-Za-z0-9._:-]{1,255}\"$" },
-        "example": "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"",
+        "schema": { "type": "string", "pattern": super::idempotency::PATTERN },
     })
 }
 

@@ -41,6 +41,10 @@ const ENTRY_BYTES: usize = 256;
 /// The longest key.
 const KEY_CHARS_MAX: usize = 255;
 
+/// How a key is spelt, for the document.
+pub(super) const PATTERN: &str =
+    r#"^("([ !#-\[\]-~]|\\["\\]){1,255}"(;.*)?|[!#-+\--:<-\[\]-~]{1,255})$"#;
+
 /// When to ask again for an answer that is not there yet.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 

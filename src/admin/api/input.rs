@@ -9,9 +9,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use pointsman_schemas::media_type::is_json_media_type;
 use pointsman_schemas::{DeliveryId, SubscriptionNumber};
-use schemars::{JsonSchema, Schema, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::admin::refused::Refused;
 
@@ -82,7 +83,7 @@ impl InPath for DeliveryId {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,64}$" })
+        DeliveryId::json_schema(&mut SchemaGenerator::default())
     }
 }
 
@@ -110,8 +111,43 @@ pub(super) fn body<B: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
         must_be_json(headers)?;
         body
     };
-    serde_json::from_slice(body)
-        .map_err(|error| Refused::bad_request(format!("the body cannot be used: {error}")))
+    let read = serde_json::from_slice(body);
+    let read = read.or_else(|error: serde_json::Error| of_whole_numbers(body, &error).ok_or(error));
+    read.map_err(|error| Refused::bad_request(format!("the body cannot be used: {error}")))
+}
+
+/// Reads a body anew in which a whole number is written with a fraction, as `7.0`, which JSON
+/// Schema takes for an integer and some languages write.
+fn of_whole_numbers<B: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Option<B> {
+    if !error
+        .to_string()
+        .starts_with("invalid type: floating point")
+    {
+        return None;
+    }
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    make_whole(&mut value);
+    serde_json::from_value(value).ok()
+}
+
+fn make_whole(value: &mut Value) {
+    /// Up to here each whole number is a float of its own.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            if let Some(float) =
+                float.filter(|float| float.fract() == 0.0 && float.abs() < EXACT_MAX)
+            {
+                #[expect(clippy::cast_possible_truncation, reason = "it is whole and not large")]
+                let whole = float as i64;
+                *value = whole.into();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(make_whole),
+        Value::Object(object) => object.values_mut().for_each(make_whole),
+        _ => {}
+    }
 }
 
 fn must_be_json(headers: &HeaderMap) -> Result<(), Refused> {

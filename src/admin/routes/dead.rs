@@ -52,6 +52,7 @@ pub(super) struct DeadQuery {
     /// With this reason.
     reason: Option<DeadReason>,
     /// Go on behind this one: the `next` of the page before.
+    #[schemars(with = "Option<DeliveryId>")]
     after: Option<String>,
     /// How many at most.
     #[schemars(range(min = 1, max = 1000), extend("default" = 100))]

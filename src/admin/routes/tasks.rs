@@ -1,37 +1,67 @@
-//! Tasks: listed, shown and cancelled.
+//! Tasks: listed, shown, cancelled, suspended, resumed and tried again.
 
 use std::sync::Arc;
 
-use pointsman_schemas::{DeliveryId, Name};
+use pointsman_schemas::DeliveryId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery, limited};
+use super::limited;
 use crate::admin::Admin;
 use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
-use crate::admin::view::{self, IDS_MAX, OwnerFilter, Page, TaskSelection, TaskState, TaskView};
+use crate::admin::steer::{self, Done, Lever};
+use crate::admin::view::{
+    self, Ids, Onlooker, Page, TaskCursor, TaskSelection, TaskView, TaskWhole, TasksRequest,
+};
 
 pub(super) fn register(api: Api) -> Api {
-    api.read("/tasks", "listTasks", "Tasks that have not ended", list)
-        .read("/tasks/{id}", "getTask", "One task", show)
-        .change("/tasks/cancel", "cancelTasks", "End tasks", cancel)
+    api.read("/tasks", "listTasks", "Tasks, a page at a time", list)
+        .read(
+            "/tasks/{id}",
+            "getTask",
+            "One task and what happened to it",
+            show,
+        )
+        .change(
+            "/tasks/cancel",
+            "cancelTasks",
+            "End tasks, running ones too",
+            cancel,
+        )
+        .change("/tasks/suspend", "suspendTasks", "Hold tasks back", suspend)
+        .change("/tasks/resume", "resumeTasks", "Let tasks go on", resume)
+        .change("/tasks/retry", "retryTasks", "Try tasks now", retry)
+        .change("/tasks/{id}/cancel", "cancelTask", "End a task", cancel_one)
+        .change(
+            "/tasks/{id}/suspend",
+            "suspendTask",
+            "Hold a task back",
+            suspend_one,
+        )
+        .change(
+            "/tasks/{id}/resume",
+            "resumeTask",
+            "Let a task go on",
+            resume_one,
+        )
+        .change(
+            "/tasks/{id}/retry",
+            "retryTask",
+            "Try a task now",
+            retry_one,
+        )
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
-    /// Of this tenant.
-    tenant: Option<Name>,
-    /// Of this rule.
-    rule: Option<Name>,
-    /// For this target.
-    target: Option<Name>,
-    /// Of this subscription.
-    subscription: Option<u32>,
-    /// In this state.
-    state: Option<TaskState>,
+    #[serde(flatten)]
+    selection: TaskSelection,
+    /// These, with commas between them, and no conditions.
+    ids: Option<Ids>,
     /// Go on behind this one: the `next` of the page before.
+    #[schemars(with = "Option<TaskCursor>")]
     after: Option<String>,
     /// How many at most.
     #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
@@ -40,62 +70,144 @@ pub(super) struct TasksQuery {
 
 pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer<Page<TaskView>> {
     let limit = limited(query.limit)?;
-    let after = query.after.map(|after| delivery(&after)).transpose()?;
-    let selection = TaskSelection {
-        owner: OwnerFilter {
-            tenant: query.tenant,
-            rule: query.rule,
-            target: query.target,
-        },
-        subscription: query.subscription,
-        state: query.state,
+    let of_ended = query
+        .selection
+        .is_of_ended()
+        .map_err(Refused::bad_request)?;
+    let stopping = admin.overview.stopping();
+    let onlooker = Onlooker {
+        reader: &*admin.pipes.reader(),
+        stopping: &stopping,
+        now: admin.clock.now(),
     };
-    let (reader, now) = (admin.pipes.reader(), admin.clock.now());
-    Ok(view::task_page(&*reader, &selection, after, limit, now).await?)
+    if let Some(Ids(ids)) = query.ids {
+        if !query.selection.is_open() || query.after.is_some() {
+            return Err(Refused::bad_request(
+                "ids and conditions exclude each other, and ids have no next page",
+            ));
+        }
+        return by_ids(&onlooker, &ids).await;
+    }
+    let after = query.after.as_deref().map(str::parse::<TaskCursor>);
+    let after = after.transpose().map_err(Refused::bad_request)?;
+    if after.is_some_and(|after| matches!(after, TaskCursor::Ended(_)) != of_ended) {
+        return Err(Refused::bad_request(
+            "after is the next of another list: give it with the same state",
+        ));
+    }
+    Ok(view::task_page(&onlooker, &query.selection, of_ended, after, limit).await?)
 }
 
-pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskView> {
-    let (reader, now) = (admin.pipes.reader(), admin.clock.now());
-    let task = view::task(&*reader, id, now).await?;
-    task.ok_or_else(|| {
-        Refused::not_found(format!(
-            "task {id} that has not ended; /api/v1/dead/{id} tells of it where it failed"
-        ))
-    })
-}
-
-/// Which tasks.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CancelRequest {
-    /// Their ids.
-    ids: Vec<String>,
-}
-
-/// How many were ended.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct CancelledTasks {
-    cancelled: u64,
-}
-
-/// Ends tasks without an attempt; those of which one is under way, and those of pipes, are left
-/// alone.
-pub(super) async fn cancel(
-    admin: Arc<Admin>,
-    (): (),
-    CancelRequest { ids }: CancelRequest,
-) -> Answer<CancelledTasks> {
-    if ids.len() > IDS_MAX {
+/// Those of some tasks of which anything is known, ended or not.
+async fn by_ids(onlooker: &Onlooker<'_>, ids: &[DeliveryId]) -> Answer<Page<TaskView>> {
+    if ids.len() > super::LIMIT_MAX {
         return Err(Refused::bad_request(format!(
-            "{} ids are more than the {IDS_MAX} of one request",
-            ids.len()
+            "{} ids are more than the {} of one list",
+            ids.len(),
+            super::LIMIT_MAX
         )));
     }
-    let ids: Vec<DeliveryId> = ids
-        .iter()
-        .map(|id| delivery(id))
-        .collect::<Result<_, _>>()?;
-    let cancelled = admin.journal.cancel(&ids).await?;
-    tracing::info!(cancelled, ids = ids.len(), "tasks were cancelled");
-    Ok(CancelledTasks { cancelled })
+    let mut items = Vec::new();
+    for id in ids {
+        items.extend(onlooker.task(*id).await?.map(|whole| whole.task));
+    }
+    Ok(Page::whole(items))
 }
+
+pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskWhole> {
+    let stopping = admin.overview.stopping();
+    let onlooker = Onlooker {
+        reader: &*admin.pipes.reader(),
+        stopping: &stopping,
+        now: admin.clock.now(),
+    };
+    let task = onlooker.task(id).await?;
+    task.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: DeliveryId) -> Refused {
+    Refused::not_found(format!("task {id}, or nothing is kept of it any more"))
+}
+
+/// How tasks were ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Cancelled {
+    /// Tasks that were meant, and had not ended.
+    selected: u64,
+    /// Those that were ended, running ones included.
+    cancelled: u64,
+    /// Those whose attempts are still being ended; how they end, their history tells.
+    stopping: u64,
+    /// Where there are more to look at: what to give as `after` to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+impl From<Done> for Cancelled {
+    fn from(done: Done) -> Self {
+        Self {
+            selected: done.selected,
+            cancelled: done.changed,
+            stopping: done.stopping,
+            next: done.next.map(|next| next.to_string()),
+        }
+    }
+}
+
+/// Defines what a lever answers, with how many tasks it has moved.
+macro_rules! moved {
+    ($name:ident, $count:ident, $what:literal) => {
+        #[doc = concat!("How many tasks were ", $what, ".")]
+        #[derive(Debug, Serialize, JsonSchema)]
+        pub(super) struct $name {
+            /// Tasks that were meant, and had not ended.
+            selected: u64,
+            #[doc = concat!("Those that were ", $what, "; the others could not be.")]
+            $count: u64,
+            /// Where there are more to look at: what to give as `after` to go on.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            next: Option<String>,
+        }
+
+        impl From<Done> for $name {
+            fn from(done: Done) -> Self {
+                Self {
+                    selected: done.selected,
+                    $count: done.changed,
+                    next: done.next.map(|next| next.to_string()),
+                }
+            }
+        }
+    };
+}
+
+moved!(Suspended, suspended, "suspended");
+moved!(Resumed, resumed, "resumed");
+moved!(Retried, retried, "made due now");
+
+/// Defines the operations of a lever: by selection, and on one task.
+macro_rules! lever {
+    ($lever:expr, $answer:ident, $many:ident, $one:ident) => {
+        async fn $many(admin: Arc<Admin>, (): (), request: TasksRequest) -> Answer<$answer> {
+            request.check().map_err(Refused::bad_request)?;
+            Ok(steer::pull(&admin, $lever, &request).await?.into())
+        }
+
+        async fn $one(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<$answer> {
+            let request = TasksRequest {
+                ids: Some(vec![id]),
+                ..TasksRequest::default()
+            };
+            let done = steer::pull(&admin, $lever, &request).await?;
+            if done.changed + done.stopping == 0 && admin.pipes.reader().life(id).await?.is_none() {
+                return Err(unknown(id));
+            }
+            Ok(done.into())
+        }
+    };
+}
+
+lever!(Lever::Cancel, Cancelled, cancel, cancel_one);
+lever!(Lever::Suspend, Suspended, suspend, suspend_one);
+lever!(Lever::Resume, Resumed, resume, resume_one);
+lever!(Lever::Retry, Retried, retry, retry_one);

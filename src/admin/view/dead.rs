@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Page, structured};
+use super::{IDS_MAX, Page, structured};
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -173,6 +173,7 @@ pub async fn dead_letter(
 #[serde(deny_unknown_fields)]
 pub struct DeadRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<DeliveryId>>", length(min = 1, max = 10_000))]
     pub ids: Option<Vec<String>>,
     /// Of this tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,9 +191,6 @@ pub struct DeadRequest {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
 }
-
-/// Ids that one request may name.
-pub const IDS_MAX: usize = 10_000;
 
 impl DeadRequest {
     /// The selection.

@@ -26,12 +26,6 @@ impl OwnerFilter {
         is(&self.tenant, tenant) && is(&self.rule, rule) && is(&self.target, target)
     }
 
-    /// True where nothing is set.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.pairs().next().is_none()
-    }
-
     /// What is set, as the API's queries name it.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let names = [

@@ -1,69 +1,47 @@
-//! Tasks: deliveries that have not ended.
+//! Tasks: deliveries, from when they come until they have ended, and what is kept of them then.
 
-use clap::builder::TypedValueParser;
-use pointsman_journal::{JournalError, Pending, Reader, SubscriptionIdentity};
+mod life;
+mod list;
+mod selection;
+
+use std::collections::{HashMap, HashSet};
+
+use pointsman_journal::{
+    DeadReason, HistoryEntry, JournalError, Pending, Reader, SubscriptionIdentity, TaskLife,
+    TaskState,
+};
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{OwnerFilter, Page};
-
-/// Pending deliveries that one request looks at: where few of them are selected the page is short,
-/// and says where to go on.
-const LOOKED_AT_MAX: usize = 10_000;
-
-/// How many are read at once: more than there are runs of one event.
-const READ_AT_ONCE: usize = 1_000;
-
-pub use pointsman_journal::TaskState;
-
-/// Reads a state by its name, and knows all names.
-fn state_parser() -> impl TypedValueParser<Value = TaskState> {
-    let names = TaskState::ALL.map(TaskState::as_str);
-    clap::builder::PossibleValuesParser::new(names).try_map(|name| name.parse::<TaskState>())
-}
-
-/// Which tasks are meant: all conditions that are set must hold.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct TaskSelection {
-    /// Whose
-    #[command(flatten)]
-    pub owner: OwnerFilter,
-    /// Of this subscription, as `subscriptions list` numbers it
-    #[arg(long, value_name = "NUMBER")]
-    pub subscription: Option<u32>,
-    /// In this state
-    #[arg(long, value_parser = state_parser())]
-    pub state: Option<TaskState>,
-}
-
-impl TaskSelection {
-    fn is_of(&self, number: SubscriptionNumber, identity: &SubscriptionIdentity) -> bool {
-        let SubscriptionIdentity {
-            tenant,
-            rule,
-            target,
-            ..
-        } = identity;
-        self.owner.admits(tenant, rule, target)
-            && self.subscription.is_none_or(|wanted| wanted == number.0)
-    }
-}
+pub use self::life::{AttemptView, EntryView, TaskWhole};
+pub(in crate::admin) use self::list::each_waiting;
+pub use self::list::{TaskCursor, task_page};
+pub use self::selection::{IDS_MAX, Ids, TaskSelection, TasksRequest};
 
 /// A task as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskView {
     pub id: String,
     pub state: TaskState,
+    /// Whose; none of a subscription that is no longer there.
     #[serde(flatten)]
     pub identity: SubscriptionIdentity,
     pub subscription: SubscriptionNumber,
     /// Its event.
     pub sequence: Sequence,
-    /// When its run began: `max_age` counts from here.
-    pub since: String,
-    /// Not before this it is tried.
-    pub due: String,
+    /// When its run began, while it has not ended: `max_age` counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Not before this it is tried, while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Why, where it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
     /// Tries made.
     pub attempts: u32,
     /// What the last of them came to.
@@ -72,88 +50,141 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    fn new(identity: &SubscriptionIdentity, pending: Pending, now: Timestamp) -> Self {
+    fn waiting(identity: &SubscriptionIdentity, pending: Pending, state: TaskState) -> Self {
         Self {
             id: pending.id.to_string(),
-            state: pending.state(now),
+            state,
             identity: identity.clone(),
             subscription: pending.id.subscription,
             sequence: pending.id.sequence,
-            since: pending.since.to_string(),
-            due: pending.due.to_string(),
+            since: Some(pending.since.to_string()),
+            due: Some(pending.due.to_string()),
+            ended: None,
+            reason: None,
             attempts: pending.attempts,
             message: pending.last.map(|last| last.message),
         }
     }
-}
 
-/// The selected tasks behind `after`, at most `limit`, by subscription and then by event. A task
-/// keeps its place as long as it lasts, so page by page none is missed and none is shown twice.
-///
-/// # Errors
-/// [`JournalError::Io`].
-pub async fn task_page(
-    reader: &dyn Reader,
-    selection: &TaskSelection,
-    after: Option<DeliveryId>,
-    limit: usize,
-    now: Timestamp,
-) -> Result<Page<TaskView>, JournalError> {
-    let from = after.map_or(SubscriptionNumber(0), |after| after.subscription);
-    let (mut items, mut looked_at, mut last) = (Vec::new(), 0, after);
-    for status in reader.subscriptions().await? {
-        let number = status.number;
-        if number < from || status.counts.pending == 0 || !selection.is_of(number, &status.identity)
-        {
-            continue;
-        }
-        // One event may have several runs here, so those of the event that the page before ended
-        // with are read again.
-        loop {
-            let behind = last.filter(|last| last.subscription == number);
-            let event = behind.map(|last| Sequence(last.sequence.0.saturating_sub(1)));
-            let found = reader.pending(number, event, READ_AT_ONCE).await?;
-            let is_last = found.len() < READ_AT_ONCE;
-            let next = found.into_iter().filter(|one| {
-                behind.is_none_or(|last| (one.id.sequence, one.id.run) > (last.sequence, last.run))
-            });
-            for one in next {
-                if items.len() == limit || looked_at == LOOKED_AT_MAX {
-                    let next = last.map(|last| last.to_string());
-                    return Ok(Page { items, next });
-                }
-                last = Some(one.id);
-                looked_at += 1;
-                let view = TaskView::new(&status.identity, one, now);
-                if selection.state.is_none_or(|state| state == view.state) {
-                    items.push(view);
-                }
-            }
-            if is_last {
-                break;
-            }
+    /// A task that has ended, as the entry tells that says so.
+    fn ended(identity: &SubscriptionIdentity, entry: &HistoryEntry) -> Self {
+        let attempt = entry.attempt.as_ref();
+        let message = attempt.map(|attempt| attempt.message.clone());
+        Self {
+            id: entry.id.to_string(),
+            state: entry.state,
+            identity: identity.clone(),
+            subscription: entry.id.subscription,
+            sequence: entry.id.sequence,
+            since: None,
+            due: None,
+            ended: Some(entry.at.to_string()),
+            reason: entry.reason,
+            attempts: attempt.map_or(0, |attempt| attempt.number),
+            message: message.filter(|message| !message.is_empty()),
         }
     }
-    Ok(Page::whole(items))
 }
 
-/// The task of this id; none where it has ended or never was.
-///
-/// # Errors
-/// [`JournalError::Io`].
-pub async fn task(
-    reader: &dyn Reader,
-    id: DeliveryId,
-    now: Timestamp,
-) -> Result<Option<TaskView>, JournalError> {
-    let subscriptions = reader.subscriptions().await?;
-    let status = subscriptions
-        .into_iter()
-        .find(|status| status.number == id.subscription);
-    let event = Sequence(id.sequence.0.saturating_sub(1));
-    let found = reader.pending(id.subscription, Some(event), READ_AT_ONCE);
-    let pending = found.await?.into_iter().find(|one| one.id == id);
-    Ok(status
-        .zip(pending)
-        .map(|(status, pending)| TaskView::new(&status.identity, pending, now)))
+/// What tells how tasks stand.
+pub struct Onlooker<'a> {
+    /// What the journal and the pipes show.
+    pub reader: &'a dyn Reader,
+    /// The tasks whose attempts are being stopped.
+    pub stopping: &'a HashSet<DeliveryId>,
+    /// The time of day.
+    pub now: Timestamp,
+}
+
+impl Onlooker<'_> {
+    /// The state of what has not ended.
+    fn state(&self, pending: &Pending) -> TaskState {
+        match pending.state(self.now) {
+            TaskState::Running if self.stopping.contains(&pending.id) => TaskState::Stopping,
+            state => state,
+        }
+    }
+
+    /// The subscriptions by their numbers.
+    async fn identities(
+        &self,
+    ) -> Result<HashMap<SubscriptionNumber, SubscriptionIdentity>, JournalError> {
+        let statuses = self.reader.subscriptions().await?.into_iter();
+        Ok(statuses
+            .map(|status| (status.number, status.identity))
+            .collect())
+    }
+
+    /// Everything that is known of a task; none where nothing is, or is any more.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub async fn task(&self, id: DeliveryId) -> Result<Option<TaskWhole>, JournalError> {
+        let Some(life) = self.reader.life(id).await? else {
+            return Ok(None);
+        };
+        let identity = self.identities().await?.remove(&id.subscription);
+        let of_letter = life
+            .dead
+            .as_ref()
+            .and_then(|dead| dead.subscription.clone());
+        let Some(identity) = identity.or(of_letter) else {
+            return Ok(None);
+        };
+        let event = match self.reader.event(id.sequence).await {
+            Ok(stored) => stored,
+            // What cannot be read any more is not shown.
+            Err(JournalError::Damaged(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let task = self.view(id, &identity, &life);
+        Ok(Some(TaskWhole::new(task, life, event.as_ref())))
+    }
+
+    fn view(&self, id: DeliveryId, identity: &SubscriptionIdentity, life: &TaskLife) -> TaskView {
+        let ends = |entry: &&HistoryEntry| entry.state.is_terminal();
+        let tries = life
+            .history
+            .iter()
+            .filter_map(|entry| entry.attempt.as_ref());
+        let attempts = tries.map(|attempt| attempt.number).max().unwrap_or(0);
+        let end = life.history.iter().rev().find(ends);
+        match (&life.pending, &life.dead, end) {
+            (Some(pending), ..) => {
+                TaskView::waiting(identity, pending.clone(), self.state(pending))
+            }
+            (None, Some(dead), _) => TaskView {
+                state: life.state,
+                ended: Some(dead.at.to_string()),
+                reason: Some(dead.reason),
+                attempts: dead.attempts,
+                message: dead.last.as_ref().map(|last| last.message.clone()),
+                ..TaskView::bare(id, identity, life.state)
+            },
+            (None, None, Some(end)) => TaskView {
+                state: life.state,
+                attempts,
+                ..TaskView::ended(identity, end)
+            },
+            (None, None, None) => TaskView::bare(id, identity, life.state),
+        }
+    }
+}
+
+impl TaskView {
+    fn bare(id: DeliveryId, identity: &SubscriptionIdentity, state: TaskState) -> Self {
+        Self {
+            id: id.to_string(),
+            state,
+            identity: identity.clone(),
+            subscription: id.subscription,
+            sequence: id.sequence,
+            since: None,
+            due: None,
+            ended: None,
+            reason: None,
+            attempts: 0,
+            message: None,
+        }
+    }
 }

@@ -60,6 +60,7 @@ impl PipeQueues {
                 last: delivery.last.clone(),
                 in_flight: delivery.lease.is_some(),
                 suspended: false,
+                order_key: delivery.order_key,
             });
         shown.collect()
     }

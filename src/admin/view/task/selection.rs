@@ -1,0 +1,446 @@
+//! Which tasks are meant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pointsman_journal::TaskState;
+use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber, Timestamp};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::router::order_key;
+
+/// Ids that one request may name.
+pub const IDS_MAX: usize = 10_000;
+
+/// Which tasks are meant: all conditions that are set must hold.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+pub struct TaskSelection {
+    /// Of this tenant
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Of this rule
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Name>,
+    /// For this target
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Name>,
+    /// Of this subscription, as `subscriptions list` numbers it
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(
+        default,
+        deserialize_with = "number",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub subscription: Option<u32>,
+    /// In this state; several with commas between them
+    #[arg(long, value_name = "STATE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<States>,
+    /// Whose run began at this time or later; of those that have ended: that ended at this time or
+    /// later
+    #[arg(long, value_name = "TIME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Moment>,
+    /// Whose run began before this time; of those that have ended: that ended before this time
+    #[arg(long, value_name = "TIME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    /// Whose event has this type
+    #[arg(long = "type", value_name = "TYPE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
+    /// Whose event has this source
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Whose event has this subject
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Whose event has this id
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// With this order key: what `order_by` finds in the event
+    #[arg(long, value_name = "KEY")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_key: Option<String>,
+}
+
+impl TaskSelection {
+    /// Whether no condition is set.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether tasks are meant that have ended.
+    ///
+    /// # Errors
+    /// Some of each kind are, or it is asked for what is not kept of those that have ended.
+    pub fn is_of_ended(&self) -> Result<bool, String> {
+        let states = self.state.as_ref().map_or(&[][..], |states| &states.0);
+        let ended = states.iter().filter(|state| state.is_terminal()).count();
+        if ended == 0 {
+            return Ok(false);
+        }
+        if ended < states.len() {
+            return Err(
+                "state names some in which a task has ended and some in which it has not; ask for \
+                 each by itself"
+                    .to_owned(),
+            );
+        }
+        if self.order_key.is_some() {
+            return Err("the order key of a task that has ended is not kept".to_owned());
+        }
+        Ok(true)
+    }
+
+    /// Whether the tasks of a subscription can be meant.
+    #[must_use]
+    pub fn admits(&self, number: SubscriptionNumber, [tenant, rule, target]: [&Name; 3]) -> bool {
+        let is = |wanted: &Option<Name>, name: &Name| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        is(&self.tenant, tenant)
+            && is(&self.rule, rule)
+            && is(&self.target, target)
+            && self.subscription.is_none_or(|wanted| wanted == number.0)
+    }
+
+    /// Whether a state is meant.
+    #[must_use]
+    pub fn admits_state(&self, state: TaskState) -> bool {
+        let states = self.state.as_ref();
+        states.is_none_or(|states| states.0.contains(&state))
+    }
+
+    /// Whether a time is meant.
+    #[must_use]
+    pub fn admits_time(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since.0)
+            && self.until.is_none_or(|until| time < until.0)
+    }
+
+    /// The journal's own form of the order key that is meant.
+    #[must_use]
+    pub fn order_key(&self) -> Option<u64> {
+        self.order_key.as_deref().map(order_key)
+    }
+
+    /// Whether the event has to be looked at.
+    #[must_use]
+    pub fn looks_at_events(&self) -> bool {
+        let texts = [&self.r#type, &self.source, &self.subject, &self.event_id];
+        texts.into_iter().any(Option::is_some)
+    }
+
+    /// Whether an event is meant.
+    #[must_use]
+    pub fn admits_event(&self, event: &Event) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| Some(wanted) == found)
+        };
+        is(&self.r#type, Some(event.ty()))
+            && is(&self.source, Some(event.source()))
+            && is(&self.subject, event.subject())
+            && is(&self.event_id, Some(event.id()))
+    }
+
+    /// What is set, as the API's queries name it.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let Ok(serde_json::Value::Object(set)) = serde_json::to_value(self) else {
+            return Vec::new();
+        };
+        let text = |value| match value {
+            serde_json::Value::String(text) => text,
+            value => value.to_string(),
+        };
+        set.into_iter()
+            .map(|(key, value)| (key, text(value)))
+            .collect()
+    }
+}
+
+/// A number, which in a query is a text.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number<'t> {
+        Number(u32),
+        Text(#[serde(borrow)] std::borrow::Cow<'t, str>),
+    }
+    match Option::<Number<'_>>::deserialize(deserializer) {
+        Ok(None) => Ok(None),
+        Ok(Some(Number::Number(number))) => Ok(Some(number)),
+        Ok(Some(Number::Text(text))) => {
+            let invalid =
+                |_| D::Error::custom(format!("{text:?} is not the number of a subscription"));
+            text.parse().map(Some).map_err(invalid)
+        }
+        Err(_) => Err(D::Error::custom("this is not the number of a subscription")),
+    }
+}
+
+/// A text of which serde, clap and the document know only how it is spelt.
+macro_rules! spelt {
+    ($type:ty, $schema:tt) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                text.parse().map_err(D::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+/// A time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub Timestamp);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time: Result<jiff::Timestamp, _> = text.parse();
+        time.map(|time| Self(Timestamp(time.as_microsecond())))
+            .map_err(|_| format!("{text:?} is no time; write it as 2026-01-31T09:30:00Z"))
+    }
+}
+
+spelt!(Moment, { "type": "string", "format": "date-time" });
+
+/// One or several states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct States(pub Vec<TaskState>);
+
+impl fmt::Display for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|state| state.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl FromStr for States {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let state = |name: &str| {
+            name.parse().map_err(|_| {
+                let all = Self(TaskState::ALL.to_vec()).to_string();
+                format!("{name:?} is no state of a task; there are {all}")
+            })
+        };
+        text.split(',')
+            .map(state)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// A choice of all states, for a pattern.
+fn states_pattern() -> String {
+    let names = TaskState::ALL.map(TaskState::as_str).join("|");
+    format!("^({names})(,({names}))*$")
+}
+
+spelt!(States, { "type": "string", "pattern": states_pattern() });
+
+/// One or several ids of tasks, as a query names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids(pub Vec<DeliveryId>);
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&ids.join(","))
+    }
+}
+
+impl FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ids = text
+            .split(',')
+            .map(|id| id.parse().map_err(|error| format!("{error}")));
+        ids.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+spelt!(Ids, {
+    "type": "string",
+    "pattern": "^[0-9a-f]{16}-[1-9a-f][0-9a-f]{0,6}-[1-9a-f][0-9a-f]{0,6}-0(,[0-9a-f]{16}-[1-9a-f][0-9a-f]{0,6}-[1-9a-f][0-9a-f]{0,6}-0)*$",
+});
+
+/// Which tasks something is to be done to, as it is sent to the API.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TasksRequest {
+    /// These, and no conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10_000))]
+    pub ids: Option<Vec<DeliveryId>>,
+    #[serde(flatten)]
+    pub selection: TaskSelection,
+    /// Every one: has to be said where nothing else is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Only count those that are meant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Go on behind this one: the `next` of the answer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<DeliveryId>,
+}
+
+impl TasksRequest {
+    /// Checks that exactly one way of saying which tasks are meant was used.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(ids) = &self.ids
+            && !(1..=IDS_MAX).contains(&ids.len())
+        {
+            return Err(format!("ids holds 1 to {IDS_MAX} ids"));
+        }
+        let has_conditions = !self.selection.is_open();
+        match (self.ids.is_some(), has_conditions, self.all) {
+            (true, false, false) if self.after.is_some() => {
+                Err("after goes on in a selection, and ids name each task".to_owned())
+            }
+            (true, false, false) | (false, false, true) => Ok(()),
+            (false, true, false) if self.selection.is_of_ended()? => {
+                Err("what has ended stays as it is; a dead letter is redriven".to_owned())
+            }
+            (false, true, false) => Ok(()),
+            (false, false, false) => Err(
+                "nothing is selected: give ids, conditions such as rule, target, subscription, \
+                 state or type, or say all"
+                    .to_owned(),
+            ),
+            _ => Err("ids, conditions and all exclude each other".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_times_are_spelt_in_one_way() {
+        let states: States = "pending,retrying".parse().unwrap();
+        assert_eq!(states.to_string(), "pending,retrying");
+        for bad in ["", "pending,", "Pending", "pending, retrying", "bored"] {
+            assert!(bad.parse::<States>().is_err(), "{bad:?}");
+        }
+        let moment: Moment = "2026-01-31T10:30:00+01:00".parse().unwrap();
+        assert_eq!(moment.to_string(), "2026-01-31T09:30:00Z");
+        for bad in ["yesterday", "2026-01-31", "2026-01-31T09:30:00", "24h", ""] {
+            assert!(bad.parse::<Moment>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_way_of_saying_which_is_used() {
+        let id = "9f86d081884c7d65-1f-2-0";
+        for (body, expect) in [
+            (r#"{"rule":"a"}"#.to_owned(), ""),
+            (r#"{"all":true}"#.to_owned(), ""),
+            (r#"{"all":true,"dry_run":true}"#.to_owned(), ""),
+            (r#"{"subscription":7,"state":"pending"}"#.to_owned(), ""),
+            (format!(r#"{{"ids":["{id}"]}}"#), ""),
+            (format!(r#"{{"rule":"a","after":"{id}"}}"#), ""),
+            ("{}".to_owned(), "nothing is selected"),
+            (r#"{"dry_run":true}"#.to_owned(), "nothing is selected"),
+            (r#"{"all":false}"#.to_owned(), "nothing is selected"),
+            (
+                r#"{"all":true,"rule":"a"}"#.to_owned(),
+                "ids, conditions and all exclude",
+            ),
+            (
+                format!(r#"{{"ids":["{id}"],"rule":"a"}}"#),
+                "ids, conditions and all exclude",
+            ),
+            (
+                format!(r#"{{"ids":["{id}"],"after":"{id}"}}"#),
+                "after goes on in a selection",
+            ),
+            (r#"{"ids":[]}"#.to_owned(), "ids holds 1 to 10000"),
+            (
+                r#"{"ids":["x"]}"#.to_owned(),
+                "\"x\" is not the id of a delivery",
+            ),
+            (
+                r#"{"state":"failed"}"#.to_owned(),
+                "what has ended stays as it is",
+            ),
+            (
+                r#"{"state":"failed,pending"}"#.to_owned(),
+                "state names some in which",
+            ),
+            (
+                r#"{"state":"bored"}"#.to_owned(),
+                "\"bored\" is no state of a task",
+            ),
+            (
+                r#"{"since":"yesterday"}"#.to_owned(),
+                "\"yesterday\" is no time",
+            ),
+            (
+                r#"{"subscription":"x"}"#.to_owned(),
+                "\"x\" is not the number",
+            ),
+            (
+                r#"{"subscription":-1}"#.to_owned(),
+                "this is not the number",
+            ),
+            (r#"{"rules":"a"}"#.to_owned(), "unknown field `rules`"),
+            (r#"{"rule":"A"}"#.to_owned(), "the name \"A\""),
+        ] {
+            let read = serde_json::from_str::<TasksRequest>(&body);
+            let told = match read.map(|request| request.check()) {
+                Ok(Ok(())) => String::new(),
+                Ok(Err(told)) => told,
+                Err(error) => error.to_string(),
+            };
+            assert!(
+                told.starts_with(expect) && told.is_empty() == expect.is_empty(),
+                "{body}: {told}"
+            );
+        }
+    }
+}
