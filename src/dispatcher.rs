@@ -122,7 +122,7 @@ pub struct Dispatcher {
     /// How many more deliveries those have than one each.
     more_under_way: usize,
     /// Of those, the ones that are being stopped.
-    stopping: HashMap<LeaseToken, Stopping>,
+    stopping: HashMap<LeaseToken, Box<Stopping>>,
     attempts: TaskTracker,
     /// What each attempt sends when it has ended; one that is aborted sends nothing.
     finished: (

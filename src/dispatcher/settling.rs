@@ -37,8 +37,8 @@ const WITHOUT_ROOM_MAX: usize = 1_024;
 pub(super) struct Settled {
     /// None where the subscription is no longer in the plan.
     pub(super) route: Option<Arc<Route>>,
-    /// There where its attempt was to be stopped.
-    pub(super) stopping: Option<Stopping>,
+    /// There where its attempt was to be stopped; boxed, since that is rare.
+    pub(super) stopping: Option<Box<Stopping>>,
     pub(super) settlement: Settlement,
     /// Of a delivery that ends while somebody waits for that.
     pub(super) waited_for: Option<Box<(DeliveryId, TaskStatus)>>,

@@ -110,12 +110,12 @@ impl Dispatcher {
             let stopping = self.stopping.entry(leased.token).or_insert_with(|| {
                 are_new = true;
                 self.shared.stopping.lock().insert(leased.id);
-                Stopping {
+                Box::new(Stopping {
                     id: leased.id,
                     told: Vec::new(),
                     is_told: false,
                     shared: Arc::clone(&self.shared),
-                }
+                })
             });
             stopping.told.push(told.clone());
         }

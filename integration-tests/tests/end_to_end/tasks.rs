@@ -131,7 +131,19 @@ rules:
         },
     )
     .await;
-    let answer = post(&bus, "tasks/cancel", &json!({ "all": true })).await;
+    let all = json!({ "all": true });
+    let is_stopping = until(
+        "the one that takes its time is seen to be stopping",
+        async || {
+            let page = bus.api("/api/v1/tasks?state=stopping").await;
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|task| task["rule"] == "deaf")
+        },
+    );
+    let (answer, ()) = tokio::join!(post(&bus, "tasks/cancel", &all), is_stopping);
     assert_eq!(
         answer,
         json!({ "selected": 3, "cancelled": 2, "stopping": 0 })

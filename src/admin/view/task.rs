@@ -24,7 +24,7 @@ pub use self::selection::{IDS_MAX, Ids, TaskSelection, TasksRequest};
 pub struct TaskView {
     pub id: String,
     pub state: TaskState,
-    /// Whose; none of a subscription that is no longer there.
+    /// Whose.
     #[serde(flatten)]
     pub identity: SubscriptionIdentity,
     pub subscription: SubscriptionNumber,

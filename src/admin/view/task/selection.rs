@@ -361,6 +361,53 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tenants_rules_targets_and_subscriptions_are_kept_apart() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let own = [name("a"), name("r"), name("t")];
+        let admits = |selection: &TaskSelection, [tenant, rule, target]: [&str; 3], number| {
+            let names = [name(tenant), name(rule), name(target)];
+            selection.admits(SubscriptionNumber(number), names.each_ref())
+        };
+        let [tenant, rule, target] = own.map(Some);
+        let open = TaskSelection::default();
+        assert!(admits(&open, ["b", "x", "y"], 9));
+        for (selection, other) in [
+            (
+                TaskSelection {
+                    tenant,
+                    ..open.clone()
+                },
+                (["b", "r", "t"], 7),
+            ),
+            (
+                TaskSelection {
+                    rule,
+                    ..open.clone()
+                },
+                (["a", "x", "t"], 7),
+            ),
+            (
+                TaskSelection {
+                    target,
+                    ..open.clone()
+                },
+                (["a", "r", "y"], 7),
+            ),
+            (
+                TaskSelection {
+                    subscription: Some(7),
+                    ..open.clone()
+                },
+                (["a", "r", "t"], 8),
+            ),
+        ] {
+            assert!(admits(&selection, ["a", "r", "t"], 7), "{selection:?}");
+            assert!(!admits(&selection, other.0, other.1), "{selection:?}");
+            assert!(!selection.is_open());
+        }
+    }
+
+    #[test]
     fn states_and_times_are_spelt_in_one_way() {
         let states: States = "pending,retrying".parse().unwrap();
         assert_eq!(states.to_string(), "pending,retrying");
