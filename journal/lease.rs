@@ -1,5 +1,6 @@
 //! The right to make an attempt, and what it comes to.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,8 @@ pub enum Ending {
         at: Timestamp,
         /// Whether the attempt used up one of the declared `attempts`.
         failure: bool,
+        /// How many deliveries a call may carry that carries this one; none where it is as before.
+        batch_max: Option<NonZeroU32>,
         /// What the attempt came to.
         last: LastOutcome,
     },

@@ -121,6 +121,16 @@ impl ReadyKey {
         }
     }
 
+    /// The delivery of this sequence under this key.
+    #[must_use]
+    pub fn delivery(&self, subscription: SubscriptionNumber, sequence: u64) -> DeliveryKey {
+        DeliveryKey {
+            subscription,
+            sequence,
+            run: self.delivery_run(),
+        }
+    }
+
     /// The run of the deliveries under this key.
     fn delivery_run(&self) -> u64 {
         self.run.max(0).cast_unsigned()

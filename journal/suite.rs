@@ -92,6 +92,7 @@ macro_rules! conformance {
             due_deliveries_are_leased_in_order_and_once
             a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit
             deliveries_go_together_as_a_grant_says
+            how_many_go_together_is_kept_with_each
             a_lease_that_runs_out_settles_nothing
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due
@@ -401,6 +402,7 @@ fn retry(at: Timestamp) -> Ending {
     Ending::Retry {
         at,
         failure: true,
+        batch_max: None,
         last: last(at),
     }
 }

@@ -19,7 +19,7 @@ pub(super) use cache::Cache;
 pub(super) use lease::{Damaged, Found, Leasing, Need};
 
 use std::collections::{BTreeSet, HashSet};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ pub(super) struct Carried {
     since: Timestamp,
     attempts: u32,
     failures: u32,
+    batch_max: Option<NonZeroU32>,
 }
 
 /// A leased delivery, with all that is needed to settle it.
@@ -61,6 +62,7 @@ pub(super) struct Lease {
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
     pub(super) failures: u32,
+    pub(super) batch_max: Option<NonZeroU32>,
     pub(super) order_key: Option<u64>,
     pub(super) origin: Name,
 }
@@ -164,6 +166,7 @@ impl Queues {
             since,
             attempts,
             failures,
+            batch_max,
         } = lease.carried;
         Some(Lease {
             key: lease.key.into(),
@@ -172,6 +175,7 @@ impl Queues {
             since,
             attempts,
             failures,
+            batch_max,
             order_key: lease.order_key,
             origin: lease.attached.clone(),
         })
@@ -318,6 +322,7 @@ fn slot(row: PendingRow) -> Slot<Carried> {
         since: row.since,
         attempts: row.attempts,
         failures: row.failures,
+        batch_max: row.batch_max,
     };
     if is_block {
         Slot::block(row.sequences, carried)

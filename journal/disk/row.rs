@@ -6,6 +6,8 @@
 //! block, also after that one has ended. A delivery that leaves a block pending (to be tried again)
 //! gets a row of its own.
 
+use std::num::NonZeroU32;
+
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 
@@ -25,6 +27,7 @@ const IMMEDIATE: u8 = 1;
 const PARKED: u8 = 2;
 const BLOCK: u8 = 4;
 const SUSPENDED: u8 = 8;
+const HALVED: u8 = 16;
 
 /// The key of a row within the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +81,8 @@ pub(super) struct PendingRow {
     pub(super) order_key: Option<u64>,
     pub(super) attempts: u32,
     pub(super) failures: u32,
+    /// How many deliveries a call may carry that carries this one, once such a call has failed.
+    pub(super) batch_max: Option<NonZeroU32>,
     pub(super) last: Option<LastOutcome>,
     /// The sequences of what is left of a block, increasing; of a single delivery its own.
     pub(super) sequences: SmallVec<[u64; 1]>,
@@ -98,6 +103,7 @@ impl PendingRow {
             order_key,
             attempts: 0,
             failures: 0,
+            batch_max: None,
             last,
             sequences,
         }
@@ -162,6 +168,7 @@ impl PendingRow {
             flag(self.immediate, IMMEDIATE)
                 | flag(self.parked, PARKED)
                 | flag(self.suspended, SUSPENDED)
+                | flag(self.batch_max.is_some(), HALVED)
                 | flag(self.is_block(), BLOCK),
         );
         out.time(self.since);
@@ -179,6 +186,9 @@ impl PendingRow {
             out.number(u64::from(self.attempts))
                 .number(u64::from(self.failures));
             encode_last(&mut out, self.last.as_ref());
+            if let Some(max) = self.batch_max {
+                out.number(u64::from(max.get()));
+            }
         }
         out.seal(Table::Pending, &self.check_key())
     }
@@ -213,6 +223,7 @@ impl PendingRow {
             order_key,
             attempts: 0,
             failures: 0,
+            batch_max: None,
             last: None,
             sequences: SmallVec::new(),
         };
@@ -230,6 +241,10 @@ impl PendingRow {
             }
             (row.attempts, row.failures) = (from.narrow()?, from.narrow()?);
             row.last = decode_last(&mut from)?;
+            if flags & HALVED != 0 {
+                let max = NonZeroU32::new(from.narrow()?);
+                row.batch_max = Some(max.ok_or(Damage("a number in it is zero"))?);
+            }
             row.sequences.push(key.sequence);
         }
         if from.is_empty() {

@@ -30,7 +30,8 @@ impl State {
                 break;
             };
             let event_bytes = retained.stored.event.size_bytes();
-            let fit = filling.fit(grant, event_bytes);
+            let member = self.member_of(ready_key.delivery(subscription, sequence));
+            let fit = filling.fit(grant, member);
             if fit == Fit::Exceeds {
                 break;
             }
@@ -56,7 +57,7 @@ impl State {
             };
             let key = lease.key;
             bytes += event_bytes;
-            filling.add(fit, event_bytes);
+            filling.add(fit, member);
             let leased = self.leased(token, key, fit == Fit::Begins);
             leases.leased.extend(leased);
         }
@@ -65,20 +66,23 @@ impl State {
 
     /// Until when the next call of a grant waits for more deliveries, if it does.
     fn gathers_until(&self, grant: &Grant, events: usize) -> Option<Timestamp> {
-        let number = grant.subscription;
-        let index = (number.0 as usize).checked_sub(1)?;
-        let pending = &self.subscriptions.get(index)?.pending;
-        let member = |key: DeliveryKey, (): &()| {
-            let sequence = Sequence(key.sequence);
-            let event = self.events.get(&sequence);
-            let delivery = pending.get(&(sequence, key.run));
-            Member {
-                event_bytes: event.map_or(0, |retained| retained.stored.event.size_bytes()),
-                is_tried: delivery.is_some_and(|delivery| delivery.attempts > 0),
-            }
-        };
+        let batching = grant.batching?;
+        let member = |key, (): &()| self.member_of(key);
         self.queues
-            .gathers_until(number, &grant.batching?, events, member)
+            .gathers_until(grant.subscription, &batching, events, member)
+    }
+
+    fn member_of(&self, key: DeliveryKey) -> Member {
+        let id = (Sequence(key.sequence), key.run);
+        let index = (key.subscription.0 as usize).checked_sub(1);
+        let subscribed = index.and_then(|index| self.subscriptions.get(index));
+        let delivery = subscribed.and_then(|subscribed| subscribed.pending.get(&id));
+        let event = self.events.get(&id.0);
+        Member {
+            event_bytes: event.map_or(0, |retained| retained.stored.event.size_bytes()),
+            is_tried: delivery.is_some_and(|delivery| delivery.attempts > 0),
+            batch_max: delivery.and_then(|delivery| delivery.batch_max),
+        }
     }
 
     fn leased(
@@ -116,7 +120,12 @@ impl State {
         }
         match settlement.ending {
             Ending::Released => self.queues.release(token),
-            Ending::Retry { at, failure, last } => {
+            Ending::Retry {
+                at,
+                failure,
+                batch_max,
+                last,
+            } => {
                 self.queues.retry(token, at);
                 if let Some(subscribed) = self.subscribed(key.subscription)
                     && let Some(delivery) = subscribed
@@ -126,6 +135,7 @@ impl State {
                     subscribed.counts.retrying += u64::from(delivery.attempts == 0);
                     delivery.attempts += 1;
                     delivery.failures += u32::from(failure);
+                    delivery.batch_max = batch_max.or(delivery.batch_max);
                     (delivery.due, delivery.last) = (at, Some(last));
                 }
             }

@@ -1,6 +1,7 @@
 //! Everything that the journal in memory knows. No waiting and no locks.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use pointsman_schemas::{
@@ -77,6 +78,7 @@ pub(super) struct Delivery {
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
     pub(super) failures: u32,
+    pub(super) batch_max: Option<NonZeroU32>,
     pub(super) last: Option<LastOutcome>,
     /// Held back: it is not in the queue.
     pub(super) suspended: bool,
@@ -111,6 +113,7 @@ impl Delivery {
             since: due,
             attempts: 0,
             failures: 0,
+            batch_max: None,
             last: None,
             suspended: false,
         }

@@ -1,8 +1,10 @@
 //! Deliveries that go together: which ones a call carries, and when it goes.
 
+use std::num::NonZeroU32;
+
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 
-use super::{DeliveryKey, DeliveryQueues};
+use super::{DeliveryKey, DeliveryQueues, ReadyKey};
 use crate::{Batching, Grant};
 
 /// What a call has to know of a delivery that may go in it.
@@ -12,6 +14,14 @@ pub struct Member {
     pub event_bytes: usize,
     /// Whether it was tried before.
     pub is_tried: bool,
+    /// How many deliveries a call may carry that carries this one, where that is less than usual.
+    pub batch_max: Option<NonZeroU32>,
+}
+
+impl Member {
+    fn events_max(&self) -> usize {
+        self.batch_max.map_or(usize::MAX, |max| max.get() as usize)
+    }
 }
 
 /// How the next delivery of a grant goes.
@@ -43,17 +53,23 @@ pub struct Filling {
     calls: usize,
     /// In the last one.
     events: usize,
+    /// As many as each of them allows.
+    events_max: usize,
     bytes: usize,
 }
 
 impl Filling {
-    /// How a delivery goes whose event has so many bytes. Without batching each begins a call.
+    /// How a delivery goes. Without batching each begins a call.
     #[must_use]
-    pub fn fit(&self, grant: &Grant, event_bytes: usize) -> Fit {
+    pub fn fit(&self, grant: &Grant, member: Member) -> Fit {
         let Some(batching) = &grant.batching else {
             return Fit::Begins;
         };
-        let fits = self.events < batching.events && self.bytes + event_bytes <= batching.bytes;
+        let events_max = batching
+            .events
+            .min(self.events_max)
+            .min(member.events_max());
+        let fits = self.events < events_max && self.bytes + member.event_bytes <= batching.bytes;
         if self.events > 0 && fits {
             Fit::Joins
         } else if self.calls < batching.calls {
@@ -69,19 +85,28 @@ impl Filling {
     }
 
     /// Counts a delivery that goes like this.
-    pub fn add(&mut self, fit: Fit, event_bytes: usize) {
+    pub fn add(&mut self, fit: Fit, member: Member) {
         if fit == Fit::Begins {
             *self = Self {
                 calls: self.calls + 1,
-                ..Self::default()
+                events: 0,
+                events_max: usize::MAX,
+                bytes: 0,
             };
         }
         self.events += 1;
-        self.bytes += event_bytes;
+        self.events_max = self.events_max.min(member.events_max());
+        self.bytes += member.event_bytes;
     }
 }
 
 impl<T: Clone, L> DeliveryQueues<T, L> {
+    /// What is carried by what waits under this key.
+    pub fn carried(&self, subscription: SubscriptionNumber, ready_key: ReadyKey) -> Option<&T> {
+        let queue = self.queues.get(&subscription)?;
+        Some(queue.slots.get(&ready_key)?.carried())
+    }
+
     /// Until when the next call of a subscription waits for more deliveries, of which it may have
     /// at most `events`. None where it goes now: it is full, or its first one has waited long
     /// enough.
@@ -103,20 +128,14 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
         let (mut count, mut bytes) = (0, 0);
         let each = due.flat_map(|(ready_key, slot)| {
-            let run = ready_key.delivery_run();
-            slot.sequences.iter().rev().map(move |sequence| {
-                let key = DeliveryKey {
-                    subscription,
-                    sequence: *sequence,
-                    run,
-                };
-                (key, &slot.carried)
-            })
+            let sequences = slot.sequences.iter().rev();
+            sequences.map(|sequence| (ready_key.delivery(subscription, *sequence), &slot.carried))
         });
         for (key, carried) in each {
             let Member {
                 event_bytes,
                 is_tried,
+                ..
             } = member(key, carried);
             count += 1;
             bytes += event_bytes;

@@ -221,6 +221,62 @@ pub async fn deliveries_go_together_as_a_grant_says(implementation: &dyn Impleme
     assert_eq!((calls.as_str(), gathering), ("|q", vec![]));
 }
 
+pub async fn how_many_go_together_is_kept_with_each(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    let calls = async |bench: &Bench<'_>| {
+        let batching = Batching {
+            calls: 9,
+            events: 9,
+            bytes: usize::MAX,
+            window: Duration::ZERO,
+        };
+        let grant = Grant {
+            subscription: r,
+            count: 99,
+            lease: MINUTE,
+            bytes_max: usize::MAX,
+            batching: Some(batching),
+        };
+        let leased = bench.journal.lease(&[grant], usize::MAX).await.unwrap();
+        let mut calls = String::new();
+        for one in &leased.leased {
+            calls += if one.begins_call { "|" } else { "" };
+            calls += one.event.id();
+        }
+        (calls, leased.leased)
+    };
+    let entries = ["a", "b", "c", "d", "e"].map(|id| entry(id, &[r]));
+    bench.append(entries.into()).await;
+    let (together, leased) = calls(&bench).await;
+    assert_eq!(together, "|abcde");
+    let again = |at, batch_max| Ending::Retry {
+        at,
+        failure: true,
+        batch_max: std::num::NonZeroU32::new(batch_max),
+        last: last(at),
+    };
+    let at = bench.now();
+    for one in &leased {
+        assert!(bench.settle(one.token, again(at, 3)).await);
+    }
+    bench.reopen().await;
+    let (together, leased) = calls(&bench).await;
+    assert_eq!(together, "|abc|de");
+    // The least of a call holds for all of it; what says nothing new stays as it was.
+    for (one, max) in leased.iter().zip([0, 1, 0, 2, 9]) {
+        assert!(bench.settle(one.token, again(at, max)).await);
+    }
+    bench.append(vec![entry("f", &[r])]).await;
+    bench.reopen().await;
+    let (together, leased) = calls(&bench).await;
+    assert_eq!(together, "|a|b|cd|ef");
+    for one in &leased {
+        assert!(bench.settle(one.token, Ending::Released).await);
+    }
+    assert_eq!(calls(&bench).await.0, "|a|b|cd|ef");
+}
+
 pub async fn a_lease_that_runs_out_settles_nothing(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let subscription = bench.subscribe(&["r"]).await[0];
@@ -305,6 +361,7 @@ pub async fn a_retry_comes_back_when_it_is_due(implementation: &dyn Implementati
                 Ending::Retry {
                     at: at(10),
                     failure: false,
+                    batch_max: None,
                     last: last(START)
                 }
             )

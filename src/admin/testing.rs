@@ -215,6 +215,7 @@ impl<J: Journal + 'static> TestBus<J> {
             Ending::Retry {
                 at: NOON.plus(Duration::from_secs(9)),
                 failure: true,
+                batch_max: None,
                 last: last(Class::Failed),
             },
         ];

@@ -58,6 +58,7 @@ const BATCH: Batch = Batch {
     events: 100,
     bytes: 1 << 20,
     window: Duration::ZERO,
+    bisect: false,
 };
 
 /// The largest batch, and the longest that one may be waited for: a fraction of what may be in
@@ -66,6 +67,7 @@ const BATCH_MAX: Batch = Batch {
     events: 1_000,
     bytes: 16 << 20,
     window: Duration::from_secs(5 * 60),
+    bisect: true,
 };
 
 /// What one `delivery:` says.
@@ -283,6 +285,7 @@ impl DeliverySettings {
                 }),
                 window: first(layers, |layer| layer.raw.batch?.window)
                     .map_or(BATCH.window, |window| window.0),
+                bisect: first(layers, |layer| layer.raw.batch?.bisect).unwrap_or(BATCH.bisect),
             }),
         }
     }

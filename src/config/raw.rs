@@ -204,6 +204,8 @@ pub struct RawBatch {
     /// How long the first delivery waits for others; `0s` by default: what is due goes. At most
     /// `5m`.
     pub window: Option<Interval>,
+    /// Whether a batch that fails whole is halved until the event is found that makes it fail.
+    pub bisect: Option<bool>,
 }
 
 /// `delivery.retry`.

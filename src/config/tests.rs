@@ -129,8 +129,8 @@ fn settings_lie_over_one_another_key_by_key() {
             backoff.initial,
             backoff.max,
             batch.map_or(String::new(), |batch| format!(
-                " {} {} {:?}",
-                batch.events, batch.bytes, batch.window
+                " {} {} {:?} {}",
+                batch.events, batch.bytes, batch.window, batch.bisect
             ))
         )
     };
@@ -152,8 +152,8 @@ fn settings_lie_over_one_another_key_by_key() {
             .split_once("Stop ")
             .map(|(_, batch)| batch.to_owned())
     };
-    assert_eq!(batch(0).as_deref(), Some("100 2097152 5s"));
-    assert_eq!(batch(1).as_deref(), Some("20 65536 5s"));
+    assert_eq!(batch(0).as_deref(), Some("100 2097152 5s true"));
+    assert_eq!(batch(1).as_deref(), Some("20 65536 5s false"));
     assert_eq!(config.targets[1].limits.concurrency_max.get(), 8);
     assert_eq!(
         config.targets[0].limits,

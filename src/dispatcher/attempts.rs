@@ -1,6 +1,7 @@
 //! One attempt: from its lease to how its delivery leaves the dispatcher.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,8 @@ struct TargetAnswer<'a> {
     outcome: &'a Outcome,
     /// What a refusal is about.
     refusal: Option<Refusal>,
+    /// Where a batch of several has failed whole and is to be halved: how many go together then.
+    half: Option<NonZeroU32>,
     /// The class that the outcome counts as.
     class: Class,
     at: Instant,
@@ -88,11 +91,28 @@ impl TargetAnswer<'_> {
         }
     }
 
+    /// Another attempt soon, with half of those that have failed together. Whose fault it is nobody
+    /// knows, so that it ends none of them, whatever attempts they have used up.
+    fn halved(&self, half: NonZeroU32, random: f64) -> Ending {
+        let (now, policy) = (self.now.due, &self.route.policy);
+        let at = now.plus(policy.backoff(0).mul_f64(random.clamp(0.0, 1.0)));
+        if policy.is_expired(self.leased.since, at) {
+            return self.dead(DeadReason::Expired);
+        }
+        Ending::Retry {
+            at,
+            failure: true,
+            batch_max: Some(half),
+            last: self.last(),
+        }
+    }
+
     /// Another attempt at `at`; `failure` where this one used up one of the declared attempts.
     fn retry(&self, at: Timestamp, failure: bool) -> Ending {
         Ending::Retry {
             at,
             failure,
+            batch_max: None,
             last: self.last(),
         }
     }
@@ -332,6 +352,7 @@ impl Dispatcher {
                 permit,
                 outcome: &outcome,
                 refusal: None,
+                half: None,
                 class: class_in_force(outcome.class, outcome.retry_after),
                 at,
                 now,
@@ -361,6 +382,9 @@ impl Dispatcher {
         }
         // What failed together comes back together.
         let random = self.random.random();
+        let halves = route.batch.is_some_and(|batch| batch.bisect) && call.len() > 1;
+        let half = u32::try_from(call.len().div_ceil(2)).ok();
+        let half = half.filter(|_| halves).and_then(NonZeroU32::new);
         for leased in call {
             let answered = TargetAnswer {
                 leased: &leased,
@@ -368,6 +392,7 @@ impl Dispatcher {
                 permit,
                 outcome: &outcome,
                 refusal,
+                half,
                 class,
                 at,
                 now,
@@ -434,6 +459,16 @@ impl Dispatcher {
             ..
         } = *answered;
         let now = answered.now.due;
+        let is_at_fault = match answered.class {
+            Class::Failed | Class::Rejected => true,
+            Class::Refused => answered.refusal == Some(Refusal::OfDelivery),
+            _ => false,
+        };
+        if let Some(half) = answered.half
+            && is_at_fault
+        {
+            return answered.halved(half, random);
+        }
         let tried = EndedAttempt {
             class: answered.class,
             retry_after: answered.outcome.retry_after,

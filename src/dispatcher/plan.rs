@@ -90,6 +90,8 @@ pub struct Batch {
     pub bytes: usize,
     /// How long the first one waits for others.
     pub window: Duration,
+    /// Whether a batch that fails whole is halved until the event is found that makes it fail.
+    pub bisect: bool,
 }
 
 /// Where a delivery's end is sent on to: `on_success` or `on_failure`.

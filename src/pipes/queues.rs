@@ -9,6 +9,7 @@ mod view;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ struct PendingDelivery {
     due: Timestamp,
     attempts: u32,
     failures: u32,
+    batch_max: Option<NonZeroU32>,
     last: Option<LastOutcome>,
     lease: Option<LeaseToken>,
     /// Until when it may wait here.
@@ -137,7 +139,11 @@ impl PipeQueues {
         for one in &leases.leased {
             if one.id.subscription == number {
                 let event_bytes = one.event.size_bytes();
-                filling.add(Fit::of(one.begins_call), event_bytes);
+                let member = Member {
+                    event_bytes,
+                    ..Member::default()
+                };
+                filling.add(Fit::of(one.begins_call), member);
                 (count, own_bytes) = (count + 1, own_bytes + event_bytes);
             }
         }
@@ -151,7 +157,8 @@ impl PipeQueues {
                 return;
             };
             let event_bytes = delivery.event.size_bytes();
-            let fit = filling.fit(grant, event_bytes);
+            let member = delivery.member();
+            let fit = filling.fit(grant, member);
             if fit == Fit::Exceeds {
                 return;
             }
@@ -174,7 +181,7 @@ impl PipeQueues {
             let leased = self.take(number, ready_key, sequence, fit == Fit::Begins);
             let Some(leased) = leased else { return };
             leases.leased.push(leased);
-            filling.add(fit, event_bytes);
+            filling.add(fit, member);
             (count, bytes, own_bytes) = (count + 1, bytes + event_bytes, own_bytes + event_bytes);
         }
     }
@@ -183,10 +190,7 @@ impl PipeQueues {
     fn gathers_until(&self, grant: &Grant, events: usize) -> Option<Timestamp> {
         let member = |key: DeliveryKey, (): &()| {
             let delivery = self.deliveries.get(&key.sequence);
-            Member {
-                event_bytes: delivery.map_or(0, |delivery| delivery.event.size_bytes()),
-                is_tried: delivery.is_some_and(|delivery| delivery.attempts > 0),
-            }
+            delivery.map_or_else(Member::default, PendingDelivery::member)
         };
         let number = grant.subscription;
         self.machine
@@ -258,6 +262,15 @@ impl PipeQueues {
 }
 
 impl PendingDelivery {
+    /// What a call has to know of it.
+    fn member(&self) -> Member {
+        Member {
+            event_bytes: self.event.size_bytes(),
+            is_tried: self.attempts > 0,
+            batch_max: self.batch_max,
+        }
+    }
+
     fn key(&self, sequence: u64) -> DeliveryKey {
         DeliveryKey {
             subscription: self.subscription,

@@ -105,7 +105,11 @@ impl Leasing {
                 Some(Ok(stored)) => stored,
             };
             let event_bytes = stored.event.size_bytes();
-            let fit = self.filling.fit(grant, event_bytes);
+            let member = Member {
+                event_bytes,
+                ..queues.member(grant, ready_key)
+            };
+            let fit = self.filling.fit(grant, member);
             let gathers = match fit {
                 Fit::Exceeds => return None,
                 Fit::Begins => queues.gathers(grant, grant.count - self.taken),
@@ -134,7 +138,7 @@ impl Leasing {
             self.bytes += event_bytes;
             self.grant_bytes += event_bytes;
             self.taken += 1;
-            self.filling.add(fit, event_bytes);
+            self.filling.add(fit, member);
             let leased = queues.take(number, ready_key, &stored, until);
             self.leases.leased.extend(leased.map(|leased| Leased {
                 begins_call: fit == Fit::Begins,
@@ -192,6 +196,20 @@ impl Queues {
         }
     }
 
+    /// What a call has to know of what waits under a key, but for its event; nothing where each
+    /// goes alone.
+    fn member(&self, grant: &Grant, ready_key: ReadyKey) -> Member {
+        let carried = match grant.batching {
+            Some(_) => self.machine.carried(grant.subscription, ready_key),
+            None => None,
+        };
+        carried.map_or_else(Member::default, |carried| Member {
+            event_bytes: 0,
+            is_tried: carried.attempts > 0,
+            batch_max: carried.batch_max,
+        })
+    }
+
     /// Whether the next call of a grant waits for more deliveries, of which it may have this many.
     fn gathers(&self, grant: &Grant, events: usize) -> Gathers {
         let Some(batching) = &grant.batching else {
@@ -204,6 +222,7 @@ impl Queues {
                 // its count, or goes when its time is over.
                 event_bytes: cached.map_or(0, |stored| stored.event.size_bytes()),
                 is_tried: carried.attempts > 0,
+                batch_max: carried.batch_max,
             }
         };
         let number = grant.subscription;

@@ -88,6 +88,7 @@ fn sources_a_dispatcher_and_upkeep_at_once() {
                         0 => Ending::Retry {
                             at: Timestamp::now().plus(Duration::from_millis(20)),
                             failure: true,
+                            batch_max: None,
                             last: last(Timestamp::now()),
                         },
                         1 => Ending::Released,

@@ -122,6 +122,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
         Ending::Retry {
             at: START.plus(MINUTE),
             failure: true,
+            batch_max: None,
             last: last(START),
         },
         vec![],
@@ -141,6 +142,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
         Ending::Retry {
             at: START.plus(MINUTE),
             failure: false,
+            batch_max: None,
             last: last(START),
         },
         vec![],

@@ -54,7 +54,12 @@ impl Transaction<'_> {
                 }
                 held
             }
-            Ending::Retry { at, failure, last } => {
+            Ending::Retry {
+                at,
+                failure,
+                batch_max,
+                last,
+            } => {
                 let row = PendingRow {
                     due: *at,
                     since: lease.since,
@@ -62,6 +67,7 @@ impl Transaction<'_> {
                     order_key: lease.order_key,
                     attempts: lease.attempts + 1,
                     failures: lease.failures + u32::from(*failure),
+                    batch_max: batch_max.or(lease.batch_max),
                     last: Some(last.clone()),
                     ..PendingRow::immediate(lease.key, *at)
                 };

@@ -25,6 +25,7 @@ const BATCH: Batch = Batch {
     events: 100,
     bytes: 1 << 20,
     window: Duration::ZERO,
+    bisect: false,
 };
 
 /// A target of batches that notes its calls.
@@ -199,6 +200,84 @@ async fn a_batch_that_fails_whole_comes_back_whole() {
     bench.drained().await;
     assert_eq!(target.sizes(), [20; 4]);
     assert_eq!(bench.counts(number).await.dead, 20);
+    running.stop().await;
+}
+
+/// One poison event in a hundred, at every place, with one attempt and with the usual four: found
+/// in as many calls as may be, and all others delivered once.
+#[tokio::test(start_paused = true)]
+async fn a_poison_event_is_found_by_halves() {
+    let most = (2.0 * 100_f64.log2() + 2.0).floor() as usize;
+    for (attempts_max, class, reason) in [
+        (4, Class::Failed, DeadReason::Exhausted),
+        (1, Class::Failed, DeadReason::Exhausted),
+        (4, Class::Rejected, DeadReason::Rejected),
+    ] {
+        for poison in 0..100 {
+            let bench = Bench::new();
+            let number = bench.subscribe(&["r"]).await[0];
+            bench.append(number, 100).await;
+            let target = Batches::new(move |events| {
+                let fails = events.iter().any(|event| *event == poison.to_string());
+                let class = if fails { class } else { Class::Delivered };
+                vec![Outcome::new(class, "poisoned")]
+            });
+            let batch = Batch {
+                bisect: true,
+                ..BATCH
+            };
+            let route = Route {
+                policy: attempts(attempts_max),
+                ..batched(batch)
+            };
+            let running = bench.start(target.plan(number, route));
+            bench.drained().await;
+            let counts = bench.counts(number).await;
+            assert_eq!((counts.delivered, counts.dead), (99, 1), "{poison}");
+            let letter = &bench.dead().await[0];
+            assert_eq!(letter.id.sequence.0, poison + 1, "ids count from nothing");
+            assert_eq!(letter.reason, reason);
+            let calls = target.calls.lock().clone();
+            assert!(calls.len() <= most, "{poison}: {:?}", target.sizes());
+            let poisoned = |events: &[String]| events.iter().any(|id| *id == poison.to_string());
+            let taken = calls.iter().filter(|(_, events)| !poisoned(events));
+            let mut taken: Vec<_> = taken.flat_map(|(_, events)| events).collect();
+            let count = taken.len();
+            taken.sort();
+            taken.dedup();
+            assert_eq!((count, taken.len()), (99, 99), "each of the others once");
+            running.stop().await;
+        }
+    }
+}
+
+/// Nobody is given up for what a batch came to, however often that fails.
+#[tokio::test(start_paused = true)]
+async fn halves_give_up_nobody_but_who_fails_alone() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    bench.append(number, 64).await;
+    let target = Batches::new(|events| {
+        let fails = events.len() > 1;
+        let class = if fails {
+            Class::Failed
+        } else {
+            Class::Delivered
+        };
+        vec![Outcome::new(class, "too many")]
+    });
+    let batch = Batch {
+        bisect: true,
+        ..BATCH
+    };
+    let route = Route {
+        policy: attempts(2),
+        ..batched(batch)
+    };
+    let running = bench.start(target.plan(number, route));
+    bench.drained().await;
+    let counts = bench.counts(number).await;
+    assert_eq!((counts.delivered, counts.dead), (64, 0));
     running.stop().await;
 }
 

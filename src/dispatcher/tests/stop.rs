@@ -164,6 +164,7 @@ async fn a_batch_goes_on_for_the_others_and_is_dropped_once_nobody_wants_it() {
         events: 2,
         bytes: 1024 * 1024,
         window: SECOND,
+        bisect: false,
     };
     let route = || Route {
         batch: Some(batch),

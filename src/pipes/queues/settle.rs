@@ -45,7 +45,15 @@ impl PipeQueues {
             Ending::Released | Ending::Retry { .. } if goes_back => self.hand_back(sequence),
             Ending::Dead { .. } if is_orphan => self.hand_back(sequence),
             Ending::Released => self.put_back(sequence, token, None),
-            Ending::Retry { at, failure, last } => {
+            Ending::Retry {
+                at,
+                failure,
+                batch_max,
+                last,
+            } => {
+                if let Some(delivery) = self.deliveries.get_mut(&sequence) {
+                    delivery.batch_max = batch_max.or(delivery.batch_max);
+                }
                 self.put_back(sequence, token, Some((at, failure, last)))
             }
             Ending::Stopped => {

@@ -142,6 +142,7 @@ impl PipeQueues {
             due: now,
             attempts: 0,
             failures: 0,
+            batch_max: None,
             last,
             lease,
             until,

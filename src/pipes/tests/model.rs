@@ -204,6 +204,7 @@ impl Play {
                     Ending::Retry {
                         at,
                         failure: true,
+                        batch_max: None,
                         last,
                     },
                 );
