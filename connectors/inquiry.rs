@@ -23,6 +23,9 @@ pub struct Inquiry {
     pub held: Option<OwnedSemaphorePermit>,
     /// Whether he waits until the tasks have ended.
     pub waits: bool,
+    /// A number that tells him from other callers of the source, where they show keys of their own:
+    /// what he has sent makes no duplicate of what another sends.
+    pub sender: Option<u64>,
 }
 
 impl Inquiry {

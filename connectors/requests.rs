@@ -78,6 +78,7 @@ impl Queue {
         arrivals: SmallVec<[Arrival; 1]>,
         held: OwnedSemaphorePermit,
         waits: bool,
+        sender: Option<u64>,
     ) -> impl Future<Output = Result<Made, Refusal>> + use<> {
         let (caller, told) = oneshot::channel();
         let is_empty = arrivals.is_empty();
@@ -85,6 +86,7 @@ impl Queue {
             caller,
             held: Some(held),
             waits,
+            sender,
         };
         let message = Message {
             arrivals,

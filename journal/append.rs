@@ -11,7 +11,7 @@ use pointsman_schemas::{
 };
 use smallvec::SmallVec;
 
-use crate::{DeadReason, LastOutcome, SubscriptionIdentity};
+use crate::{DeadReason, Key, KnownKeys, LastOutcome, SubscriptionIdentity};
 
 /// What a source hands over at once, matched.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub struct Entry {
 /// What an entry may ask for beyond being stored.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
+    /// What it is known by beside its identity, each with what is left out where it is known.
+    pub keys: Vec<Key>,
     /// Who is told what was made of it.
     pub watch: Option<Arc<dyn Watch>>,
 }
@@ -118,6 +120,10 @@ impl NewDelivery {
 pub enum Appended {
     /// It is stored, under this sequence.
     Stored(Sequence),
+    /// It is stored, without the deliveries that these of its keys guard: they are known.
+    Reduced(Sequence, KnownKeys),
+    /// The id of its tasks is taken by the event of this sequence; nothing was added.
+    Taken(Sequence),
     /// It had been stored before, under this sequence; nothing was added.
     Duplicate(Sequence),
 }

@@ -32,6 +32,7 @@ mod append;
 mod dead_letter;
 pub mod disk;
 mod history;
+mod key;
 mod lease;
 pub mod memory;
 pub mod queue;
@@ -56,6 +57,7 @@ pub use history::{
     ANSWER_BYTES_MAX, AttemptEntry, AttemptMade, ENTRIES_OF_ONE_MAX, EndedPage, EndedSelection,
     HistoryEntry, HistoryPlace, InvalidHistoryPlace, Record, TaskLife, WaitReason,
 };
+pub use key::{Guards, Identity, Key, KnownKeys, Lookup, RememberedKey};
 pub use lease::{
     Batching, Cut, Ending, FollowUp, Gathering, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased,
     Leases, SettleAnswer, Settlement,

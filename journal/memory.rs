@@ -8,6 +8,7 @@
 
 mod append;
 mod history;
+mod keys;
 mod operate;
 mod settle;
 mod show;
@@ -34,8 +35,9 @@ use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage,
-    EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Pending, Reader, SettleAnswer,
-    Settlement, StoredEvent, Subscription, SubscriptionStatus, TaskLife, Totals,
+    EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, Pending, Reader,
+    RememberedKey, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus,
+    TaskLife, Totals,
 };
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
@@ -344,6 +346,10 @@ impl Reader for Shared {
         limit: usize,
     ) -> Result<EndedPage, JournalError> {
         self.run(|state| Ok(state.ended(selection, after, limit)))
+    }
+
+    async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
+        self.run(|state| Ok(state.keys(&lookup)))
     }
 
     async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {

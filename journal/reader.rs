@@ -8,7 +8,7 @@ use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, T
 
 use crate::{
     Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, HistoryPlace, JournalError,
-    LastOutcome, SubscriptionStatus, TaskLife, TaskState,
+    LastOutcome, Lookup, RememberedKey, SubscriptionStatus, TaskLife, TaskState,
 };
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
@@ -88,6 +88,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
         limit: usize,
         bytes_max: usize,
     ) -> Result<EventPage, JournalError>;
+
+    /// Keys that are remembered, as far as their rows are still there.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError>;
 
     /// Totals of the whole store.
     ///
@@ -183,6 +189,9 @@ pub struct Totals {
     pub bytes: u64,
     /// What it may take.
     pub bytes_max: u64,
+    /// Keys that deduplication remembers: those that sources and rules declare, and ids of tasks.
+    #[serde(default)]
+    pub keys: u64,
     /// The last sequence given out.
     pub last_sequence: u64,
     /// What the subscriptions had counted that were there once and are dropped: with the counters

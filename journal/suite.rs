@@ -17,6 +17,7 @@ mod bounds;
 mod clock;
 mod dead;
 mod history;
+mod keys;
 mod leasing;
 mod positions;
 mod subscribing;
@@ -27,6 +28,7 @@ pub use bounds::*;
 pub use clock::*;
 pub use dead::*;
 pub use history::*;
+pub use keys::*;
 pub use leasing::*;
 pub use positions::*;
 pub use subscribing::*;
@@ -81,6 +83,11 @@ macro_rules! conformance {
             events_are_read_page_by_page
             duplicates_are_told_within_their_window_alone
             who_watches_an_entry_is_told_what_was_made_of_it
+            an_event_whose_key_is_known_is_not_stored
+            deliveries_whose_key_is_known_are_left_out_and_no_others
+            the_id_of_a_task_is_taken_once_for_each_who_gives_it
+            what_is_not_stored_is_not_remembered_and_a_duplicate_needs_no_room
+            past_their_part_of_the_store_keys_are_forgotten_the_soonest_first
             cursors_are_kept_with_what_they_cover
             rows_of_a_position_are_upserted_deleted_and_read_in_pages
             rows_of_a_position_change_with_their_append_or_not_at_all
@@ -384,7 +391,7 @@ pub fn append_of(entries: Vec<Entry>) -> Append {
 fn stored(appended: Appended) -> Sequence {
     match appended {
         Appended::Stored(sequence) => sequence,
-        Appended::Duplicate(sequence) => panic!("{sequence:?} is a duplicate"),
+        other => panic!("{other:?}"),
     }
 }
 

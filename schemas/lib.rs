@@ -21,6 +21,7 @@ pub mod schedule;
 pub mod sdk;
 pub mod setting;
 pub mod suggest;
+pub mod task_id;
 pub mod template;
 pub mod time;
 pub mod yaml;

@@ -93,11 +93,22 @@ pub struct Source {
     pub settings: Box<dyn SourceSettings>,
     /// Makes events of what arrives without being one.
     pub mapping: Option<EventMapping>,
+    /// Which of its events are duplicates.
+    pub deduplicate: Option<Deduplicate>,
     /// True where it feeds a pipe, and nothing else.
     pub pipe: bool,
     /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has
     /// not changed.
     pub fingerprint: u64,
+}
+
+/// What makes a duplicate of an event, and for how long.
+#[derive(Clone, Debug)]
+pub struct Deduplicate {
+    /// The key of an event: two of one key are duplicates.
+    pub by: TextTemplate,
+    /// How long a key is remembered.
+    pub window: Duration,
 }
 
 /// One of `targets`.
@@ -136,6 +147,8 @@ pub struct Rule {
     pub conditions: serde_json::Value,
     /// What events it takes of them: the same, compiled.
     pub filter: Filter,
+    /// Which of its deliveries are duplicates.
+    pub deduplicate: Option<Deduplicate>,
     /// Where the events go; never empty, no target twice.
     pub to: Vec<Destination>,
     /// Who is reported a success.

@@ -8,6 +8,7 @@
 
 mod append;
 mod reader;
+mod taken;
 
 #[cfg(test)]
 mod tests;
@@ -167,6 +168,7 @@ impl Intake {
             origin: self.reader.origin.clone(),
             journal: Arc::clone(&self.journal),
             metrics: self.reader.metrics.clone(),
+            router: Arc::clone(self.reader.router()),
         };
         Box::pin(async move { store.group(group, cursor).await })
     }

@@ -3,6 +3,7 @@
 //! A [`Router`] is immutable. A reload makes a new one and swaps it in whole, so that no event sees
 //! half a set of rules; an event that was matched before keeps the deliveries that it was given.
 
+mod deduplicate;
 mod explain;
 mod matcher;
 
@@ -18,8 +19,9 @@ use foldhash::HashMap;
 use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
 use pointsman_schemas::{Name, SubscriptionNumber};
 
+pub use self::deduplicate::Deduplicate;
 pub use self::explain::Explained;
-pub use self::matcher::{Matcher, order_key};
+pub use self::matcher::{MatchCounters, Matcher, order_key};
 
 /// Stands for all sources that no rule names.
 const OTHER_SOURCES: Origin = Origin(u16::MAX);
@@ -35,6 +37,8 @@ pub struct RuleInForce {
     /// given.
     pub from: Option<Vec<Name>>,
     pub filter: Filter,
+    /// Which of its deliveries are left out because an event of the same key came before.
+    pub deduplicate: Option<Deduplicate>,
     pub subscriptions: Vec<SubscriptionInForce>,
 }
 
@@ -42,6 +46,7 @@ pub struct RuleInForce {
 #[derive(Debug)]
 pub struct SubscriptionInForce {
     pub number: SubscriptionNumber,
+    pub target: Name,
     /// What orders its deliveries.
     pub order_by: Option<Path>,
     /// How long after an event's arrival its delivery falls due.
@@ -64,6 +69,8 @@ struct TenantRules {
     pipes: HashMap<Name, SubscriptionNumber>,
     /// In the order of the set.
     rules: Vec<NamedRule>,
+    /// Where the rule of a subscription is, of those that leave out duplicates.
+    deduplicating: HashMap<SubscriptionNumber, u32>,
 }
 
 /// What the set does not know of a rule.
@@ -72,8 +79,11 @@ struct NamedRule {
     name: Name,
     from: Option<Vec<Name>>,
     subscriptions: Vec<SubscriptionInForce>,
+    deduplicate: Option<Deduplicate>,
     /// Events that it took.
     matches: AtomicU64,
+    /// Events of which its deliveries were left out.
+    duplicates: AtomicU64,
 }
 
 impl Router {
@@ -92,13 +102,15 @@ impl Router {
         }
     }
 
-    /// How often each rule has taken an event since it came into force: (tenant, rule, matches).
-    pub fn matches(&self) -> impl Iterator<Item = (&Name, &Name, u64)> {
+    /// How often each rule has taken an event since it came into force, and how often it left out
+    /// a duplicate: (tenant, rule, matches, duplicates).
+    pub fn matches(&self) -> impl Iterator<Item = (&Name, &Name, u64, u64)> {
         self.tenants.iter().flat_map(|(tenant, rules)| {
-            rules
-                .rules
-                .iter()
-                .map(move |rule| (tenant, &rule.name, rule.matches.load(Ordering::Relaxed)))
+            rules.rules.iter().map(move |rule| {
+                let [matches, duplicates] =
+                    [&rule.matches, &rule.duplicates].map(|count| count.load(Ordering::Relaxed));
+                (tenant, &rule.name, matches, duplicates)
+            })
         })
     }
 }
@@ -127,7 +139,7 @@ impl TenantRules {
             .chain([&Name::replies()])
             .filter_map(|name| origins.get(name).copied())
             .collect();
-        let (compiled, rules) = rules
+        let (compiled, rules): (_, Vec<NamedRule>) = rules
             .into_iter()
             .map(|rule| {
                 let from = match &rule.from {
@@ -144,6 +156,7 @@ impl TenantRules {
             set: RuleSet::compile(compiled),
             origins,
             pipes,
+            deduplicating: Self::deduplicating(&rules),
             rules,
         }
     }
@@ -171,7 +184,9 @@ impl RuleInForce {
             name: self.name,
             from: self.from,
             subscriptions: self.subscriptions,
+            deduplicate: self.deduplicate,
             matches: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
         };
         (rule, named)
     }

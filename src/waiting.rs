@@ -270,8 +270,8 @@ impl Asked {
 
 fn event(appended: &Appended) -> MadeEvent {
     let (sequence, duplicate) = match *appended {
-        Appended::Stored(sequence) => (sequence, false),
-        Appended::Duplicate(sequence) => (sequence, true),
+        Appended::Stored(sequence) | Appended::Reduced(sequence, _) => (sequence, false),
+        Appended::Duplicate(sequence) | Appended::Taken(sequence) => (sequence, true),
     };
     MadeEvent {
         sequence,

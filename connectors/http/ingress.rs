@@ -13,10 +13,12 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, ready};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
-use pointsman_schemas::http::decode;
+use pointsman_schemas::http::{Decoded, Mode, decode};
 use pointsman_schemas::schedule::{self, DELIVER_AT};
+use pointsman_schemas::task_id::{self, TASK_ID};
 use pointsman_schemas::{Clock, Event, ExtensionValue};
-use tokio::sync::Semaphore;
+use smallvec::SmallVec;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answer::answer;
 use self::prefer::Preferences;
@@ -39,6 +41,9 @@ const WAITING_CALLERS_MAX: usize = 1_024;
 /// request go unanswered.
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
+/// The id of the task that a request makes: a second one of the same id is answered 409.
+pub const TASK_ID_HEADER: HeaderName = HeaderName::from_static("pointsman-task-id");
+
 /// The source of what callers send by CloudEvents HTTP. A caller is answered with 202 once
 /// everything in his request is stored.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ impl Ingress {
             origins: settings.origins.clone(),
             queue,
             clock,
+            deduplicates: false,
             waiting: Arc::new(Semaphore::new(waiting_callers(settings))),
         };
         let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(handler))?;
@@ -80,6 +86,8 @@ struct IngressHandler {
     origins: Vec<String>,
     queue: Queue,
     clock: Arc<dyn Clock>,
+    /// Whether what comes in is looked for among what came before.
+    deduplicates: bool,
     /// A permit for each caller who waits.
     waiting: Arc<Semaphore>,
 }
@@ -95,6 +103,7 @@ fn waiting_callers(settings: &ListenSettings) -> usize {
 struct Asks {
     delay: bool,
     prefer: bool,
+    task_id: bool,
 }
 
 impl Asks {
@@ -104,6 +113,7 @@ impl Asks {
             match name.as_str() {
                 "prefer" => asks.prefer = true,
                 "pointsman-delay" => asks.delay = true,
+                "pointsman-task-id" => asks.task_id = true,
                 _ => {}
             }
         }
@@ -122,13 +132,15 @@ impl IngressHandler {
         } else {
             None
         };
-        let prefers = if asks.prefer {
-            Preferences::of(headers)
-        } else {
-            Preferences::default()
-        };
         let decoded = decode(headers, request.body, REQUEST_EVENTS_MAX);
-        let events = decoded.map_err(|error| refuse(&error))?.events;
+        let Decoded { mode, mut events } = decoded.map_err(|error| refuse(&error))?;
+        if asks.task_id {
+            events = with_task_id(headers, mode, events)?;
+        }
+        let is_plain = !asks.prefer
+            && !events
+                .iter()
+                .any(|event| event.attribute(TASK_ID).is_some());
         let arrivals = events.into_iter().map(|event| {
             let event = match &deliver_at {
                 Some(at) => put_off(event, at.clone())?,
@@ -137,24 +149,37 @@ impl IngressHandler {
             Ok(Arrival::Event(Arc::new(event)))
         });
         let arrivals = arrivals.collect::<Result<_, Refusal>>()?;
-        if prefers == Preferences::default() {
+        if is_plain && !self.deduplicates {
             let stored = self.queue.store(arrivals, request.held);
             return Ok(Box::pin(async {
                 stored.await?;
                 Ok(accepted())
             }));
         }
+        Ok(self.ask(headers, arrivals, request.held))
+    }
+
+    /// Hands over what a request brings whose caller is told more than that it is stored, or who
+    /// has to be told from others.
+    fn ask(
+        &self,
+        headers: &HeaderMap,
+        arrivals: SmallVec<[Arrival; 1]>,
+        held: OwnedSemaphorePermit,
+    ) -> Taken {
+        let prefers = Preferences::of(headers);
         // Where too many wait already, this one is answered as if its wait were over.
         let waits = prefers.wait.is_some_and(|wait| !wait.is_zero());
         let permit = waits
             .then(|| Arc::clone(&self.waiting).try_acquire_owned().ok())
             .flatten();
-        let made = self.queue.ask(arrivals, request.held, permit.is_some());
-        Ok(Box::pin(async move {
+        let sender = self.keys.sender(headers);
+        let made = self.queue.ask(arrivals, held, permit.is_some(), sender);
+        Box::pin(async move {
             let response = answer(made.await?, prefers, WAIT_MAX).await;
             drop(permit);
             Ok(response)
-        }))
+        })
     }
 
     /// When the events of a request are to be delivered, where a header says so.
@@ -177,6 +202,38 @@ impl IngressHandler {
         let at = self.clock.now().plus(delay).to_string();
         Ok(Some(ExtensionValue::from(at.as_str())))
     }
+}
+
+/// Gives the one event of a request the id that a header says.
+fn with_task_id(
+    headers: &HeaderMap,
+    mode: Mode,
+    events: Vec<Event>,
+) -> Result<Vec<Event>, Refusal> {
+    let refused = |why: &str| {
+        let detail = format!("{TASK_ID_HEADER}: {why}");
+        Refusal::new(StatusCode::BAD_REQUEST, detail)
+    };
+    let mut values = headers.get_all(&TASK_ID_HEADER).iter();
+    let (Some(id), None) = (values.next(), values.next()) else {
+        return Err(refused("it is there more than once"));
+    };
+    let id = id.to_str().map_err(|_| refused("it is no text"))?.trim();
+    task_id::check(id).map_err(|error| refused(&error.to_string()))?;
+    if mode == Mode::Batch {
+        let why = format!("a batch has an id for each event; set their attribute `{TASK_ID}`");
+        return Err(refused(&why));
+    }
+    let named = events.into_iter().map(|event| {
+        if event.attribute(TASK_ID).is_some() {
+            return Err(refused(&format!(
+                "the event has `{TASK_ID}`; send one of them"
+            )));
+        }
+        let named = event.into_builder().attribute(TASK_ID, id.into()).build();
+        named.map_err(|error| refused(&error.to_string()))
+    });
+    named.collect()
 }
 
 /// What becomes of a request that is taken in.

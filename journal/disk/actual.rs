@@ -18,6 +18,7 @@ pub(super) struct Actual {
     pub(super) positions: u64,
     /// Rows of the history, and the bytes of their values.
     pub(super) history: (u64, u64),
+    pub(super) keys: u64,
     /// The highest sequence that anything has.
     pub(super) last_sequence: u64,
     /// Pending, retrying, dead.
@@ -40,6 +41,7 @@ impl Actual {
                 number("SELECT count(*) FROM history")?,
                 number("SELECT coalesce(sum(length(value)), 0) FROM history")?,
             ),
+            keys: number("SELECT count(*) FROM keys")?,
             last_sequence: number(
                 "SELECT max(coalesce((SELECT max(sequence) FROM events), 0), coalesce((SELECT max(sequence) FROM dead), 0))",
             )?,
@@ -77,6 +79,7 @@ impl Actual {
             positions,
             history,
             history_bytes,
+            keys,
             ..
         } = committed.ledger;
         let counts = |subscribed: &Subscribed| {
@@ -88,6 +91,7 @@ impl Actual {
         };
         (self.events, self.dead, self.rejects, self.positions) == (events, dead, rejects, positions)
             && self.history == (history, history_bytes)
+            && self.keys == keys
             && self
                 .subscriptions
                 .keys()

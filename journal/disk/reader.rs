@@ -4,6 +4,7 @@
 mod dead;
 mod events;
 mod history;
+mod keys;
 mod subscriptions;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub(super) use self::dead::{DeadKey, DeadPage, dead_page};
 pub(super) use self::events::{event, first_since};
 use self::events::{event_page, last_event};
 use self::history::{ended, held};
+use self::keys::keys;
 pub(super) use self::subscriptions::subscriptions;
 use self::subscriptions::{pending, statuses};
 use super::OpenError;
@@ -30,7 +32,8 @@ use super::schema::{self, Purpose};
 use crate::steady::JournalClock;
 use crate::{
     DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, TaskLife, Totals,
+    JournalError, Lookup, Pending, Reader, RememberedKey, StoredEvent, SubscriptionStatus,
+    TaskLife, Totals,
 };
 
 /// Connections that are kept open for the next question.
@@ -351,6 +354,19 @@ impl Reader for DiskReader {
         .await
     }
 
+    async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
+        let offset = self.offset();
+        self.ask(move |connection| {
+            let mut found = keys(connection, &lookup).map_err(|error| io(&error))?;
+            for one in &mut found {
+                one.at = offset.shown(connection, one.at);
+                one.until = offset.shown(connection, one.until);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn totals(&self) -> Result<Totals, JournalError> {
         let (directory, bytes_max) = (self.directory.clone(), self.bytes_max);
         self.ask(move |connection| {
@@ -365,6 +381,7 @@ impl Reader for DiskReader {
                 lost_commits: ledger.lost_commits,
                 bytes: schema::size_bytes(&directory),
                 bytes_max,
+                keys: ledger.keys,
                 last_sequence: ledger.last_sequence,
                 dropped: ledger.dropped,
             })

@@ -11,6 +11,7 @@ mod dead;
 mod event;
 mod history;
 mod identity;
+mod key;
 mod outcome;
 mod source;
 mod subscription;
@@ -21,6 +22,7 @@ pub(super) use self::dead::DeadRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::history::{HistoryKey, HistoryRow, ManyNotes, Noted, SPAN_MAX, encode_one};
 pub(super) use self::identity::Seen;
+pub(super) use self::key::KeyRow;
 pub(super) use self::outcome::{decode_last, encode_last};
 pub(super) use self::source::{decode_cursor, decode_position, encode_cursor, encode_position};
 pub(super) use self::subscription::Subscribed;
@@ -43,6 +45,7 @@ pub(super) enum Table {
     Identity = 7,
     Position = 8,
     History = 9,
+    Key = 10,
 }
 
 /// A value does not say what was once written.

@@ -232,7 +232,8 @@ fn is_short(new: &Connection) -> rusqlite::Result<bool> {
     let mut short = actual.events < ledger.events
         || actual.dead < ledger.dead
         || actual.positions < ledger.positions
-        || actual.history.0 < ledger.history;
+        || actual.history.0 < ledger.history
+        || actual.keys < ledger.keys;
     for (number, subscribed) in reader::subscriptions(new)? {
         let (pending, _, dead) = actual
             .subscriptions

@@ -10,6 +10,7 @@
 //! | `cursors` | tenant, source | how far sources have been read |
 //! | `positions` | tenant, source, key | what sources know of the things that they follow |
 //! | `identities` | two halves of a hash | what deduplication remembers |
+//! | `keys` | two halves of a hash | keys that sources and rules declare, and ids of tasks; see [`super::record::KeyRow`] |
 //! | `quarantine` | number | damaged rows, as they were found |
 //! | `history` | number | attempts made and how runs ended, in blocks; see [`super::record::HistoryRow`] |
 //!
@@ -18,7 +19,7 @@
 //! | 1 | |
 //! | 2 | the epochs, in `meta` |
 //! | 3 | the table `positions` |
-//! | 4 | the table `history` |
+//! | 4 | the tables `history` and `keys` |
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,8 +88,17 @@ CREATE INDEX history_of_one ON history (subscription, first) WHERE first = last;
 CREATE INDEX history_of_many ON history (subscription, last, first) WHERE first < last;
 ";
 
+/// The other table that format 4 adds. The index finds those that are forgotten next.
+const KEYS: &str = "
+CREATE TABLE keys (
+    high INTEGER NOT NULL, low INTEGER NOT NULL, until INTEGER NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (high, low)
+) WITHOUT ROWID;
+CREATE INDEX keys_by_end ON keys (until);
+";
+
 /// What every format from 3 on has added to the tables of the one before it.
-const ADDED: [&str; 2] = [POSITIONS, HISTORY];
+const ADDED: [&str; 3] = [POSITIONS, HISTORY, KEYS];
 
 /// The database file in a store's directory.
 pub(super) fn database(directory: &Path) -> PathBuf {
@@ -381,6 +391,8 @@ pub(super) struct Ledger {
     pub(super) last_history: u64,
     pub(super) history: u64,
     pub(super) history_bytes: u64,
+    /// Keys that are remembered.
+    pub(super) keys: u64,
 }
 
 /// The numbers of dropped subscriptions as the ledger keeps them: they held nothing any more.
@@ -419,6 +431,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         last_history,
         history,
         history_bytes,
+        keys,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -443,7 +456,8 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
     }
     out.number(last_history)
         .number(history)
-        .number(history_bytes);
+        .number(history_bytes)
+        .number(keys);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -496,9 +510,19 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
             ledger.last_history = from.number()?;
             (ledger.history, ledger.history_bytes) = (from.number()?, from.number()?);
         }
+        if !from.is_empty() {
+            ledger.keys = from.number()?;
+        }
         Ok(ledger)
     };
     Ok(meta(connection, "ledger")?.and_then(decode))
+}
+
+/// Whether there are keys whose window has passed.
+pub(super) fn has_keys_until(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM keys INDEXED BY keys_by_end WHERE until <= ?1 LIMIT 1")?
+        .exists([now.0])
 }
 
 /// A number of rows as SQLite takes it.

@@ -1,16 +1,17 @@
 //! The rows of every table, and whether each says what was once written there.
 
 use bytes::Bytes;
+use pointsman_schemas::Timestamp;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::record::{
-    self, Damage, DeadRow, Decoder, EventRow, HistoryKey, HistoryRow, Seen, Subscribed,
+    self, Damage, DeadRow, Decoder, EventRow, HistoryKey, HistoryRow, KeyRow, Seen, Subscribed,
 };
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 
 /// Every table with its columns, the key first.
-pub(super) const TABLES: [(&str, &str, &str); 10] = [
+pub(super) const TABLES: [(&str, &str, &str); 11] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
@@ -37,6 +38,7 @@ pub(super) const TABLES: [(&str, &str, &str); 10] = [
         "number",
         "number, subscription, first, last, value",
     ),
+    ("keys", "high, low", "high, low, until, value"),
 ];
 
 /// The key of a row in any table.
@@ -113,7 +115,7 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
                 Blob(_),
             ],
         ) => &["pending"],
-        (false, [Integer(_), Integer(_), Integer(_), Blob(_)]) => &["dead"],
+        (false, [Integer(_), Integer(_), Integer(_), Blob(_)]) => &["dead", "keys"],
         (false, [Text(_), Text(_), Blob(_)]) => &["cursors"],
         // A flipped bit makes a text of a blob.
         (false, [Text(_), Text(_), Blob(_) | Text(_), Blob(_)]) => &["positions"],
@@ -179,6 +181,10 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
                 return Err(Damage("its key is no blob"));
             };
             record::decode_position(text(0)?, text(1)?, key, value).map(drop)
+        }
+        "keys" => {
+            let (key, until) = ([unsigned(0)?, unsigned(1)?], Timestamp(number(2)?));
+            KeyRow::decode(key, until, value).map(drop)
         }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
         "history" => {

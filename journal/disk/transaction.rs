@@ -8,6 +8,7 @@
 mod append;
 mod empty;
 mod history;
+mod keys;
 mod operate;
 mod pending;
 mod quarantine;
@@ -71,6 +72,8 @@ pub(super) struct Transaction<'c> {
     now: Timestamp,
     /// Bytes that may still be appended.
     room: u64,
+    /// How many keys are remembered at most.
+    keys_max: u64,
     changes: Changes,
     /// Deliveries to be written as blocks, by subscription.
     fresh: BTreeMap<u32, Vec<u64>>,
@@ -103,6 +106,7 @@ impl<'c> Transaction<'c> {
             queues,
             now,
             room,
+            keys_max: u64::MAX,
             changes: Changes {
                 ledger: committed.ledger,
                 ..Changes::default()
@@ -121,6 +125,11 @@ impl<'c> Transaction<'c> {
     /// Writes nothing into the history: there is no room for what can be done without.
     pub(super) fn leave_history(&mut self) {
         self.keeps_history = false;
+    }
+
+    /// Bounds how many keys are remembered.
+    pub(super) fn limit_keys(&mut self, keys_max: u64) {
+        self.keys_max = keys_max;
     }
 
     /// Keeps what the time is.

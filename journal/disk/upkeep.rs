@@ -189,6 +189,9 @@ impl Upkeep {
         {
             self.identities_at = Some(std::time::Instant::now());
             self.forget_identities(&connection)?;
+            if schema::has_keys_until(&connection, self.shared.clock.now())? {
+                self.forget_keys();
+            }
         }
         self.give_back(&connection, needs_room && self.shared.is_disk_full())?;
         if is_whole || needs_room {

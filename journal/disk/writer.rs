@@ -22,6 +22,7 @@ use super::transaction::{Failure, Transaction};
 use super::trouble::is_corrupt;
 use super::{OpenError, Shared};
 use crate::JournalError;
+use crate::key::keys_max;
 
 /// The name of the thread.
 pub(super) const THREAD: &str = "journal-writer";
@@ -260,6 +261,7 @@ impl Writer {
         if self.is_disk_full || room < HISTORY_ROOM_LEAST || !shared.ballast.lock().is_whole() {
             transaction.leave_history();
         }
+        transaction.limit_keys(keys_max(shared.options.max_size_bytes));
         let done = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction));

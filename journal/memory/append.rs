@@ -104,7 +104,11 @@ impl State {
             if is_twice || duplicate.is_some() {
                 continue;
             }
-            for delivery in &entry.deliveries {
+            let Ok((left_out, _)) = self.known_by_key(entry) else {
+                continue;
+            };
+            let deliveries = entry.deliveries.iter();
+            for delivery in deliveries.filter(|one| !left_out.contains(&one.subscription)) {
                 *arriving.entry(delivery.subscription).or_default() += 1;
             }
             if let Some(dead) = &entry.dead {
@@ -124,6 +128,10 @@ impl State {
         if let Some(sequence) = self.duplicate_of(tenant, origin, &entry) {
             return Appended::Duplicate(sequence);
         }
+        let (left_out, known) = match self.known_by_key(&entry) {
+            Ok(known) => known,
+            Err(told) => return told,
+        };
         self.last_sequence += 1;
         let (sequence, at) = (Sequence(self.last_sequence), self.now.time);
         if entry.deduplicate.is_some() {
@@ -140,22 +148,29 @@ impl State {
         };
         self.events.insert(sequence, Retained { stored, pins: 0 });
         let mut subscriptions = HashSet::new();
-        let watch = entry.terms.and_then(|terms| terms.watch);
         let mut made = Vec::new();
         for delivery in entry.deliveries {
-            if subscriptions.insert(delivery.subscription) {
+            let is_left_out = left_out.contains(&delivery.subscription);
+            if subscriptions.insert(delivery.subscription) && !is_left_out {
                 made.extend(self.deliver(sequence.0, 0, delivery));
             }
         }
-        if let Some(watch) = watch {
-            watch.made(sequence, made);
+        if let Some(terms) = entry.terms {
+            self.remember_keys(&terms, sequence, &made);
+            if let Some(watch) = terms.watch {
+                watch.made(sequence, made);
+            }
         }
         if let Some(dead) = entry.dead
             && subscriptions.insert(dead.subscription)
         {
             self.deliver_dead(sequence.0, dead);
         }
-        Appended::Stored(sequence)
+        if known.is_empty() {
+            Appended::Stored(sequence)
+        } else {
+            Appended::Reduced(sequence, known)
+        }
     }
 
     /// Counts a delivery that is made now, and returns whom it is for.

@@ -119,6 +119,7 @@ impl State {
             lost_commits: 0,
             bytes: self.bytes,
             bytes_max: self.options.bytes_max,
+            keys: self.keys.len() as u64,
             last_sequence: self.last_sequence,
             dropped: self.dropped,
         }

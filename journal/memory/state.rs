@@ -11,8 +11,8 @@ use pointsman_schemas::{
 use super::MemoryOptions;
 use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::{
-    Activity, Backlog, Counts, DeadLetter, HistoryEntry, HistoryPlace, JournalError, LastOutcome,
-    LeaseOwner, Pending, StoredEvent, SubscriptionIdentity,
+    Activity, Backlog, Counts, DeadLetter, HistoryEntry, HistoryPlace, Identity, JournalError,
+    LastOutcome, LeaseOwner, Pending, RememberedKey, StoredEvent, SubscriptionIdentity,
 };
 
 pub(super) struct State {
@@ -31,7 +31,8 @@ pub(super) struct State {
     /// Of events and of rows of positions.
     pub(super) bytes: u64,
     pub(super) events: BTreeMap<Sequence, Retained>,
-    pub(super) seen: HashMap<Identity, (Sequence, Timestamp)>,
+    pub(super) seen: HashMap<EventIdentity, (Sequence, Timestamp)>,
+    pub(super) keys: BTreeMap<Identity, RememberedKey>,
     /// The index is the number less one: numbers are never used again.
     pub(super) subscriptions: Vec<Subscribed>,
     /// What those had counted that are dropped.
@@ -46,7 +47,7 @@ pub(super) struct State {
 pub(super) type DeadKey = (Sequence, SubscriptionNumber, u64);
 
 /// What deduplication knows an event by: tenant, origin, `source`, `id`.
-pub(super) type Identity = (Name, Name, String, String);
+pub(super) type EventIdentity = (Name, Name, String, String);
 
 /// An event, as long as something refers to it or the retention lasts.
 pub(super) struct Retained {
@@ -140,6 +141,7 @@ impl State {
             bytes: 0,
             events: BTreeMap::new(),
             seen: HashMap::new(),
+            keys: BTreeMap::new(),
             subscriptions: Vec::new(),
             dropped: Counts::default(),
             dead: BTreeMap::new(),
@@ -234,7 +236,7 @@ impl State {
     }
 }
 
-pub(super) fn identity(tenant: &Name, origin: &Name, event: &Event) -> Identity {
+pub(super) fn identity(tenant: &Name, origin: &Name, event: &Event) -> EventIdentity {
     (
         tenant.clone(),
         origin.clone(),

@@ -30,7 +30,10 @@ pub async fn who_watches_an_entry_is_told_what_was_made_of_it(implementation: &d
     let notes = Arc::new(Notes::default());
     let watched = |id: &str, numbers: &[SubscriptionNumber]| {
         let watch = Arc::clone(&notes) as Arc<dyn Watch>;
-        let terms = Terms { watch: Some(watch) };
+        let terms = Terms {
+            watch: Some(watch),
+            ..Terms::default()
+        };
         Entry {
             deduplicate: Some(MINUTE),
             terms: Some(Box::new(terms)),

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::dispatcher::{LaneReason, StopReport};
 use crate::router::Explained;
-use pointsman_journal::SubscriptionStatus;
+use pointsman_journal::{Identity, SubscriptionStatus};
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
 pub trait Overview: fmt::Debug + Send + Sync {
@@ -21,6 +21,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// Every rule and pipe in force.
     fn rules(&self) -> Vec<RuleStatus>;
+
+    /// By which key each of these rules leaves out duplicates of an event, of those that do.
+    fn identities(&self, tenant: &Name, rules: &[Name], event: &Event) -> Vec<(Name, Identity)>;
 
     /// Every target of the rules in force.
     fn targets(&self) -> Vec<TargetStatus>;
@@ -104,6 +107,9 @@ pub struct RuleStatus {
     pub conditions: serde_json::Value,
     /// Events it took since the process started.
     pub matches: u64,
+    /// Those of them that it did not deliver because the key of its `deduplicate` was known.
+    #[serde(default)]
+    pub duplicates: u64,
 }
 
 /// A target as it stands.

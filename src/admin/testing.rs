@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Detail;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
-    Append, DeadReason, Ending, Entry, Grant, Journal, LastOutcome, NewDelivery, Role,
+    Append, DeadReason, Ending, Entry, Grant, Identity, Journal, LastOutcome, NewDelivery, Role,
     SettleAnswer, Settlement, Subscription, SubscriptionIdentity, SubscriptionStatus,
 };
 
@@ -103,6 +103,7 @@ impl Overview for FixedOverview {
             to: vec![name("thumbnailer")],
             conditions: serde_json::json!({ "match": { "type": ["photo"] } }),
             matches: 3,
+            duplicates: 0,
         }]
     }
     fn targets(&self) -> Vec<TargetStatus> {
@@ -122,6 +123,10 @@ impl Overview for FixedOverview {
     fn ready(&self) -> Vec<String> {
         self.missing.lock().clone()
     }
+    fn identities(&self, _: &Name, _: &[Name], _: &Event) -> Vec<(Name, Identity)> {
+        Vec::new()
+    }
+
     fn explain(
         &self,
         tenant: &Name,
@@ -143,6 +148,7 @@ impl Overview for FixedOverview {
                 condition: condition.map(|condition| Condition::parse(condition).unwrap()),
                 filters: None,
             },
+            deduplicate: None,
             subscriptions: Vec::new(),
         };
         let photo = || serde_json::json!({ "type": ["photo"] });

@@ -107,7 +107,7 @@ impl Bus {
             metrics: metrics.clone(),
             digest: Arc::default(),
         };
-        let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.unordered());
+        let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.matching());
         let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies);
         let waiting = Arc::<Waiting>::default();
         let dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
@@ -119,12 +119,9 @@ impl Bus {
             Arc::clone(&clock),
             metrics.clone(),
         ));
-        let overview = Arc::new(RunningParts::new(
-            Arc::clone(&sources),
-            Arc::clone(&router),
-            handle.clone(),
-            metrics,
-        ));
+        let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
+        let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
+        let overview = Arc::new(overview);
         let admin = Arc::new(Admin {
             journal: Arc::clone(&journal),
             pipes: Arc::clone(&pipes),

@@ -19,7 +19,7 @@ use crate::dispatcher;
 use crate::router::{Explained, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
-use pointsman_journal::SubscriptionStatus;
+use pointsman_journal::{Identity, SubscriptionStatus};
 
 /// The running parts.
 pub struct RunningParts {
@@ -78,6 +78,7 @@ impl RunningParts {
             to: rule.to.iter().map(|to| to.target.clone()).collect(),
             conditions: rule.conditions.clone(),
             matches: 0,
+            duplicates: 0,
         });
         let rules = rules.collect();
         // Dropped once the lock is free again.
@@ -134,6 +135,10 @@ impl Overview for RunningParts {
         self.dispatcher.stopping()
     }
 
+    fn identities(&self, tenant: &Name, rules: &[Name], event: &Event) -> Vec<(Name, Identity)> {
+        self.router.load_full().identities(tenant, rules, event)
+    }
+
     fn explain(
         &self,
         tenant: &Name,
@@ -171,15 +176,13 @@ impl Overview for RunningParts {
     fn rules(&self) -> Vec<RuleStatus> {
         let mut rules = self.rules.lock().clone();
         let router = self.router.load();
-        let matches: std::collections::HashMap<(&Name, &Name), u64> = router
+        let matches: std::collections::HashMap<(&Name, &Name), (u64, u64)> = router
             .matches()
-            .map(|(tenant, name, matches)| ((tenant, name), matches))
+            .map(|(tenant, name, matches, duplicates)| ((tenant, name), (matches, duplicates)))
             .collect();
         for rule in &mut rules {
-            rule.matches = matches
-                .get(&(&rule.tenant, &rule.name))
-                .copied()
-                .unwrap_or(0);
+            let found = matches.get(&(&rule.tenant, &rule.name));
+            (rule.matches, rule.duplicates) = found.copied().unwrap_or_default();
         }
         rules
     }

@@ -17,6 +17,7 @@ use pointsman_schemas::{Backoff, Clock, Name, PositionRow, backoff::spread};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::wiring;
 use crate::config;
 use crate::intake::{Intake, MessageReader};
 use crate::pipes::{PipeIntake, Pipes};
@@ -206,7 +207,7 @@ impl Sources {
         let matcher = Matcher::new(
             Arc::clone(&self.router),
             self.journal.clock(),
-            self.metrics.unordered(),
+            self.metrics.matching(),
         );
         let metrics = self.metrics.source(tenant, name);
         MessageReader::new(tenant.clone(), name.clone(), matcher, metrics)
@@ -224,6 +225,7 @@ impl Sources {
             fingerprint,
             settings,
             mapping,
+            deduplicate,
             pipe,
         } = wanted;
         let (guarantee, link) = (settings.guarantee(), self.link(&name));
@@ -237,6 +239,7 @@ impl Sources {
             AnyIntake::Pipe(Box::new(intake))
         } else {
             let reader = reader.with_stable_ids(settings.has_stable_ids());
+            let reader = reader.deduplicating(deduplicate.map(wiring::deduplicate));
             AnyIntake::Bus(Box::new(Intake::new(reader, Arc::clone(&self.journal))))
         };
         let positions = JournalPositions {

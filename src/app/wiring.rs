@@ -14,7 +14,7 @@ use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
     FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Route, Target,
 };
-use crate::router::{Router, RuleInForce, SubscriptionInForce};
+use crate::router::{Deduplicate, Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::Metrics;
 use crate::telemetry::digest::Digest;
 use pointsman_journal::{Backlog, Role, Subscription, SubscriptionIdentity};
@@ -236,6 +236,11 @@ fn has_templated_url(target: &config::Target) -> bool {
         .any(|text| text.placement == Placement::Url)
 }
 
+pub(super) fn deduplicate(declared: config::Deduplicate) -> Deduplicate {
+    let config::Deduplicate { by, window } = declared;
+    Deduplicate { by, window }
+}
+
 fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
     let subscriptions = rule
         .to
@@ -243,6 +248,7 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
         .filter_map(|to| {
             Some(SubscriptionInForce {
                 number: numbers.get(&rule, Role::To, &to.target)?,
+                target: to.target.clone(),
                 order_by: to.delivery.order_by.clone(),
                 delay: to.delivery.delay,
             })
@@ -254,6 +260,7 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
         pipe: rule.pipe,
         from: rule.from,
         filter: rule.filter,
+        deduplicate: rule.deduplicate.map(deduplicate),
         subscriptions,
     }
 }

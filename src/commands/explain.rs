@@ -124,6 +124,7 @@ fn as_text(view: &ExplainView) -> String {
                 "a dead letter, {}{tries}{said}  (pointsman dead show {id})",
                 one.reason.map_or("", DeadReason::as_str)
             ),
+            Fate::Duplicate => format!("a duplicate{said}"),
             Fate::Ended => "delivered; or it was cancelled or purged, or the rule did not have \
                             this target then"
                 .to_owned(),

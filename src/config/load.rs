@@ -2,6 +2,7 @@
 
 pub(super) mod addresses;
 mod connector;
+mod deduplicate;
 mod lint;
 mod meant;
 pub(super) mod names;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 pub use self::short::{OneOrMany, RawAdmin, RawEvent, RawFollowUp, RawTo};
 use super::schema::{
-    ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TestEvent,
+    ConditionText, EventPattern, Expected, KeyText, PathText, RuleDelivery, SourceName, TestEvent,
 };
 
 /// The keys at the top of a rule file, beside `x-…`.
@@ -65,6 +65,8 @@ pub struct RawRule {
     pub condition: Option<String>,
     /// Filters in the dialects of the CloudEvents Subscriptions API, all of which must hold.
     pub filters: Option<Vec<RawFilter>>,
+    /// Which of its deliveries are left out, because an event of the same key came before.
+    pub deduplicate: Option<RawDeduplicate>,
     /// What the targets get: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the targets'.
@@ -144,6 +146,7 @@ impl From<RawPipe> for RawRule {
             pattern,
             condition,
             filters,
+            deduplicate: None,
             transform,
             delivery,
             to,
@@ -152,6 +155,19 @@ impl From<RawPipe> for RawRule {
             renamed_from,
         }
     }
+}
+
+/// `deduplicate`, of a source or a rule.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Deduplicate")]
+pub struct RawDeduplicate {
+    /// The key of an event, a text with templates over it as it came: two of one key are
+    /// duplicates. An event in which it finds nothing is none.
+    #[schemars(with = "KeyText", required)]
+    pub by: Option<String>,
+    /// How long a key is remembered, up to 366 days; `24h` by default.
+    pub window: Option<Interval>,
 }
 
 /// What a follow-up target is sent.

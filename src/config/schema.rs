@@ -17,12 +17,13 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
+use super::raw::{RawAdmin, RawDeduplicate, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 pub use names::Known;
 pub(super) use pattern::EventPattern;
 pub(super) use texts::{
-    Address, ConditionText, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent,
+    Address, ConditionText, Expected, KeyText, PathText, RuleDelivery, SourceName, TargetName,
+    TestEvent,
 };
 
 /// The pattern of names.
@@ -53,15 +54,18 @@ use described;
 #[must_use]
 pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let event = ("event", generator.subschema_for::<RawMapping>());
-    let delivery = ("delivery", generator.subschema_for::<RawDelivery>());
-    let source = entity(&mut generator, event, |connector, generator| {
+    let of_source = vec![
+        ("event", generator.subschema_for::<RawMapping>()),
+        ("deduplicate", generator.subschema_for::<RawDeduplicate>()),
+    ];
+    let of_target = vec![("delivery", generator.subschema_for::<RawDelivery>())];
+    let source = entity(&mut generator, of_source, |connector, generator| {
         connector
             .source
             .built()
             .map(|kind| (kind.schema)(generator))
     });
-    let target = entity(&mut generator, delivery, |connector, generator| {
+    let target = entity(&mut generator, of_target, |connector, generator| {
         connector
             .target
             .built()
@@ -228,10 +232,13 @@ fn with(mut schema: Value, key: &str, value: Value) -> Value {
 /// A source or a target: one connector's settings under its name, beside what all have.
 fn entity(
     generator: &mut SchemaGenerator,
-    (option, schema): (&str, Schema),
+    options: Vec<(&str, Schema)>,
     side: impl Fn(&Connector, &mut SchemaGenerator) -> Option<Schema>,
 ) -> Value {
-    let mut properties = Map::from_iter([(option.to_owned(), schema.into())]);
+    let options = options.into_iter();
+    let mut properties: Map<String, Value> = options
+        .map(|(option, schema)| (option.to_owned(), schema.into()))
+        .collect();
     let mut kinds = Vec::new();
     for connector in CONNECTORS {
         if let Some(schema) = side(connector, generator) {

@@ -8,13 +8,12 @@ use pointsman_schemas::SystemClock;
 use pointsman_schemas::{
     Backoff, DeliveryId, Epoch, Event, Name, Placement, Sequence, SubscriptionNumber, Timestamp,
 };
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::plan::Route;
 use super::policy::Policy;
 use super::{Observer, Preparation};
-use crate::router::Matcher;
+use crate::router::{MatchCounters, Matcher};
 use crate::telemetry::Metrics;
 use pointsman_journal::{Role, SubscriptionIdentity};
 
@@ -32,7 +31,11 @@ pub(super) fn preparation(transform: serde_json::Value, templates: &[&str]) -> P
 
 /// No rule takes a reply.
 pub(super) fn no_replies() -> Matcher {
-    Matcher::new(Arc::default(), Arc::new(SystemClock), Counter::default())
+    Matcher::new(
+        Arc::default(),
+        Arc::new(SystemClock),
+        MatchCounters::default(),
+    )
 }
 
 /// Counts where nobody looks.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_journal::{Append, Appended, DeadReason, Entry, Journal, JournalError, NewDead};
 use pointsman_schemas::{Cursor, Name, PositionChange, Reject, SubscriptionNumber};
 
 use super::STORE_AGAIN;
 use super::reader::ReadMessage;
+use super::taken::{is_taken, tell_taken};
+use crate::router::Router;
 use crate::telemetry::metrics::SourceMetrics;
 
 /// How long a caller is asked to stay away while the store is full.
@@ -20,6 +23,8 @@ pub(super) struct Appender {
     pub(super) origin: Name,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) metrics: SourceMetrics,
+    /// The rules in force.
+    pub(super) router: Arc<ArcSwap<Router>>,
 }
 
 impl Appender {
@@ -36,7 +41,7 @@ impl Appender {
             return self.hold(group, cursor).await;
         }
         match self.append(&mut group, None).await {
-            Ok(appended) => tell_stored(group, &appended).await,
+            Ok(appended) => self.tell_stored(group, &appended).await,
             // Nothing is stored: only one of them may be in the way of all.
             Err(JournalError::Backlog(_)) if group.len() > 1 => {
                 for pending in group {
@@ -61,7 +66,7 @@ impl Appender {
         let [pending] = alone;
         match appended {
             Err(JournalError::Backlog(number)) => self.refused(pending, number).await,
-            Ok(appended) => tell_stored(vec![pending], &appended).await,
+            Ok(appended) => self.tell_stored(vec![pending], &appended).await,
             Err(error) => pending.acknowledgement.send(verdict_of(&error)).await,
         }
     }
@@ -151,8 +156,9 @@ impl Appender {
         let appended = self.journal.append(append).await?;
         let duplicates = appended
             .iter()
-            .filter(|one| matches!(one, Appended::Duplicate(_)))
+            .filter(|one| matches!(one, Appended::Duplicate(_) | Appended::Taken(_)))
             .count() as u64;
+        self.count_left_out(group, &appended);
         self.metrics.appended(begin.elapsed());
         self.metrics
             .received
@@ -161,6 +167,61 @@ impl Appender {
         self.metrics.unmatched.inc_by(unmatched);
         self.metrics.rejects.inc_by(rejected);
         Ok(appended)
+    }
+}
+
+impl Appender {
+    /// Tells each message that it is stored, and those that asked what was made of them.
+    async fn tell_stored(&self, group: Vec<ReadMessage>, appended: &[Appended]) {
+        if group.iter().all(|pending| pending.asked.is_none()) {
+            return tell(group, &Verdict::Stored).await;
+        }
+        let (mut others, mut taken) = (Vec::with_capacity(group.len()), Vec::new());
+        let mut rest = appended;
+        for pending in group {
+            let own = rest.get(..pending.entries.len()).unwrap_or(rest);
+            rest = rest.get(own.len()..).unwrap_or_default();
+            match (pending.acknowledgement, pending.asked) {
+                (Acknowledgement::Inquiry(inquiry), Some(asked)) if is_taken(own) => {
+                    taken.push((inquiry, asked.told(own), pending.entries));
+                }
+                // A caller who has gone away does not hear it.
+                (Acknowledgement::Inquiry(inquiry), Some(asked)) => {
+                    drop(inquiry.caller.send(Ok(asked.told(own))));
+                }
+                (acknowledgement, asked) => others.push(ReadMessage {
+                    acknowledgement,
+                    asked,
+                    ..pending
+                }),
+            }
+        }
+        tell(others, &Verdict::Stored).await;
+        let (reader, router) = (self.journal.reader(), self.router.load_full());
+        for (inquiry, mut made, entries) in taken {
+            let told = tell_taken(&mut made, &entries, &self.tenant, &router, &*reader).await;
+            if let Err(error) = told {
+                tracing::warn!(%error, "cannot look for the tasks of an id that is taken");
+            }
+            drop(inquiry.caller.send(Ok(made)));
+        }
+    }
+
+    /// Counts the deliveries that were left out because their key was known.
+    fn count_left_out(&self, group: &[ReadMessage], appended: &[Appended]) {
+        let entries = group.iter().flat_map(|pending| &pending.entries);
+        for (entry, appended) in entries.zip(appended) {
+            let Appended::Reduced(_, known) = appended else {
+                continue;
+            };
+            let keys = entry.terms.iter().flat_map(|terms| &terms.keys);
+            for (_, key) in keys.enumerate().filter(|(place, _)| known.contains(*place)) {
+                self.metrics.left_out.inc();
+                self.router
+                    .load()
+                    .count_duplicate(&self.tenant, &key.guards);
+            }
+        }
     }
 }
 
@@ -206,31 +267,6 @@ fn dead_letter(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
     }
     entries.append(&mut further);
     found
-}
-
-/// Tells each message that it is stored, and those that asked what was made of them.
-async fn tell_stored(group: Vec<ReadMessage>, appended: &[Appended]) {
-    if group.iter().all(|pending| pending.asked.is_none()) {
-        return tell(group, &Verdict::Stored).await;
-    }
-    let mut others = Vec::with_capacity(group.len());
-    let mut rest = appended;
-    for pending in group {
-        let own = rest.get(..pending.entries.len()).unwrap_or(rest);
-        rest = rest.get(own.len()..).unwrap_or_default();
-        match (pending.acknowledgement, pending.asked) {
-            // A caller who has gone away does not hear it.
-            (Acknowledgement::Inquiry(inquiry), Some(asked)) => {
-                drop(inquiry.caller.send(Ok(asked.told(own))));
-            }
-            (acknowledgement, asked) => others.push(ReadMessage {
-                acknowledgement,
-                asked,
-                ..pending
-            }),
-        }
-    }
-    tell(others, &Verdict::Stored).await;
 }
 
 async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {

@@ -4,12 +4,15 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
-use pointsman_journal::Entry;
+use pointsman_journal::{Entry, Guards, Identity, Key};
 use pointsman_rules::{Document, EventMapping, Node};
+use pointsman_schemas::http::encode_structured;
+use pointsman_schemas::task_id::{TASK_ID, task_id};
 use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, SubscriptionNumber};
 
-use crate::router::Matcher;
+use crate::router::{Deduplicate, Matcher, Router};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::waiting::{Asked, Waiting};
 
@@ -25,6 +28,8 @@ pub struct MessageReader {
     pub(crate) metrics: SourceMetrics,
     mapping: Option<EventMapping>,
     deduplicate: Option<Duration>,
+    /// What the rule file says of duplicates.
+    keyed: Option<Deduplicate>,
     matcher: Matcher,
     /// Where callers wait for the ends of tasks.
     waiting: Arc<Waiting>,
@@ -50,9 +55,16 @@ impl MessageReader {
             metrics,
             mapping: None,
             deduplicate: None,
+            keyed: None,
             matcher,
             waiting: Arc::default(),
         }
+    }
+
+    /// Takes events of one key for duplicates.
+    #[must_use]
+    pub fn deduplicating(self, keyed: Option<Deduplicate>) -> Self {
+        Self { keyed, ..self }
     }
 
     /// Lets callers wait for the ends of the tasks that they make.
@@ -78,6 +90,11 @@ impl MessageReader {
         }
     }
 
+    /// The rules in force.
+    pub(crate) fn router(&self) -> &Arc<ArcSwap<Router>> {
+        self.matcher.router()
+    }
+
     /// The subscription of the pipe that the source feeds at present, if it feeds one.
     pub(crate) fn pipe(&self) -> Option<SubscriptionNumber> {
         self.matcher.pipe(&self.tenant, &self.origin)
@@ -91,12 +108,12 @@ impl MessageReader {
             mut acknowledgement,
             positions,
         } = message;
-        let asked = match &acknowledgement {
+        let (asked, sender) = match &acknowledgement {
             Acknowledgement::Inquiry(inquiry) => {
                 let waiting = inquiry.waits.then(|| Arc::clone(&self.waiting));
-                Some(Asked::new(waiting))
+                (Some(Asked::new(waiting)), inquiry.sender)
             }
-            _ => None,
+            _ => (None, None),
         };
         let mut entries = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
@@ -107,6 +124,7 @@ impl MessageReader {
             let (tenant, origin) = (&self.tenant, &self.origin);
             let entry =
                 event.and_then(|event| self.matcher.entry(tenant, origin, event, self.deduplicate));
+            let entry = entry.and_then(|entry| self.with_keys(entry, sender));
             match (entry, acknowledgement) {
                 (Ok(mut entry), waits) => {
                     acknowledgement = waits;
@@ -142,6 +160,43 @@ impl MessageReader {
             positions,
             asked,
         })
+    }
+
+    /// Adds what the event is known by, beside its rules' keys.
+    fn with_keys(&self, mut entry: Entry, sender: Option<u64>) -> Result<Entry, Reject> {
+        let id = task_id(&entry.event).map_err(|error| Reject {
+            raw: encode_structured(&entry.event).1,
+            reason: format!("`{TASK_ID}`: {error}"),
+        })?;
+        if id.is_none() && self.keyed.is_none() {
+            return Ok(entry);
+        }
+        let (tenant, origin) = (&self.tenant, &self.origin);
+        let sender = sender.map_or_else(String::new, |sender| format!("{sender:016x}"));
+        let mut keys = Vec::new();
+        keys.extend(id.map(|id| {
+            Key {
+                identity: Identity::of_task(tenant, origin, &sender, &id),
+                window: self
+                    .keyed
+                    .as_ref()
+                    .map_or(DEDUPLICATION_WINDOW, |keyed| keyed.window),
+                guards: Guards::Task,
+            }
+        }));
+        if let Some(keyed) = &self.keyed {
+            match keyed.key(&entry.event) {
+                None => drop(self.matcher.counters().without_key.inc()),
+                Some(key) => keys.push(Key {
+                    identity: Identity::of_source(tenant, origin, &sender, &key),
+                    window: keyed.window,
+                    guards: Guards::Event,
+                }),
+            }
+        }
+        let terms = entry.terms.get_or_insert_default();
+        terms.keys.append(&mut keys);
+        Ok(entry)
     }
 
     /// Makes an event of what is none. Only where that fails the root is written as text, for the

@@ -9,7 +9,8 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 use super::queues::PipeQueues;
 use pointsman_journal::{
     DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Pending, Reader, StoredEvent, SubscriptionStatus, TaskLife, Totals,
+    JournalError, Lookup, Pending, Reader, RememberedKey, StoredEvent, SubscriptionStatus,
+    TaskLife, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -118,6 +119,10 @@ impl Reader for PipesReader {
         bytes_max: usize,
     ) -> Result<EventPage, JournalError> {
         self.inner.events(from, limit, bytes_max).await
+    }
+
+    async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
+        self.inner.keys(lookup).await
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

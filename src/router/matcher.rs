@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pointsman_journal::{Entry, NewDelivery};
+use pointsman_journal::{Entry, Key, NewDelivery, Terms};
 use pointsman_rules::{Document, Scratch};
 use pointsman_schemas::http::encode_structured;
 use pointsman_schemas::schedule::{DELIVER_AT, InvalidSchedule, deliver_at};
@@ -28,9 +28,17 @@ pub struct Matcher {
     router: Arc<ArcSwap<Router>>,
     /// The journal's, by which deliveries fall due.
     clock: Arc<dyn Clock>,
-    /// Counts the deliveries whose `order_by` found nothing in their event.
-    unordered: Counter,
+    counters: MatchCounters,
     buffers: Buffers,
+}
+
+/// Counts what settings looked for in events and did not find.
+#[derive(Clone, Debug, Default)]
+pub struct MatchCounters {
+    /// Deliveries whose `order_by` found nothing in their event.
+    pub unordered: Counter,
+    /// Events in which a `deduplicate` found no key.
+    pub without_key: Counter,
 }
 
 /// Working memory, kept from event to event.
@@ -44,11 +52,15 @@ type Deliveries = SmallVec<[NewDelivery; 2]>;
 
 impl Matcher {
     #[must_use]
-    pub fn new(router: Arc<ArcSwap<Router>>, clock: Arc<dyn Clock>, unordered: Counter) -> Self {
+    pub fn new(
+        router: Arc<ArcSwap<Router>>,
+        clock: Arc<dyn Clock>,
+        counters: MatchCounters,
+    ) -> Self {
         Self {
             router,
             clock,
-            unordered,
+            counters,
             buffers: Buffers::default(),
         }
     }
@@ -71,17 +83,33 @@ impl Matcher {
             raw: encode_structured(&event).1,
             reason: error.to_string(),
         })?;
-        let deliveries = router
-            .tenants
-            .get(tenant)
-            .map(|rules| rules.deliveries(origin, &event, due, &mut self.buffers, &self.unordered));
+        let (buffers, counters) = (&mut self.buffers, &self.counters);
+        let rules = router.tenants.get(tenant);
+        let deliveries =
+            rules.map(|rules| rules.deliveries(origin, &event, due, buffers, counters));
+        let keys = rules.map_or_else(Vec::new, |rules| {
+            rules.keys(tenant, &event, buffers, counters)
+        });
+        let terms = (!keys.is_empty()).then(|| Terms { keys, watch: None });
         Ok(Entry {
             event,
             deliveries: deliveries.unwrap_or_default(),
             deduplicate,
             dead: None,
-            terms: None,
+            terms: terms.map(Box::new),
         })
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn router(&self) -> &Arc<ArcSwap<Router>> {
+        &self.router
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> &MatchCounters {
+        &self.counters
     }
 
     /// The subscription of the pipe that a source feeds at present, if it feeds one.
@@ -131,12 +159,12 @@ impl TenantRules {
         event: &Event,
         due: Due<'_>,
         buffers: &mut Buffers,
-        unordered: &Counter,
+        counters: &MatchCounters,
     ) -> Deliveries {
         let is_large = event
             .data()
             .is_some_and(|data| data.bytes().len() > MATCHED_IN_PLACE_MAX);
-        let mut matched = || self.deliveries_in_place(origin, event, due, buffers, unordered);
+        let mut matched = || self.deliveries_in_place(origin, event, due, buffers, counters);
         if is_large { aside(matched) } else { matched() }
     }
 
@@ -146,7 +174,7 @@ impl TenantRules {
         event: &Event,
         due: Due<'_>,
         buffers: &mut Buffers,
-        unordered: &Counter,
+        counters: &MatchCounters,
     ) -> Deliveries {
         let Buffers { scratch, matched } = buffers;
         matched.clear();
@@ -159,7 +187,7 @@ impl TenantRules {
                 let order_key = one.order_by.as_ref().and_then(|path| {
                     let value = path.find_text(&Document::event(event));
                     if value.is_none() {
-                        unordered.inc();
+                        counters.unordered.inc();
                     }
                     value.map(|value| order_key(&value))
                 });
@@ -171,6 +199,29 @@ impl TenantRules {
             }
         }
         deliveries
+    }
+
+    /// The keys by which the rules that took the event leave out duplicates of it.
+    fn keys(
+        &self,
+        tenant: &Name,
+        event: &Event,
+        buffers: &Buffers,
+        counters: &MatchCounters,
+    ) -> Vec<Key> {
+        let mut keys = Vec::new();
+        // Hardly any rule does.
+        if self.deduplicating.is_empty() {
+            return keys;
+        }
+        let rules = self.at(&buffers.matched);
+        for rule in rules.filter(|rule| rule.deduplicate.is_some()) {
+            match rule.key(tenant, event) {
+                Some(key) => keys.push(key),
+                None => drop(counters.without_key.inc()),
+            }
+        }
+        keys
     }
 }
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pointsman_rules::{Path, Pattern};
 use pointsman_schemas::{Name, SubscriptionNumber, SystemClock};
-use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 
-use super::{Matcher, Router, RuleInForce, SubscriptionInForce};
+use super::{MatchCounters, Matcher, Router, RuleInForce, SubscriptionInForce};
 
 /// A rule of the default tenant that takes what matches from any source.
 pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForce {
@@ -19,10 +18,12 @@ pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForc
         pipe: false,
         from: None,
         filter: Pattern::compile(&pattern).unwrap().into(),
+        deduplicate: None,
         subscriptions: numbers
             .iter()
             .map(|number| SubscriptionInForce {
                 number: *number,
+                target: Name::new("target").unwrap(),
                 order_by: None,
                 delay: Duration::ZERO,
             })
@@ -38,6 +39,7 @@ pub(crate) fn pipe(from: &Name, number: SubscriptionNumber) -> RuleInForce {
         from: Some(vec![from.clone()]),
         subscriptions: vec![SubscriptionInForce {
             number,
+            target: Name::new("target").unwrap(),
             order_by: Some(Path::parse("$.subject").unwrap()),
             delay: Duration::ZERO,
         }],
@@ -53,6 +55,6 @@ pub(crate) fn matcher(router: &Arc<ArcSwap<Router>>) -> Matcher {
     Matcher::new(
         Arc::clone(router),
         Arc::new(SystemClock),
-        Counter::default(),
+        MatchCounters::default(),
     )
 }

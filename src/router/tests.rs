@@ -26,8 +26,10 @@ fn rule(
         pipe: false,
         from: from.map(|names| names.iter().map(|text| name(text)).collect()),
         filter: Pattern::compile(&json!({ "type": [ty] })).unwrap().into(),
+        deduplicate: None,
         subscriptions: vec![SubscriptionInForce {
             number: SubscriptionNumber(number),
+            target: name("target"),
             order_by: order_by.map(|path| Path::parse(path).unwrap()),
             delay: Duration::ZERO,
         }],
@@ -173,7 +175,10 @@ fn order_keys_are_stable_and_what_has_none_is_counted() {
     let mut matcher = Matcher::new(
         Arc::clone(&router),
         Arc::new(SystemClock),
-        unordered.clone(),
+        MatchCounters {
+            unordered: unordered.clone(),
+            ..MatchCounters::default()
+        },
     );
     let window = Some(std::time::Duration::from_secs(9));
     let mut key = |subject: Option<&'static str>| {
@@ -196,7 +201,7 @@ fn order_keys_are_stable_and_what_has_none_is_counted() {
         router
             .load()
             .matches()
-            .map(|(_, _, matches)| matches)
+            .map(|(_, _, matches, _)| matches)
             .collect::<Vec<_>>(),
         [4]
     );
@@ -227,7 +232,7 @@ fn a_delivery_falls_due_at_the_later_of_the_rules_delay_and_what_the_event_asks_
         let mut matcher = Matcher::new(
             shared(vec![rule]),
             Arc::new(TwoHoursAhead),
-            Counter::default(),
+            MatchCounters::default(),
         );
         let builder = Event::builder("1", "/s", "t");
         let event = asked.into_iter().fold(builder, |builder, time| {

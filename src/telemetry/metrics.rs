@@ -21,6 +21,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::labelled::Labelled;
+use crate::router::MatchCounters;
+
 pub use self::labelled::{Detail, Kept, SubscriptionMetrics, TargetMetrics};
 
 /// From one sync of a fast disk to a store in trouble, in seconds.
@@ -33,7 +35,8 @@ const APPEND_BUCKETS_SECONDS: [f64; 12] = [
 pub struct Metrics {
     labelled: Labelled,
     unmatched: Counter,
-    unordered: Counter,
+    matching: MatchCounters,
+    left_out: Counter,
     appends: Histogram,
 }
 
@@ -44,7 +47,8 @@ impl Metrics {
         let metrics = Self {
             labelled: Labelled::default(),
             unmatched: Counter::default(),
-            unordered: Counter::default(),
+            matching: MatchCounters::default(),
+            left_out: Counter::default(),
             appends: Histogram::new(APPEND_BUCKETS_SECONDS),
         };
         let own = &metrics;
@@ -58,7 +62,17 @@ impl Metrics {
         registry.register(
             "pointsman_events_unordered",
             "Deliveries whose order_by found nothing in their event",
-            own.unordered.clone(),
+            own.matching.unordered.clone(),
+        );
+        registry.register(
+            "pointsman_events_without_key",
+            "Events in which a deduplicate found no key, so that they are no duplicates",
+            own.matching.without_key.clone(),
+        );
+        registry.register(
+            "pointsman_deliveries_left_out",
+            "Events that a rule took and did not deliver because their key was known",
+            own.left_out.clone(),
         );
         registry.register(
             "pointsman_append_duration_seconds",
@@ -100,14 +114,15 @@ impl Metrics {
             duplicates: counters.duplicates,
             rejects: counters.rejects,
             unmatched: self.unmatched.clone(),
+            left_out: self.left_out.clone(),
             appends: self.appends.clone(),
         }
     }
 
-    /// Counts the deliveries for which `order_by` found nothing in their event.
+    /// Counts what settings looked for in events and did not find.
     #[must_use]
-    pub fn unordered(&self) -> Counter {
-        self.unordered.clone()
+    pub fn matching(&self) -> MatchCounters {
+        self.matching.clone()
     }
 
     /// Counts what no event can be made of, of one source.
@@ -139,6 +154,8 @@ pub struct SourceMetrics {
     pub rejects: Counter,
     /// Events that no rule took, of all sources.
     pub unmatched: Counter,
+    /// Events that a rule took and did not deliver because their key was known, of all sources.
+    pub left_out: Counter,
     appends: Histogram,
 }
 

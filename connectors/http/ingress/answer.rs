@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use crate::inquiry::{Ends, Made, MadeEvent, Task, TaskStatus};
 use crate::listener::{Refusal, Response};
+use crate::requests::accepted;
 
 /// The delivery's id of the task whose answer this is.
 const TASK: HeaderName = HeaderName::from_static("pointsman-task");
@@ -51,6 +52,9 @@ pub(super) async fn answer(made: Made, prefers: Preferences, wait_max: Duration)
     } = made;
     if is_taken {
         return taken(&events);
+    }
+    if prefers == Preferences::default() {
+        return accepted();
     }
     let mut applied = Vec::with_capacity(2);
     if prefers.representation {

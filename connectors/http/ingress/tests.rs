@@ -522,3 +522,68 @@ async fn a_caller_who_cannot_wait_or_need_not_is_answered_202() {
         assert_eq!(answer.status(), 202);
     }
 }
+
+#[tokio::test]
+async fn a_task_id_is_checked_and_goes_with_the_event() {
+    let key = "fedcba9876543210fedcba9876543210";
+    let settings = ListenSettings {
+        auth: vec![key.into(), KEY.into()],
+        ..ListenSettings::default()
+    };
+    let (served, mut ingress) = open(settings).await;
+    let mut senders = Vec::new();
+    for key in [key, KEY, key] {
+        let authorization = format!("Bearer {key}");
+        let named = [
+            ("authorization", &*authorization),
+            ("pointsman-task-id", " a:1 "),
+        ];
+        let headers = [BINARY, &named].concat();
+        let (answer, sender) = tokio::join!(served.post(EVENTS_PATH, &headers, b"1"), async {
+            let mut batch = ingress.next().await.unwrap();
+            let message = batch.messages.remove(0);
+            let Arrival::Event(event) = &message.arrivals[0] else {
+                panic!("not an event")
+            };
+            let id = event.attribute(TASK_ID).map(|id| id.to_string());
+            assert_eq!(id.as_deref(), Some("a:1"));
+            let Acknowledgement::Inquiry(asked) = message.acknowledgement else {
+                panic!("nothing is asked")
+            };
+            let (sender, mut made) = (asked.sender, made(7, 1, None));
+            made.is_taken = sender == senders.first().copied().flatten() && sender.is_some();
+            made.events[0].tasks[0].status = Some(TaskStatus::new("running", 1));
+            asked.caller.send(Ok(made)).unwrap();
+            sender
+        });
+        match senders.len() {
+            2 => {
+                assert_eq!(answer.problem().0, 409);
+                assert!(answer.body().contains(r#""state":"running""#), "{answer:?}");
+            }
+            // What is stored is answered as ever.
+            _ => assert_eq!((answer.status(), answer.body()), (202, "")),
+        }
+        senders.push(sender);
+    }
+    assert!(senders[0].is_some() && senders[0] != senders[1] && senders[0] == senders[2]);
+    let authorization = format!("Bearer {KEY}");
+    let refused = async |headers: Headers<'_>, body: &[u8], told: &str| {
+        let headers = [headers, &[("authorization", &*authorization)]].concat();
+        let answer = served.post(EVENTS_PATH, &headers, body).await;
+        let (status, detail) = answer.problem();
+        assert_eq!(status, 400, "{detail}");
+        assert!(detail.contains(told), "{detail}");
+    };
+    let long = "x".repeat(129);
+    for wrong in ["", "a b", "a/b", &long] {
+        let headers = [BINARY, &[("pointsman-task-id", wrong)]].concat();
+        refused(&headers, b"1", "1 to 128").await;
+    }
+    let named = ("pointsman-task-id", "a");
+    refused(&[BINARY, &[named, named]].concat(), b"1", "more than once").await;
+    let both = [BINARY, &[named, ("ce-pointsmantaskid", "b")]].concat();
+    refused(&both, b"1", "send one of them").await;
+    let one = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"}]"#;
+    refused(&[BATCH, named], one, "an id for each event").await;
+}

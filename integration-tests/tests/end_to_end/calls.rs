@@ -255,3 +255,195 @@ async fn who_waits_is_answered_at_once_where_the_bus_stops() {
     assert!(answered.duration_since(stopped) < Duration::from_secs(2));
     assert!(ended.success());
 }
+
+#[tokio::test]
+async fn an_id_is_taken_once_also_over_a_kill_and_its_state_is_told() {
+    let sink = Sink::answering(|_| Answer {
+        after: Duration::from_millis(700),
+        ..Answer::status(200)
+    })
+    .await;
+    let mut bus = Bus::start(&rules(&sink)).await;
+    let named = [("pointsman-task-id", "order-17")];
+    assert_eq!(call(&bus, "1", "one", &named).await.0, 202);
+    // Killed between the append and the outcome.
+    bus.kill();
+    bus.spawn();
+    bus.ready().await;
+    let (status, headers, body) = call(&bus, "2", "two", &named).await;
+    assert_eq!(
+        (status, header(&headers, "content-type")),
+        (409, "application/problem+json")
+    );
+    let problem = document(&body);
+    let event = &problem["events"][0];
+    assert_eq!(
+        (&event["sequence"], &event["duplicate"]),
+        (&json!(1), &json!(true))
+    );
+    let tasks = event["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 1, "those of the first alone: {problem}");
+    assert_eq!(tasks[0]["rule"], "one");
+    let state = tasks[0]["state"].as_str().unwrap();
+    assert!(
+        ["pending", "running", "retrying", "succeeded"].contains(&state),
+        "{state}"
+    );
+    let id = tasks[0]["id"].as_str().unwrap().to_owned();
+    until("it is delivered", async || {
+        bus.counts("one").await["delivered"] == 1
+    })
+    .await;
+    let (status, _, body) = call(&bus, "3", "one", &[("ce-pointsmantaskid", "order-17")]).await;
+    let task = &document(&body)["events"][0]["tasks"][0];
+    assert_eq!(status, 409);
+    assert_eq!(task["id"], id.as_str());
+    let state = task["state"].as_str().unwrap();
+    assert!(["succeeded", "ended"].contains(&state), "{state}");
+    // The function sees the id, whatever the delivery's own is.
+    let received = sink.received();
+    assert!(
+        received
+            .iter()
+            .all(|one| one.header("ce-pointsmantaskid") == "order-17")
+    );
+    assert!(
+        received
+            .iter()
+            .all(|one| one.header("pointsman-task") == id)
+    );
+    assert_eq!(bus.api("/api/v1/status").await["totals"]["events"], 1);
+    // Another id is another event.
+    assert_eq!(
+        call(&bus, "4", "one", &[("pointsman-task-id", "order-18")])
+            .await
+            .0,
+        202
+    );
+}
+
+#[tokio::test]
+async fn of_a_flood_of_one_id_one_event_is_stored() {
+    let sink = Sink::start().await;
+    let bus = Bus::start(&rules(&sink)).await;
+    let url = bus.url("/events");
+    let callers = (0..32).map(|caller| {
+        let url = url.clone();
+        async move {
+            let (client, mut statuses) = (Caller::new(), Vec::new());
+            for call in 0..20 {
+                let id = format!("{caller}-{call}");
+                let headers = [
+                    ("ce-specversion", "1.0"),
+                    ("ce-id", id.as_str()),
+                    ("ce-source", "/test"),
+                    ("ce-type", "one"),
+                    ("pointsman-task-id", "same"),
+                ];
+                let answer = client.call(Method::POST, &url, &headers, "").await;
+                statuses.push(answer.unwrap().0);
+            }
+            statuses
+        }
+    });
+    let mut handles = Vec::new();
+    for caller in callers {
+        handles.push(tokio::spawn(caller));
+    }
+    let mut taken = 0;
+    for handle in handles {
+        let statuses = handle.await.unwrap();
+        assert!(
+            statuses.iter().all(|status| [202, 409].contains(status)),
+            "{statuses:?}"
+        );
+        taken += statuses.iter().filter(|status| **status == 409).count();
+    }
+    assert_eq!(taken, 32 * 20 - 1);
+    assert_eq!(bus.api("/api/v1/status").await["totals"]["events"], 1);
+    until("it has arrived", async || sink.arrived() > 0).await;
+    assert_eq!(sink.arrived(), 1);
+}
+
+#[tokio::test]
+async fn duplicates_by_a_key_are_left_out_of_a_source_or_of_one_rule_and_explained() {
+    let sink = Sink::start().await;
+    let rules = format!(
+        "sources:
+  lines:
+    exec: {{ command: [sh, -c, \"printf 'a\\\\nb\\\\na\\\\n'; sleep 60\"] }}
+    deduplicate: {{ by: <$.data>, window: 1h }}
+targets:
+  function: {{ http: {{ url: \"{url}\" }} }}
+  other: {{ http: {{ url: \"{url}\" }} }}
+rules:
+  lines: {{ from: lines, to: function }}
+  once: {{ from: ingress, deduplicate: {{ by: <$.data.order> }}, to: function }}
+  always: {{ from: ingress, to: other }}
+",
+        url = sink.url()
+    );
+    let bus = Bus::start(&rules).await;
+    let metric = async |name: &str| {
+        let url = bus.admin_url("/metrics");
+        let (_, text) = Caller::new().get(&url).await.unwrap();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut lines = text.lines().filter(|line| line.starts_with(name));
+        let line = lines.find(|line| !line.contains("source=\"ingress\""));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    until("the third line was a duplicate", async || {
+        metric("pointsman_events_duplicate_total").await == Some(1)
+    })
+    .await;
+    assert_eq!(bus.api("/api/v1/status").await["totals"]["events"], 2);
+    let send = async |id: &str, order: &str| {
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id),
+            ("ce-source", "/test"),
+            ("ce-type", "one"),
+            ("content-type", "application/json"),
+            ("prefer", "return=representation"),
+        ];
+        let url = bus.url("/events");
+        let answer = Caller::new()
+            .call(Method::POST, &url, &headers, order.to_owned())
+            .await;
+        document(&answer.unwrap().2)["events"][0]["tasks"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(send("1", "{\"order\":7}").await, 2);
+    assert_eq!(send("2", "{\"order\":7}").await, 1, "the other rule alone");
+    // Without a key nothing is a duplicate.
+    assert_eq!(send("3", "{}").await, 2);
+    assert_eq!(send("4", "{}").await, 2);
+    until("all have arrived", async || {
+        sink.received().len() == 2 + 2 + 1 + 2 + 2
+    })
+    .await;
+    let explained = bus.api("/api/v1/events/4/explain").await;
+    let deliveries = explained["deliveries"].as_array().unwrap();
+    let fate = |rule: &str| {
+        let found = deliveries.iter().find(|one| one["rule"] == rule).unwrap();
+        (
+            found["fate"].as_str().unwrap(),
+            found["message"].as_str().unwrap(),
+        )
+    };
+    let (once, message) = fate("once");
+    assert_eq!(once, "duplicate", "{explained}");
+    assert!(message.starts_with("event 3 had its key"), "{message}");
+    assert_ne!(fate("always").0, "duplicate");
+    assert_eq!(metric("pointsman_deliveries_left_out_total").await, Some(1));
+    assert_eq!(metric("pointsman_events_without_key_total").await, Some(2));
+    let rules = bus.api("/api/v1/rules").await;
+    let once = rules["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|rule| rule["name"] == "once");
+    assert_eq!(once.unwrap()["duplicates"], 1);
+}

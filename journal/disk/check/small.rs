@@ -121,5 +121,6 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         last_history: number("SELECT max(number) FROM history")? + SEQUENCES_SKIPPED,
         history: number("SELECT count(*) FROM history")?,
         history_bytes: number("SELECT sum(length(value)) FROM history")?,
+        keys: number("SELECT count(*) FROM keys")?,
     })
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp};
 use rusqlite::{OptionalExtension, params};
-use sha2::{Digest, Sha256};
 
+use super::keys::Known;
 use super::{Failure, Transaction};
 use crate::disk::queues::Effect;
 use crate::disk::reader;
 use crate::disk::record::{DeadRow, EventRow, Seen, encode_cursor, encode_position, key_of};
 use crate::disk::row::RowKey;
+use crate::key::{KEY_BYTES, hash};
 use crate::{
     Append, Appended, Backlog, DeadReason, Entry, JournalError, MadeDelivery, NewDead, NumberMap,
-    Watch,
+    Terms, Watch,
 };
 
 /// What a row of each kind takes beside its payload, generously.
@@ -41,7 +42,12 @@ impl Transaction<'_> {
             {
                 continue;
             }
-            for delivery in &entry.deliveries {
+            let left_out = match self.known_by_key(entry)? {
+                Known::Whole(_) => continue,
+                Known::Deliveries(left_out, _) => left_out,
+            };
+            let deliveries = entry.deliveries.iter();
+            for delivery in deliveries.filter(|one| !left_out.contains(&one.subscription)) {
                 *arriving.entry(delivery.subscription.0).or_default() += 1;
             }
             if let Some(dead) = &entry.dead {
@@ -172,6 +178,10 @@ impl Transaction<'_> {
         {
             return Ok(Appended::Duplicate(Sequence(sequence)));
         }
+        let (left_out, known) = match self.known_by_key(entry)? {
+            Known::Whole(known) => return Ok(known),
+            Known::Deliveries(left_out, known) => (left_out, known),
+        };
         self.changes.ledger.events += 1;
         let sequence = self.next_sequence();
         if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
@@ -185,7 +195,6 @@ impl Transaction<'_> {
         };
         let record = Bytes::from(stored.encode(sequence));
         self.insert_event(sequence, &record)?;
-        let watch = entry.terms.as_ref().and_then(|terms| terms.watch.as_ref());
         let mut made = Vec::new();
         for (index, delivery) in entry.deliveries.iter().enumerate() {
             if !entry
@@ -193,13 +202,14 @@ impl Transaction<'_> {
                 .iter()
                 .take(index)
                 .any(|earlier| earlier.subscription == delivery.subscription)
+                && !left_out.contains(&delivery.subscription)
             {
                 let delivered = self.deliver(sequence, 0, *delivery, origin)?;
-                made.extend(delivered.filter(|_| watch.is_some()));
+                made.extend(delivered.filter(|_| entry.terms.is_some()));
             }
         }
-        if let Some(watch) = watch {
-            self.tell_made(watch, sequence, made);
+        if let Some(terms) = &entry.terms {
+            self.keep_terms(terms, sequence, &made)?;
         }
         self.store_dead(sequence, tenant, origin, entry)?;
         if !entry.deliveries.is_empty() {
@@ -207,13 +217,32 @@ impl Transaction<'_> {
             let stored = Arc::new(stored.moved_into(&record));
             self.changes.effects.push(Effect::Cache(sequence, stored));
         }
-        Ok(Appended::Stored(Sequence(sequence)))
+        let sequence = Sequence(sequence);
+        Ok(if known.is_empty() {
+            Appended::Stored(sequence)
+        } else {
+            Appended::Reduced(sequence, known)
+        })
+    }
+
+    /// Remembers the keys of an entry that is stored, and has whoever watches it told.
+    fn keep_terms(
+        &mut self,
+        terms: &Terms,
+        sequence: u64,
+        made: &[(RowKey, bool)],
+    ) -> Result<(), Failure> {
+        self.remember_keys(terms, sequence, made)?;
+        if let Some(watch) = &terms.watch {
+            self.tell_made(watch, sequence, made);
+        }
+        Ok(())
     }
 
     /// Has whoever watches an entry told what was made of it, once that is committed.
-    fn tell_made(&mut self, watch: &Arc<dyn Watch>, sequence: u64, made: Vec<(RowKey, bool)>) {
+    fn tell_made(&mut self, watch: &Arc<dyn Watch>, sequence: u64, made: &[(RowKey, bool)]) {
         let epochs = &self.committed.epochs;
-        let told = made.into_iter().filter_map(|(key, is_dead)| {
+        let told = made.iter().filter_map(|&(key, is_dead)| {
             Some(MadeDelivery {
                 id: epochs.id(key.subscription, key.sequence, key.run),
                 subscription: self.subscription(key.subscription)?.identity.clone(),
@@ -357,19 +386,6 @@ pub(super) fn identity(tenant: &Name, origin: &Name, entry: &Entry) -> Option<[u
     ]))
 }
 
-/// 128 bits of a SHA-256 over texts, each with its length before it.
-fn hash(texts: &[&str]) -> [u64; 2] {
-    let mut hasher = Sha256::new();
-    for text in texts {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
-    }
-    let hash = hasher.finalize();
-    let (halves, _) = hash.as_chunks::<8>();
-    let half = |at: usize| halves.get(at).map_or(0, |half| u64::from_le_bytes(*half));
-    [half(0), half(1)]
-}
-
 pub(super) fn full() -> JournalError {
     JournalError::Full("raise store.max_size, or let the targets catch up".to_owned())
 }
@@ -386,6 +402,11 @@ pub(in crate::disk) fn size_bytes(append: &Append) -> u64 {
     let entry = |entry: &Entry| {
         entry.event.size_bytes() as u64
             + ROW_BYTES * (1 + entry.deliveries.len() as u64)
+            + KEY_BYTES
+                * entry
+                    .terms
+                    .as_ref()
+                    .map_or(0, |terms| terms.keys.len() as u64)
             + entry.dead.as_ref().map_or(0, dead)
     };
     let rejects = append

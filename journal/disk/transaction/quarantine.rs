@@ -116,10 +116,12 @@ impl Transaction<'_> {
         let mut missing = lost(ledger.events, actual.events)
             + lost(ledger.dead, actual.dead)
             + lost(ledger.positions, actual.positions)
-            + lost(ledger.history, actual.history.0);
+            + lost(ledger.history, actual.history.0)
+            + lost(ledger.keys, actual.keys);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         ledger.positions = actual.positions;
         (ledger.history, ledger.history_bytes) = actual.history;
+        ledger.keys = actual.keys;
         for number in numbers {
             let (pending, retrying, dead) = actual
                 .subscriptions

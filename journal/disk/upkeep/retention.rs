@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pointsman_schemas::Timestamp;
 use rusqlite::{Connection, params};
@@ -22,6 +23,8 @@ const IDENTITIES_PER_STEP: usize = 2_000;
 
 /// Rows of the history deleted in one step: each is a page of the log at most, and mostly far less.
 const HISTORY_PER_STEP: usize = 500;
+
+const KEYS_PER_STEP: u32 = 1_000;
 
 impl Upkeep {
     /// Deletes the oldest rows of the history: those past its time or size, and near the store's
@@ -101,6 +104,26 @@ impl Upkeep {
             *shared.sweep.lock() = None;
             if !deleted || shared.upkeep.is_closed() || (!is_whole && began.elapsed() > PAUSE / 4) {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Forgets keys whose window has passed.
+    pub(super) fn forget_keys(&self) {
+        let now = self.shared.clock.now();
+        let forgotten = Arc::new(AtomicU64::new(0));
+        loop {
+            let count = Arc::clone(&forgotten);
+            let has_asked = self
+                .shared
+                .ask_blocking(Share::Freeing, move |transaction| {
+                    let forgotten = transaction.forget_keys(now, KEYS_PER_STEP)?;
+                    count.store(forgotten, Ordering::Relaxed);
+                    Ok(forgotten)
+                });
+            let is_last = forgotten.load(Ordering::Relaxed) < u64::from(KEYS_PER_STEP);
+            if !has_asked || is_last || self.shared.upkeep.is_closed() {
+                return;
             }
         }
     }

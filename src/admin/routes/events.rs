@@ -159,7 +159,13 @@ pub(super) async fn explain(
             query.rule.as_ref(),
             limit,
         );
-        explained.map(|explained| (ExplainView::new(&stored, explained), stored))
+        explained.map(|explained| {
+            let taken = &explained.taken;
+            let keys = admin
+                .overview
+                .identities(&stored.tenant, taken, &stored.event);
+            (ExplainView::new(&stored, explained), stored, keys)
+        })
     });
     let failed = |_| {
         Refused::new(
@@ -167,10 +173,11 @@ pub(super) async fn explain(
             "cannot explain this event",
         )
     };
-    let (mut explained, stored) = explaining
+    let (mut explained, stored, keys) = explaining
         .await
         .map_err(failed)?
         .ok_or_else(|| Refused::not_found(rule))?;
-    explained.deliveries = view::fates(&*reader, &stored, &explained.explained.taken).await?;
+    let taken = &explained.explained.taken;
+    explained.deliveries = view::fates(&*reader, &stored, taken, &keys).await?;
     Ok(explained)
 }

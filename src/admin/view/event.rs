@@ -1,8 +1,8 @@
 //! Retained events, and what became of them.
 
 use pointsman_journal::{
-    DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, JournalError, Pending, Reader,
-    Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
+    DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, Identity, JournalError, Lookup,
+    Pending, Reader, RememberedKey, Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
 };
 use pointsman_schemas::{AttributeValue, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber};
 use schemars::JsonSchema;
@@ -85,6 +85,8 @@ pub enum Fate {
     Pending,
     /// It is a dead letter.
     Dead,
+    /// There is none: the key of its rule's `deduplicate` was that of an event before it.
+    Duplicate,
     /// Neither: it was delivered, cancelled or purged, or the rule did not have the target when the
     /// event came.
     Ended,
@@ -105,7 +107,9 @@ pub async fn fates(
     reader: &dyn Reader,
     stored: &StoredEvent,
     taken: &[Name],
+    keys: &[(Name, Identity)],
 ) -> Result<Vec<FateView>, JournalError> {
+    let first = first_of_keys(reader, stored, keys).await?;
     let sequence = stored.sequence;
     let before = sequence.0.checked_sub(1).map(Sequence);
     // Behind all of the event before it.
@@ -144,10 +148,30 @@ pub async fn fates(
             .filter(|letter| letter.id.subscription == number);
         fates.extend(letters.map(|letter| FateView::dead(&identity, letter)));
         if fates.len() == found {
-            fates.push(FateView::ended(&identity));
+            let mut first = first.iter().filter(|(rule, _)| *rule == identity.rule);
+            fates.push(match first.next() {
+                Some((_, first)) => FateView::duplicate(&identity, first),
+                None => FateView::ended(&identity),
+            });
         }
     }
     Ok(fates)
+}
+
+/// Of rules that leave out duplicates, the event before this one that had its key.
+async fn first_of_keys(
+    reader: &dyn Reader,
+    stored: &StoredEvent,
+    keys: &[(Name, Identity)],
+) -> Result<Vec<(Name, RememberedKey)>, JournalError> {
+    let mut first = Vec::new();
+    for (rule, identity) in keys {
+        let found = reader.keys(Lookup::Key(*identity)).await?.into_iter();
+        // A later one remembers the key anew: of what was before that nothing is known.
+        let before = found.filter(|key| key.sequence < stored.sequence && stored.at < key.until);
+        first.extend(before.map(|key| (rule.clone(), key)));
+    }
+    Ok(first)
 }
 
 impl FateView {
@@ -161,6 +185,18 @@ impl FateView {
             reason: None,
             attempts: 0,
             message: String::new(),
+        }
+    }
+
+    fn duplicate(identity: &SubscriptionIdentity, first: &RememberedKey) -> Self {
+        let message = format!(
+            "event {} had its key, which is remembered until {}",
+            first.sequence.0, first.until
+        );
+        Self {
+            fate: Fate::Duplicate,
+            message,
+            ..Self::ended(identity)
         }
     }
 

@@ -7,14 +7,13 @@ use arc_swap::ArcSwap;
 use pointsman_journal::StoredEvent;
 use pointsman_rules::Transform;
 use pointsman_schemas::{Event, Name, SubscriptionNumber, SystemClock, Timestamp};
-use prometheus_client::metrics::counter::Counter;
 
 use super::report::{Destination, Example, Line, Report, Sides};
 use crate::commands::difference::{self, Difference};
 use crate::commands::test::as_json;
 use crate::config::{Config, Rule};
 use crate::dispatcher::follow::{FAILED, SUCCEEDED};
-use crate::router::{Matcher, Router, RuleInForce, SubscriptionInForce};
+use crate::router::{MatchCounters, Matcher, Router, RuleInForce, SubscriptionInForce};
 
 /// One set of rules.
 struct Side {
@@ -36,6 +35,7 @@ impl Side {
                     SubscriptionNumber(u32::try_from(destinations.len()).unwrap_or(u32::MAX));
                 subscriptions.push(SubscriptionInForce {
                     number,
+                    target: to.target.clone(),
                     order_by: None,
                     delay: to.delivery.delay,
                 });
@@ -57,6 +57,8 @@ impl Side {
                 pipe,
                 from,
                 filter,
+                // What came before an event is not compared.
+                deduplicate: None,
                 subscriptions,
             }
         });
@@ -65,7 +67,7 @@ impl Side {
             matcher: Matcher::new(
                 Arc::new(ArcSwap::from_pointee(router)),
                 Arc::new(SystemClock),
-                Counter::default(),
+                MatchCounters::default(),
             ),
             destinations,
             unmatched: 0,

@@ -23,6 +23,7 @@ impl RulesInTest {
             pipe: rule.pipe,
             from: rule.from.clone(),
             filter: std::mem::take(&mut rule.filter),
+            deduplicate: None,
             subscriptions: Vec::new(),
         });
         let router = Router::new(in_force.collect());

@@ -8,6 +8,7 @@ use pointsman_rules::transform::{EventMapping, RawMapping};
 use pointsman_schemas::Name;
 
 use super::addresses;
+use super::deduplicate::deduplicate;
 use super::meant;
 use super::rule::{compiled, refuse_unwritten};
 use super::{Document, Loader};
@@ -55,7 +56,7 @@ impl Side {
 impl<'d> Loader<'d, '_> {
     pub(super) fn source(&self, document: &'d Document<'_>, entry: &'d Entry) -> Option<Source> {
         let piece = document.entity(entry);
-        let (connector, at) = kind(piece, Side::Source, &["event"])?;
+        let (connector, at) = kind(piece, Side::Source, &["event", "deduplicate"])?;
         let settings = read_erased(at, connector.source.built()?.parse);
         if let Some(event) = piece.get("event") {
             if settings
@@ -82,12 +83,22 @@ impl<'d> Loader<'d, '_> {
         );
         let settings = settings?;
         at.report_check(settings.check());
+        let name = Name::new(&entry.key).ok()?;
+        if let (Some(at), Some(pipe)) =
+            (piece.get("deduplicate"), self.fed.pipe_of(document, &name))
+        {
+            at.report_key(
+                format!("`{name}` feeds the pipe `{pipe}`, which stores nothing to compare with"),
+                "remove it, or make a rule of the pipe",
+            );
+        }
         Some(Source {
-            name: Name::new(&entry.key).ok()?,
+            name,
             tenant: document.tenant.clone(),
             kind: connector.kind,
             settings,
             mapping,
+            deduplicate: deduplicate(piece),
             pipe: false,
             fingerprint: entry.value.fingerprint(),
         })

@@ -9,6 +9,7 @@ use pointsman_schemas::{Name, Problem};
 
 use super::addresses;
 use super::connector::TargetLayers;
+use super::deduplicate::deduplicate;
 use super::names::Section;
 use super::{Document, Loader, items};
 use crate::config::delivery::Layer;
@@ -73,6 +74,7 @@ impl Loader<'_, '_> {
             |filters| filters.warnings().to_vec(),
         );
         let transform = transform(piece);
+        let deduplicate = deduplicate(piece);
         Layer::refuse_limits(piece);
         let layer = Layer::new(raw.delivery, piece);
         let to = self.destinations(document, piece, &layer, transform.as_ref(), layers);
@@ -103,6 +105,7 @@ impl Loader<'_, '_> {
                 condition,
                 filters,
             },
+            deduplicate,
             to,
             on_success,
             on_failure,

@@ -105,10 +105,10 @@ fn what_is_gone_leaves_no_labels() {
         text.contains(r#"pointsman_events_received_total{tenant="default",source="stays"} 1"#),
         "{text}"
     );
-    assert_eq!(text.matches("rule=\"stays\"").count(), 4);
+    assert_eq!(text.matches("rule=\"stays\"").count(), 5);
     assert_eq!(
         text.matches("rule=\"holds-something\"").count(),
-        4,
+        5,
         "its numbers stay until it holds nothing"
     );
     metrics.retain(&Kept::default(), |_| false);
@@ -169,7 +169,7 @@ fn many_are_told_as_their_sums_unless_each_is_asked_for() {
         };
         let text = served();
         let case = format!("{detail:?} of {count}");
-        for (kind, lines) in [("source", 3), ("rule", 4), ("target", 4 + 18)] {
+        for (kind, lines) in [("source", 3), ("rule", 5), ("target", 5 + 18)] {
             let labels = text.matches(&format!("{kind}=\"rule-0\"")).count();
             assert_eq!(labels, if each { lines } else { 0 }, "{case}: {kind}");
         }
