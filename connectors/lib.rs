@@ -49,7 +49,8 @@ pub use source::{
     SourceError, SourceSettings, StoredPositions, Verdict,
 };
 pub use target::{
-    Attempt, AttemptEnd, AttemptError, Delivery, TargetContext, TargetService, TargetSettings,
+    Attempt, AttemptEnd, AttemptError, Called, Delivery, FilledCall, TargetContext, TargetService,
+    TargetSettings,
 };
 
 /// One kind of outside system, as the rule file names it.

@@ -1,9 +1,11 @@
 //! Texts of a target's settings, some of which are filled in from each event.
 
+use std::sync::Arc;
+
 pub(crate) use pointsman_schemas::template::lexer::is_template;
 use pointsman_schemas::{Class, Outcome, Placement, Problem, Segment, TemplateText, Text};
 
-use crate::{Delivery, OpenError};
+use crate::{Called, Delivery, OpenError};
 
 /// A text that an attempt needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,34 @@ impl Templates {
     /// How many were noted.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// What is called where texts of the settings say so, some of which are filled in: each with its
+/// index if it is. `say` makes one line of them. A value that the settings do not show is not shown
+/// here either, but where it comes from.
+pub(crate) fn called<const N: usize>(
+    texts: [(&Text, Option<usize>); N],
+    say: impl Fn([&str; N]) -> String + Send + Sync + 'static,
+) -> Called {
+    let shown = texts.map(|(text, _)| match text {
+        Text::Literal(text) => text.clone(),
+        Text::Env(name) => format!("{{env: {name}}}"),
+        Text::File(path) => format!("{{file: {}}}", path.display()),
+    });
+    let filled = texts.map(|(_, index)| index);
+    let of = move |given: &[String]| {
+        let mut parts = [""; N];
+        for ((part, shown), index) in parts.iter_mut().zip(&shown).zip(filled) {
+            let found = index.and_then(|index| given.get(index));
+            *part = found.unwrap_or(shown);
+        }
+        say(parts)
+    };
+    if filled.iter().all(Option::is_none) {
+        Called::always(of(&[]))
+    } else {
+        Called::Filled(Arc::new(of))
     }
 }
 

@@ -79,6 +79,35 @@ pub struct Delivery {
     pub texts: Vec<String>,
 }
 
+/// What an attempt calls, as a person reads it.
+#[derive(Clone)]
+pub enum Called {
+    /// The same at every attempt.
+    Always(Arc<str>),
+    /// Made of [`Delivery::texts`].
+    Filled(FilledCall),
+}
+
+/// Says what is called of the texts that were filled in.
+pub type FilledCall = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
+
+impl Called {
+    /// The same at every attempt.
+    #[must_use]
+    pub fn always(text: impl Into<Arc<str>>) -> Self {
+        Self::Always(text.into())
+    }
+}
+
+impl fmt::Debug for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(text) => f.debug_tuple("Always").field(text).finish(),
+            Self::Filled(_) => f.write_str("Filled"),
+        }
+    }
+}
+
 /// The whole attempt came to nothing, for all its deliveries alike.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -109,6 +138,11 @@ pub trait TargetSettings: fmt::Debug + Send + Sync {
 
     /// The texts to be filled in from each event, in a fixed order.
     fn templates(&self) -> Vec<TemplateText>;
+
+    /// What an attempt calls, for the history of tasks: a method and an address, a subject, a
+    /// command. Without secrets: no user, no query, no value that comes from the environment or a
+    /// file.
+    fn called(&self) -> Called;
 
     /// The files that secrets and the like are taken from, which this target reads again once they
     /// have changed: where it has refused what came, their change is a reason to ask it again.

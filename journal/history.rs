@@ -30,9 +30,9 @@ pub enum Record {
     Attempt(AttemptMade),
 }
 
-/// An attempt, as whoever made it tells of it. What a failed one came to stands in the
-/// [`Ending`](crate::Ending).
-#[derive(Clone, Debug, Default, PartialEq)]
+/// An attempt, as whoever made it tells of it. What it came to stands here only where the
+/// [`Ending`](crate::Ending) does not say it: of a success, and of one that was stopped.
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttemptMade {
     /// When it began, by [`Journal::clock`](crate::Journal::clock).
     pub began: Timestamp,
@@ -40,9 +40,13 @@ pub struct AttemptMade {
     pub ran: Duration,
     /// What was called, without secrets: a method and an address, a subject, a command.
     pub called: Option<Arc<str>>,
-    /// The target's own code, of a success.
+    /// The class of its outcome.
+    pub class: Class,
+    /// The target's own code.
     pub code: Option<i32>,
-    /// The beginning of the answer as text, of a success: [`ANSWER_BYTES_MAX`] at most.
+    /// One line for a person.
+    pub message: String,
+    /// The beginning of the answer as text: [`ANSWER_BYTES_MAX`] at most.
     pub answer: String,
     /// What decided when the next attempt is, where there is one.
     pub wait: Option<WaitReason>,
@@ -234,8 +238,8 @@ pub struct EndedPage {
 }
 
 impl AttemptEntry {
-    /// What is kept of an attempt that was due at `due`, with what it came to where it has not
-    /// succeeded.
+    /// What is kept of an attempt that was due at `due`, with what it came to where its ending says
+    /// so.
     pub(crate) fn of(
         made: AttemptMade,
         due: Timestamp,
@@ -246,7 +250,9 @@ impl AttemptEntry {
             began,
             ran,
             called,
+            class,
             code,
+            message,
             answer,
             wait: _,
         } = made;
@@ -256,9 +262,9 @@ impl AttemptEntry {
             waited: began.since(due),
             ran,
             called,
-            class: Class::Delivered,
+            class,
             code,
-            message: String::new(),
+            message,
             answer,
         };
         match last {

@@ -78,6 +78,10 @@ pub struct Store {
     pub retention: Duration,
     /// The room that the store may take.
     pub max_size_bytes: u64,
+    /// How long the history of tasks is kept.
+    pub history_keep: Duration,
+    /// The part of that room that it may take.
+    pub history_max_size_bytes: u64,
 }
 
 /// One of `sources`.

@@ -33,6 +33,7 @@ mod plan;
 pub mod policy;
 mod preparation;
 mod rate;
+mod record;
 mod refusals;
 mod scheduler;
 mod settling;
@@ -56,7 +57,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use futures::future::FutureExt;
 use pointsman_connectors::LogLimit;
-use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Settlement};
+use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Record, Settlement};
 use pointsman_schemas::{Clock, Outcome, SubscriptionNumber, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -85,6 +86,7 @@ pub use self::lane::LaneReason;
 pub use self::observer::Observer;
 pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Route, Target};
 pub use self::preparation::Preparation;
+pub use self::record::{HistoryLevel, Recording};
 pub use self::status::{CircuitStatus, TargetStatus};
 pub use self::stop::StopReport;
 
@@ -103,6 +105,14 @@ struct Now {
     time: Timestamp,
     /// The journal's time.
     due: Timestamp,
+}
+
+impl Now {
+    /// What the journal's time was at an earlier instant.
+    fn due_at(&self, earlier: Instant) -> Timestamp {
+        let ago = self.instant.saturating_duration_since(earlier);
+        self.due.minus(ago)
+    }
 }
 
 /// Makes the attempts that are due. It begins with [`Dispatcher::run`].
@@ -387,6 +397,7 @@ impl Dispatcher {
         route: Arc<Route>,
         ending: Ending,
         outcome: Option<&mut Outcome>,
+        record: Record,
         now: Now,
     ) {
         let ending = self.ending_if_stopped(leased.token, ending);
@@ -400,6 +411,7 @@ impl Dispatcher {
             stopping: self.stopping.remove(&leased.token),
             settlement: Settlement {
                 follow_ups,
+                record,
                 ..Settlement::new(leased.token, ending)
             },
             waited_for,

@@ -9,8 +9,8 @@ use tower::util::BoxCloneSyncService;
 use super::command;
 use super::function::Function;
 use super::settings::ExecTarget;
-use crate::parameter::{Templates, is_template};
-use crate::{AttemptError, Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::parameter::{Templates, called, is_template};
+use crate::{AttemptError, Called, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 #[async_trait]
 impl TargetSettings for ExecTarget {
@@ -32,6 +32,13 @@ impl TargetSettings for ExecTarget {
         let mut templates = Templates::default();
         self.parameters(|text, path| templates.note(text, Placement::Argument, path));
         templates.into_texts()
+    }
+
+    /// The program alone: its arguments may be secret.
+    fn called(&self) -> Called {
+        let program = Text::Literal(String::new());
+        let program = self.command.first().unwrap_or(&program);
+        called([(program, None)], |[program]| program.to_owned())
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

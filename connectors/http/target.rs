@@ -60,8 +60,8 @@ use crate::net::dial::{Way, connector};
 use crate::net::explain::explain;
 use crate::net::guard::Guard;
 use crate::net::tls::ClientTls;
-use crate::parameter::{Parameter, Templates, located, resolve};
-use crate::{AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::parameter::{Parameter, Templates, called, located, resolve};
+use crate::{AttemptError, Called, OpenError, TargetContext, TargetService, TargetSettings};
 pub use auth::{Auth, CredentialsIn};
 use renewed::Renewed;
 use request::{Caller, header_value};
@@ -301,6 +301,14 @@ impl TargetSettings for HttpTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         Self::templates(self).2.into_texts()
+    }
+
+    fn called(&self) -> Called {
+        let (url, ..) = Self::templates(self);
+        let method = Method::from(self.method);
+        called([(&self.url, url)], move |[url]| {
+            format!("{method} {}", address::shown(url))
+        })
     }
 
     fn files(&self) -> Files {

@@ -17,8 +17,8 @@ use tower::util::BoxCloneSyncService;
 use super::connection::ConnectError;
 use super::consumer::API_TIMEOUT;
 use super::names::is_subject;
-use crate::parameter::{Parameter, is_template, resolve};
-use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::parameter::{Parameter, called, is_template, resolve};
+use crate::{Called, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 pub use settings::NatsTarget;
 
@@ -45,6 +45,13 @@ impl TargetSettings for NatsTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         Self::templates(self).1.into_texts()
+    }
+
+    fn called(&self) -> Called {
+        let (subject, _) = Self::templates(self);
+        called([(&self.subject, subject)], |[subject]| {
+            format!("publish to {subject}")
+        })
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

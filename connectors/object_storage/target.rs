@@ -31,9 +31,10 @@ use super::connection::{Bucket, Connection};
 use super::error::explain;
 use super::keys::KeyPair;
 use super::known::KEY_BYTES_MAX;
-use crate::parameter::{Parameter, Templates, check_texts, resolve};
+use crate::parameter::{Parameter, Templates, called, check_texts, resolve};
 use crate::{
-    Attempt, AttemptError, Delivery, Files, OpenError, TargetContext, TargetService, TargetSettings,
+    Attempt, AttemptError, Called, Delivery, Files, OpenError, TargetContext, TargetService,
+    TargetSettings,
 };
 
 /// Retries are the dispatcher's.
@@ -119,6 +120,11 @@ impl TargetSettings for ObjectStorageTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         self.key().1.into_texts()
+    }
+
+    fn called(&self) -> Called {
+        let texts = [(&self.bucket, None), (&self.key, self.key().0)];
+        called(texts, |[bucket, key]| format!("PUT {bucket}/{key}"))
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

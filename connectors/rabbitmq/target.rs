@@ -18,8 +18,8 @@ use super::mapping::MessageMode;
 use super::publish::{Publisher, SharedConnection};
 use super::settings::{ConnectionSettings, TlsSettings};
 use crate::net::guard::Guard;
-use crate::parameter::{Parameter, Templates, is_template, resolve};
-use crate::{Files, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::parameter::{Parameter, Templates, called, is_template, resolve};
+use crate::{Called, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 /// Publishes to an exchange of RabbitMQ.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -195,6 +195,19 @@ impl TargetSettings for RabbitmqTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         self.filled().templates.into_texts()
+    }
+
+    fn called(&self) -> Called {
+        let TemplateParameters {
+            exchange,
+            routing_key,
+            ..
+        } = self.filled();
+        let texts = [(&self.exchange, exchange), (&self.routing_key, routing_key)];
+        called(texts, |[exchange, key]| match exchange {
+            "" => format!("publish to queue {key}"),
+            _ => format!("publish to {exchange} {key}"),
+        })
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -22,7 +22,9 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tower::util::BoxCloneSyncService;
 
-use crate::{Attempt, AttemptError, OpenError, TargetContext, TargetService, TargetSettings};
+use crate::{
+    Attempt, AttemptError, Called, OpenError, TargetContext, TargetService, TargetSettings,
+};
 
 /// Prints each event as a line of JSON.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -37,6 +39,10 @@ impl TargetSettings for StdoutTarget {
 
     fn templates(&self) -> Vec<TemplateText> {
         Vec::new()
+    }
+
+    fn called(&self) -> Called {
+        Called::always("stdout")
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

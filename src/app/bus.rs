@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pointsman_connectors::http::Ingress;
 use pointsman_connectors::listener::{Limits, Listener};
-use pointsman_journal::disk::{DiskJournal, DiskOptions};
+use pointsman_journal::disk::{DiskJournal, DiskOptions, HistoryBounds};
 use pointsman_journal::{Journal, SubscriptionIdentity};
 use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::registry::Registry;
@@ -295,7 +295,10 @@ fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>
     let options = DiskOptions {
         retention: config.store.retention,
         max_size_bytes: config.store.max_size_bytes,
-        ..DiskOptions::default()
+        history: HistoryBounds {
+            keep: config.store.history_keep,
+            max_size_bytes: config.store.history_max_size_bytes,
+        },
     };
     Ok(DiskJournal::open(&config.store.path, options, clock)?)
 }

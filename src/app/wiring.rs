@@ -12,7 +12,7 @@ use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
-    FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Route, Target,
+    FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
 };
 use crate::router::{Deduplicate, Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::Metrics;
@@ -172,6 +172,10 @@ impl Wiring {
                 preparation: Preparation {
                     transform: transform.cloned(),
                     templates: Arc::clone(templates),
+                },
+                recording: Recording {
+                    level: delivery.history,
+                    called: Some(target.settings.called()),
                 },
                 observer: Observer::new(identity.clone(), &self.metrics, Arc::clone(&self.digest)),
                 identity,

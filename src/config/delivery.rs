@@ -12,6 +12,7 @@ use super::load::addresses::order_in_no_event;
 use super::raw::{RawBatch, RawDelivery, WhenFull};
 use super::reader::Piece;
 use crate::dispatcher::Batch;
+use crate::dispatcher::HistoryLevel;
 use crate::dispatcher::policy::{InvalidPolicy, Policy, TIMEOUT_MAX};
 
 /// How the deliveries of one subscription are made.
@@ -35,6 +36,8 @@ pub struct DeliverySettings {
     pub when_full: WhenFull,
     /// How they go together; none where each goes alone.
     pub batch: Option<Batch>,
+    /// Of which attempts and ends the history tells.
+    pub history: HistoryLevel,
 }
 
 /// What a target takes, whoever sends.
@@ -287,6 +290,7 @@ impl DeliverySettings {
                     .map_or(BATCH.window, |window| window.0),
                 bisect: first(layers, |layer| layer.raw.batch?.bisect).unwrap_or(BATCH.bisect),
             }),
+            history: first(layers, |layer| layer.raw.history).unwrap_or_default(),
         }
     }
 }

@@ -360,6 +360,7 @@ impl<'d> Loader<'d, '_> {
         /// The least that a store can work in: a few appends of the largest size, and the
         /// write-ahead log.
         const MAX_SIZE_BYTES_MIN: u64 = 64 << 20;
+        const MAX_SIZE_BYTES: u64 = 20 << 30;
         let single = self.single("store");
         let raw = single
             .and_then(|(_, piece)| read::<RawStore>(piece))
@@ -378,12 +379,25 @@ impl<'d> Loader<'d, '_> {
             ) {
                 at.report("the store needs at least 64MiB", "make it larger");
             }
+            let history = raw.history.as_ref().and_then(|history| history.max_size);
+            let max_size = raw.max_size.map_or(MAX_SIZE_BYTES, |size| size.bytes);
+            if let (Some(at), true) = (
+                piece.get("history").and_then(|at| at.get("max_size")),
+                history.is_some_and(|size| size.bytes > max_size / 2),
+            ) {
+                at.report(
+                    "the history would take more than half of the store",
+                    "make it smaller, or `store.max_size` larger",
+                );
+            }
         }
         let folder = single
             .map(|(document, _)| document)
             .or(self.documents.first())
             .map(|document| document.file.folder.as_ref());
         let path = raw.path.unwrap_or_else(|| PathBuf::from("pointsman-data"));
+        let max_size_bytes = raw.max_size.map_or(MAX_SIZE_BYTES, |size| size.bytes);
+        let history = raw.history.unwrap_or_default();
         Store {
             // Joined piece by piece, so that `./x` and `x` are the same place.
             path: folder
@@ -394,7 +408,13 @@ impl<'d> Loader<'d, '_> {
             retention: raw
                 .retention
                 .map_or(Duration::from_secs(24 * 3_600), |retention| retention.0),
-            max_size_bytes: raw.max_size.map_or(20 << 30, |size| size.bytes),
+            max_size_bytes,
+            history_keep: history
+                .keep
+                .map_or(Duration::from_secs(24 * 3_600), |keep| keep.0),
+            history_max_size_bytes: history
+                .max_size
+                .map_or((1 << 30).min(max_size_bytes / 8), |size| size.bytes),
         }
     }
 }

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub use self::short::{OneOrMany, RawAdmin, RawEvent, RawFollowUp, RawTo};
+use crate::dispatcher::HistoryLevel;
+
 use super::schema::{
     ConditionText, EventPattern, Expected, KeyText, PathText, RuleDelivery, SourceName, TestEvent,
 };
@@ -34,10 +36,24 @@ pub struct RawStore {
     pub retention: Option<Interval>,
     /// The room that the store may take; `20GiB` by default.
     pub max_size: Option<Size>,
+    /// How much of the history of tasks is kept.
+    pub history: Option<RawHistory>,
     /// Not in this version.
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused with a reason of its own")]
     pub nats: Option<Value>,
+}
+
+/// `store.history`: what is kept of attempts, and of how tasks ended.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "History")]
+pub struct RawHistory {
+    /// How long; `24h` by default.
+    pub keep: Option<Interval>,
+    /// The part of the store's room that it may take; `1GiB` by default, and an eighth of the store
+    /// at most.
+    pub max_size: Option<Size>,
 }
 
 /// One of `rules`.
@@ -205,6 +221,8 @@ pub struct RawDelivery {
     pub backlog: Option<RawBacklog>,
     /// Several deliveries in one call; each goes alone where this is left out.
     pub batch: Option<RawBatch>,
+    /// Of which attempts and ends the history tells: `all` (the default), `failures` or `none`.
+    pub history: Option<HistoryLevel>,
 }
 
 /// `delivery.batch`.

@@ -122,10 +122,11 @@ fn settings_lie_over_one_another_key_by_key() {
             backlog_max,
             when_full,
             batch,
+            history,
         } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
         format!(
-            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?}{}",
+            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?} {history:?}{}",
             backoff.initial,
             backoff.max,
             batch.map_or(String::new(), |batch| format!(
@@ -134,22 +135,22 @@ fn settings_lie_over_one_another_key_by_key() {
             ))
         )
     };
-    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns None Stop");
+    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns None Stop All");
     assert_eq!(
         of(1, 0),
-        "5s 3600s 9 2s 60s Some(\"$.subject\") 600s Some(10) Dead"
+        "5s 3600s 9 2s 60s Some(\"$.subject\") 600s Some(10) Dead Failures"
     );
     assert_eq!(
         of(1, 1),
-        "7s 3600s 2 2s 60s Some(\"$.id\") 0ns Some(20) Dead"
+        "7s 3600s 2 2s 60s Some(\"$.id\") 0ns Some(20) Dead None"
     );
     assert_eq!(
         of(1, 2),
-        "30s 3600s 4 1s 60s Some(\"$.subject\") 600s Some(10) Dead"
+        "30s 3600s 4 1s 60s Some(\"$.subject\") 600s Some(10) Dead All"
     );
     let batch = |to: usize| {
         of(2, to)
-            .split_once("Stop ")
+            .split_once("Stop All ")
             .map(|(_, batch)| batch.to_owned())
     };
     assert_eq!(batch(0).as_deref(), Some("100 2097152 5s true"));

@@ -10,7 +10,7 @@ use futures::future::FutureExt;
 use pointsman_connectors::AttemptEnd;
 use pointsman_journal::{
     Activity, DeadReason, Ending, Gathering, JournalError, LastOutcome, LeaseToken, Leased, Leases,
-    Role,
+    Role, WaitReason,
 };
 use pointsman_schemas::{Class, Name, Outcome, SubscriptionNumber, Timestamp};
 use rand::RngExt;
@@ -22,7 +22,8 @@ use tower::ServiceExt;
 use super::follow::{HOPS_MAX, hops};
 use super::leasing::LeaseReply;
 use super::plan::Route;
-use super::policy::{Decision, EndedAttempt, class_in_force, decide};
+use super::policy::{Decision, EndedAttempt, class_in_force, decide, wait_reason};
+use super::record::{CalledSlot, EndedCall, answer_of};
 use super::refusals::Refusal;
 use super::scheduler::{LeaseGrant, Permit};
 use super::settling::JOURNAL_AGAIN;
@@ -30,10 +31,6 @@ use super::stack::{AttemptRequest, AttemptResponse, BatchResponse, RequestedDeli
 use super::status::Paused;
 use super::target_state::AttemptResult;
 use super::{Dispatcher, Now};
-
-/// How much of a target's answer is kept with a delivery that is tried again or dead. A report
-/// carries all that was read.
-const LAST_RESPONSE_BYTES_MAX: usize = 4 * 1024;
 
 /// How soon a delivery is tried again that was refused and of which nobody can tell yet whether it
 /// is its own fault: whoever mends what is wrong sees that soon.
@@ -50,6 +47,8 @@ pub(super) struct RunningAttempt {
     started: Instant,
     /// Ends it before its time, where its connector sees to that.
     pub(super) end: AttemptEnd,
+    /// What it calls, once that is filled in.
+    called: CalledSlot,
     /// Ends it, where it has not ended, with whoever gives this up: no attempt outlives the
     /// dispatcher.
     pub(super) task: AbortOnDropHandle<()>,
@@ -61,6 +60,17 @@ pub(super) struct Finished {
     pub(super) token: LeaseToken,
     pub(super) reached: AttemptResponse,
     pub(super) at: Instant,
+}
+
+impl RunningAttempt {
+    /// The attempt as the history is told of it, which has ended at `at`.
+    fn ended(&self, at: Instant, now: Now) -> EndedCall {
+        EndedCall {
+            began: now.due_at(self.started),
+            ran: at.saturating_duration_since(self.started),
+            called: self.called.clone(),
+        }
+    }
 }
 
 /// A target's answer to an attempt at one delivery.
@@ -190,7 +200,8 @@ impl Dispatcher {
                     None => call.push(leased),
                     Some(reason) => {
                         let ending = Ending::Dead { reason, last: None };
-                        self.end(leased, Arc::clone(&route), ending, None, now);
+                        let record = route.recording.end();
+                        self.end(leased, Arc::clone(&route), ending, None, record, now);
                     }
                 }
             }
@@ -209,6 +220,7 @@ impl Dispatcher {
             event: Arc::clone(&leased.event),
             attempt: leased.attempts.saturating_add(1),
         };
+        let called = route.recording.slot();
         let request = AttemptRequest {
             deliveries: call.iter().map(requested).collect(),
             tenant: call
@@ -217,6 +229,7 @@ impl Dispatcher {
             route: Arc::clone(&route),
             deadline: now.time.plus(route.policy.timeout()),
             end: end.clone(),
+            called: called.clone(),
         };
         let finished = self.finished.0.clone();
         let task = self.attempts.spawn(async move {
@@ -246,6 +259,7 @@ impl Dispatcher {
             permit,
             started: now.instant,
             end,
+            called,
             task: AbortOnDropHandle::new(task),
         };
         self.under_way.insert(token, under_way);
@@ -277,16 +291,21 @@ impl Dispatcher {
             AttemptResponse::Stopped => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);
+                let call = attempt.ended(at, now);
+                let outcome = Outcome::new(Class::Failed, "stopped before it had answered");
                 for leased in attempt.call {
                     let route = Arc::clone(&attempt.route);
-                    self.end(leased, route, Ending::Released, None, now);
+                    let ending = self.ending_if_stopped(leased.token, Ending::Released);
+                    let record = route.recording.attempt(&ending, &call, &outcome, None);
+                    self.end(leased, route, ending, None, record, now);
                 }
             }
             AttemptResponse::NotPrepared(message) => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);
+                let call = attempt.ended(at, now);
                 for leased in attempt.call {
-                    self.not_prepared(leased, &attempt.route, message.clone(), now);
+                    self.not_prepared(leased, &attempt.route, &call, message.clone(), now);
                 }
             }
             AttemptResponse::Batch(response) => self.batch_answered(attempt, response, at, now),
@@ -295,13 +314,22 @@ impl Dispatcher {
 
     /// Nothing was sent of a delivery, and nothing ever will be: the same rule makes the same
     /// mistake of the same event at every attempt.
-    fn not_prepared(&mut self, leased: Leased, route: &Arc<Route>, message: String, now: Now) {
+    fn not_prepared(
+        &mut self,
+        leased: Leased,
+        route: &Arc<Route>,
+        call: &EndedCall,
+        message: String,
+        now: Now,
+    ) {
         let outcome = Outcome::new(Class::Rejected, message);
         let ending = Ending::Dead {
             reason: DeadReason::Transform,
             last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
         };
-        self.end(leased, Arc::clone(route), ending, None, now);
+        let ending = self.ending_if_stopped(leased.token, ending);
+        let record = route.recording.attempt(&ending, call, &outcome, None);
+        self.end(leased, Arc::clone(route), ending, None, record, now);
     }
 
     /// The deliveries of a batch fared differently.
@@ -315,11 +343,14 @@ impl Dispatcher {
         at: Instant,
         now: Now,
     ) {
+        let ended = attempt.ended(at, now);
         let mut unprepared = unprepared.into_iter().peekable();
         for (index, leased) in std::mem::take(&mut attempt.call).into_iter().enumerate() {
             match unprepared.next_if(|(of, _)| *of == index) {
                 None => attempt.call.push(leased),
-                Some((_, message)) => self.not_prepared(leased, &attempt.route, message, now),
+                Some((_, message)) => {
+                    self.not_prepared(leased, &attempt.route, &ended, message, now)
+                }
             }
         }
         if attempt.call.is_empty() || outcomes.is_empty() {
@@ -357,8 +388,10 @@ impl Dispatcher {
                 at,
                 now,
             };
-            let ending = self.ending(&answered, random);
-            self.end(leased, Arc::clone(&route), ending, Some(&mut outcome), now);
+            let (ending, wait) = self.ending(&answered, random);
+            let record = route.recording.attempt(&ending, &ended, &outcome, wait);
+            let outcome = Some(&mut outcome);
+            self.end(leased, Arc::clone(&route), ending, outcome, record, now);
         }
     }
 
@@ -366,6 +399,7 @@ impl Dispatcher {
     /// from it, then it is decided what becomes of them.
     fn answered(&mut self, attempt: RunningAttempt, mut outcome: Outcome, at: Instant, now: Now) {
         let class = self.call_ended(&attempt, &outcome, at, now);
+        let ended = attempt.ended(at, now);
         let RunningAttempt {
             mut call,
             route,
@@ -397,8 +431,10 @@ impl Dispatcher {
                 at,
                 now,
             };
-            let ending = self.ending(&answered, random);
-            self.end(leased, Arc::clone(&route), ending, Some(&mut outcome), now);
+            let (ending, wait) = self.ending(&answered, random);
+            let record = route.recording.attempt(&ending, &ended, &outcome, wait);
+            let outcome = Some(&mut outcome);
+            self.end(leased, Arc::clone(&route), ending, outcome, record, now);
         }
     }
 
@@ -450,8 +486,9 @@ impl Dispatcher {
         class
     }
 
-    /// What becomes of a delivery. `random` is uniform in `0.0..1.0`.
-    fn ending(&mut self, answered: &TargetAnswer<'_>, random: f64) -> Ending {
+    /// What becomes of a delivery, and what decides when it is tried again. `random` is uniform in
+    /// `0.0..1.0`.
+    fn ending(&mut self, answered: &TargetAnswer<'_>, random: f64) -> (Ending, Option<WaitReason>) {
         let TargetAnswer {
             leased,
             route,
@@ -477,22 +514,26 @@ impl Dispatcher {
             since: leased.since,
             now,
         };
-        match decide(&route.policy, &tried, random) {
-            Decision::Delivered => Ending::Delivered,
-            Decision::RetryAt { at, failure } => answered.retry(at, failure),
-            Decision::Dead(reason) => answered.dead(reason),
+        let (ending, wait) = match decide(&route.policy, &tried, random) {
+            Decision::Delivered => (Ending::Delivered, None),
+            Decision::RetryAt { at, failure } => {
+                let wait = wait_reason(&tried, at);
+                (answered.retry(at, failure), Some(wait))
+            }
+            Decision::Dead(reason) => (answered.dead(reason), None),
             Decision::PauseRefused { probe_at } => {
                 self.refused(answered, now, answered.at + probe_at.since(now), random)
             }
             // Where an event decides the address, only that address is gone.
-            Decision::Gone if route.is_templated => answered.dead(DeadReason::Rejected),
+            Decision::Gone if route.is_templated => (answered.dead(DeadReason::Rejected), None),
             // The pause keeps the deliveries back, and not their due time: whoever resumes the
             // subscription, reloads or restarts has them tried at once.
             Decision::Gone => {
                 self.gone(permit.subscription(), route);
-                answered.retry(now, false)
+                (answered.retry(now, false), Some(WaitReason::Paused))
             }
-        }
+        };
+        (self.ending_if_stopped(leased.token, ending), wait)
     }
 
     /// A target does not know us (401, 403): either this delivery is not allowed, or the whole
@@ -503,7 +544,7 @@ impl Dispatcher {
         now: Timestamp,
         probe_at: Instant,
         random: f64,
-    ) -> Ending {
+    ) -> (Ending, Option<WaitReason>) {
         let TargetAnswer {
             leased,
             route,
@@ -514,11 +555,11 @@ impl Dispatcher {
         let refusal = answered.refusal;
         let refusal = refusal.unwrap_or_else(|| self.scheduler.refused(permit, leased.id, at));
         match refusal {
-            Refusal::OfDelivery => answered.dead(DeadReason::Rejected),
+            Refusal::OfDelivery => (answered.dead(DeadReason::Rejected), None),
             // As with a target that is gone, the pause keeps the delivery back.
             Refusal::OfSubscription => {
                 self.pause_refused(permit, route, answered.outcome, probe_at);
-                answered.retry(now, false)
+                (answered.retry(now, false), Some(WaitReason::Paused))
             }
             Refusal::Unclear => {
                 self.scheduler.ask_again_later(permit, probe_at);
@@ -526,7 +567,8 @@ impl Dispatcher {
                     .policy
                     .backoff(leased.attempts)
                     .min(REFUSED_ALONE_AGAIN);
-                answered.retry(now.plus(wait.mul_f64(random)), false)
+                let at = now.plus(wait.mul_f64(random));
+                (answered.retry(at, false), Some(WaitReason::Refused))
             }
         }
     }
@@ -605,15 +647,11 @@ fn never_tried(leased: &Leased, route: &Route, now: Now) -> Option<DeadReason> {
 }
 
 fn last_outcome(outcome: &Outcome, class: Class, at: Timestamp) -> LastOutcome {
-    let response = outcome
-        .response
-        .get(..LAST_RESPONSE_BYTES_MAX)
-        .unwrap_or(&outcome.response);
     LastOutcome {
         at,
         class,
         code: outcome.code,
         message: outcome.message.clone(),
-        response: String::from_utf8_lossy(response).into_owned(),
+        response: answer_of(outcome),
     }
 }

@@ -12,6 +12,7 @@ use pointsman_schemas::{Name, Rate, SubscriptionNumber};
 use super::observer::Observer;
 use super::policy::Policy;
 use super::preparation::Preparation;
+use super::record::Recording;
 use pointsman_journal::SubscriptionIdentity;
 
 /// The targets and routes of one set of rules.
@@ -64,6 +65,8 @@ pub struct Route {
     pub batch: Option<Batch>,
     /// Makes what goes out.
     pub preparation: Preparation,
+    /// What the history is told of its deliveries.
+    pub recording: Recording,
     /// Where a success is reported.
     pub on_success: Option<FollowUpRoute>,
     /// Where a dead letter is reported.

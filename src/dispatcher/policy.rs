@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman_schemas::{Backoff, Class, Timestamp};
 
-use pointsman_journal::DeadReason;
+use pointsman_journal::{DeadReason, WaitReason};
 
 /// The longest `Retry-After` that is honoured. A target that asks for more is asked again hourly:
 /// one mistaken header, such as a date in the wrong year, must not park deliveries until they are
@@ -202,6 +202,16 @@ pub fn decide(policy: &Policy, tried: &EndedAttempt, random: f64) -> Decision {
             Decision::Dead(DeadReason::Exhausted)
         }
         Class::Failed => retry(tried.failures, Duration::ZERO, true),
+    }
+}
+
+/// What decided that a delivery is tried again at `at`.
+#[must_use]
+pub fn wait_reason(tried: &EndedAttempt, at: Timestamp) -> WaitReason {
+    let asked = tried.retry_after.filter(|asked| !asked.is_zero());
+    match asked.map(|asked| tried.now.plus(asked.min(RETRY_AFTER_MAX))) {
+        Some(asked) if at <= asked => WaitReason::RetryAfter,
+        _ => WaitReason::Backoff,
     }
 }
 

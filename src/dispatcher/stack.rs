@@ -18,6 +18,7 @@ use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
 use super::plan::Route;
+use super::record::CalledSlot;
 
 /// How long a target may take to end what it began once its time is over: less than a lease
 /// outlasts the timeout.
@@ -35,6 +36,8 @@ pub struct AttemptRequest {
     pub deadline: Timestamp,
     /// Lets a connector end it in its own way then.
     pub end: AttemptEnd,
+    /// Is told what it calls.
+    pub called: CalledSlot,
 }
 
 /// A delivery that an attempt is to be made at.
@@ -205,6 +208,9 @@ impl Service<AttemptRequest> for Call {
                 outcomes: Vec::new(),
             }));
         }
+        if let Some(first) = deliveries.first() {
+            request.route.recording.fill(&request.called, &first.texts);
+        }
         let count = deliveries.len();
         let attempt = Attempt {
             tenant: request.tenant,
@@ -296,6 +302,7 @@ mod tests {
             route,
             deadline: Timestamp(9),
             end: AttemptEnd::default(),
+            called: CalledSlot::default(),
         };
         stack(target)
             .oneshot(request)

@@ -90,6 +90,7 @@ pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
         policy,
         batch: None,
         preparation: Preparation::default(),
+        recording: crate::dispatcher::Recording::default(),
         on_success: None,
         on_failure: None,
     }

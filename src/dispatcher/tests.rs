@@ -4,6 +4,7 @@ mod disk;
 mod faults;
 mod flow;
 mod follow;
+mod history;
 mod isolation;
 mod outcomes;
 mod stop;

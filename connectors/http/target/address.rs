@@ -94,6 +94,21 @@ pub(super) fn has_fixed_host(text: &str) -> bool {
     }
 }
 
+/// A URL as a person may see it: without user, query and fragment, where secrets stand.
+pub(super) fn shown(text: &str) -> String {
+    let (address, rest) = text.split_at(text.find(['?', '#']).unwrap_or(text.len()));
+    let query = if rest.starts_with('?') { "?…" } else { "" };
+    match address.split_once("://") {
+        None => format!("{address}{query}"),
+        Some((scheme, behind)) => {
+            let end = behind.find(['/', '\\']).unwrap_or(behind.len());
+            let (host, path) = behind.split_at(end);
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            format!("{scheme}://{host}{path}{query}")
+        }
+    }
+}
+
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }

@@ -386,7 +386,9 @@ mod tests {
             began: Timestamp(began),
             ran: Duration::from_micros(70),
             called: (!called.is_empty()).then(|| called.into()),
+            class: Class::Delivered,
             code,
+            message: String::new(),
             answer: answer.to_owned(),
             wait: None,
         }

@@ -39,6 +39,8 @@ impl Transaction<'_> {
                 (wait.map(|wait| (*at, wait)), None)
             }
             Ending::Dead { reason, .. } => (None, Some(*reason)),
+            // Of one that was stopped there is more to say, and there are few.
+            Ending::Stopped if attempt.is_some() => (None, None),
             _ => {
                 let attempt = attempt.map(|made| (made, lease.due, number));
                 return self.note_end(lease.key, state, attempt);

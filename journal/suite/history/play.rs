@@ -169,6 +169,12 @@ impl Play<'_> {
                 began: now.minus(Duration::from_millis(1 + index as u64)),
                 ran: Duration::from_millis(1),
                 called: Some(["POST one", "POST two"][index % 2].into()),
+                class: if *ending == Ending::Stopped {
+                    Class::Failed
+                } else {
+                    Class::Delivered
+                },
+                message: String::new(),
                 code: Some(200 + (index % 2) as i32),
                 answer: if index.is_multiple_of(4) { "yes" } else { "" }.to_owned(),
                 wait: matches!(ending, Ending::Retry { .. }).then_some(WaitReason::Backoff),

@@ -83,6 +83,12 @@ impl Loader<'_, '_> {
                     "remove it: what a pipe has no room for waits in its source",
                 );
             }
+            if let Some(at) = delivery.get("history") {
+                at.report_key(
+                    "of what a pipe delivers no history is kept",
+                    "remove it, or make a rule of the pipe, whose tasks are kept in the store",
+                );
+            }
             if let Some(at) = delivery.get("delay") {
                 at.report_key(
                     "a pipe delays nothing: its source would have to keep what waits",

@@ -212,6 +212,7 @@ impl Bench {
             .unwrap(),
             batch: None,
             preparation: Preparation::default(),
+            recording: crate::dispatcher::Recording::default(),
             on_success: None,
             on_failure: on_failure.then_some(follow),
         };
