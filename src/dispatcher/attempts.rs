@@ -504,7 +504,8 @@ impl Dispatcher {
         if let Some(half) = answered.half
             && is_at_fault
         {
-            return answered.halved(half, random);
+            let ending = self.ending_if_stopped(leased.token, answered.halved(half, random));
+            return (ending, Some(WaitReason::Backoff));
         }
         let tried = EndedAttempt {
             class: answered.class,
