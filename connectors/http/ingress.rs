@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answer::answer;
+pub use self::prefer::PREFER;
 use self::prefer::Preferences;
 use crate::OpenError;
 use crate::listener::{
@@ -39,7 +40,7 @@ const WAITING_CALLERS_MAX: usize = 1_024;
 
 /// How long a caller may wait. Longer than most functions take, and than most proxies let a
 /// request go unanswered.
-const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+pub const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The id of the task that a request makes: a second one of the same id is answered 409.
 pub const TASK_ID_HEADER: HeaderName = HeaderName::from_static("pointsman-task-id");

@@ -3,5 +3,5 @@
 pub mod ingress;
 pub mod target;
 
-pub use ingress::{DELAY, Ingress, TASK_ID_HEADER};
+pub use ingress::{DELAY, Ingress, PREFER, TASK_ID_HEADER, WAIT_MAX};
 pub use target::HttpTarget;

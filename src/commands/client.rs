@@ -96,9 +96,20 @@ pub struct Client {
     base: Uri,
     key: Option<HeaderValue>,
     http: net::Client,
+    answer_time_max: Duration,
 }
 
 impl Client {
+    /// A client that waits so much longer for an answer.
+    #[must_use]
+    pub fn waiting(self, longer: Duration) -> Self {
+        let answer_time_max = ANSWER_TIME_MAX + longer;
+        Self {
+            answer_time_max,
+            ..self
+        }
+    }
+
     /// A client of the server that `base` names.
     ///
     /// # Errors
@@ -150,7 +161,12 @@ impl Client {
                 })?
             }
         };
-        Ok(Self { base, key, http })
+        Ok(Self {
+            base,
+            key,
+            http,
+            answer_time_max: ANSWER_TIME_MAX,
+        })
     }
 
     /// A client of the admin API.
@@ -232,10 +248,10 @@ impl Client {
         let late = |_| {
             CommandError::new(format!(
                 "{uri} did not answer within {} s",
-                ANSWER_TIME_MAX.as_secs()
+                self.answer_time_max.as_secs()
             ))
         };
-        tokio::time::timeout(ANSWER_TIME_MAX, exchange)
+        tokio::time::timeout(self.answer_time_max, exchange)
             .await
             .map_err(late)?
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use pointsman_connectors::http::DELAY;
+use pointsman_connectors::http::{DELAY, PREFER, TASK_ID_HEADER, WAIT_MAX};
 use pointsman_connectors::listener::ProblemDocument;
 use pointsman_schemas::http::{Mode, encode_batch, encode_binary, encode_structured};
+use pointsman_schemas::task_id::{self, InvalidTaskId};
 use pointsman_schemas::{Event, Interval, Secret, Text, schedule};
 use serde_json::json;
 
@@ -77,6 +78,12 @@ pub struct SendArgs {
     /// How long the delivery is put off: a time such as 10m, or a number of seconds
     #[arg(long, value_name = "TIME", value_parser = schedule::delay)]
     pub delay: Option<Duration>,
+    /// An id for the task that is made: a second one of the same id is answered 409
+    #[arg(long, value_name = "ID", value_parser = id, conflicts_with = "file")]
+    pub task_id: Option<String>,
+    /// How long to wait for what the function answers, such as 30s; 5 minutes at most
+    #[arg(long, value_name = "TIME", value_parser = wait)]
+    pub wait: Option<Duration>,
     /// A header of the request; may be given again
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -120,6 +127,22 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn id(text: &str) -> Result<String, InvalidTaskId> {
+    task_id::check(text)?;
+    Ok(text.to_owned())
+}
+
+/// Whole seconds, as `Prefer` has them.
+fn wait(text: &str) -> Result<Duration, String> {
+    let Interval(wait) = text.parse()?;
+    let is_whole = wait.subsec_nanos() == 0 && !wait.is_zero();
+    if is_whole && wait <= WAIT_MAX {
+        Ok(wait)
+    } else {
+        Err("give whole seconds, 300 at most, such as 30s".to_owned())
+    }
+}
+
 /// `NAME=VALUE`, or `NAME: VALUE` as other clients have it.
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text
@@ -133,7 +156,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 /// Sends what the arguments say and prints what was answered. Succeeds where everything was
-/// answered with 202.
+/// answered with 202, or with what a function has answered.
 ///
 /// # Errors
 /// There is nothing to send, or no answer.
@@ -160,7 +183,7 @@ async fn execute(
     let mode = args
         .mode
         .map_or(if many { Mode::Batch } else { Mode::Binary }, Mode::from);
-    let client = client(args)?;
+    let client = client(args)?.waiting(args.wait.unwrap_or_default());
     let mut sent = 0;
     let parts = parts(&events, mode);
     let mut progress = Progress::of(events.len(), parts.len());
@@ -172,6 +195,14 @@ async fn execute(
             let delay = HeaderValue::try_from(Interval(delay).to_string());
             headers.extend(delay.map(|delay| (DELAY, delay)));
         }
+        if let Some(id) = &args.task_id {
+            let id = HeaderValue::try_from(id);
+            headers.extend(id.map(|id| (TASK_ID_HEADER, id)));
+        }
+        if let Some(wait) = args.wait {
+            let wait = HeaderValue::try_from(format!("wait={}", wait.as_secs()));
+            headers.extend(wait.map(|wait| (PREFER, wait)));
+        }
         let answer = client
             .send(Method::POST, headers, body)
             .await
@@ -182,7 +213,8 @@ async fn execute(
         } else {
             as_text(part, &answer)
         })?;
-        if answer.status != StatusCode::ACCEPTED {
+        // With an answer of its own a function has succeeded.
+        if ![StatusCode::ACCEPTED, StatusCode::OK].contains(&answer.status) {
             return Ok(false);
         }
         sent += part.len();
@@ -264,14 +296,20 @@ fn as_text(part: &[Event], answer: &Answer) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let said = match serde_json::from_slice::<ProblemDocument<'_>>(&answer.body) {
         _ if answer.status == StatusCode::ACCEPTED => String::new(),
+        _ if answer.status == StatusCode::OK => String::new(),
         Ok(problem) => format!(": {}", problem.detail),
         Err(_) if body.trim().is_empty() => String::new(),
         Err(_) => format!(": {}", output::shortened(body.trim(), 1_000)),
     };
-    format!(
-        "{}\n",
-        output::line(&format!("{}  {what}{said}", answer.status))
-    )
+    let line = format!("{}  {what}{said}", answer.status);
+    let line = format!("{}\n", output::line(&line));
+    // What a function answered, or the tasks that were made.
+    match body.trim_end() {
+        answered if answer.status.is_success() && !answered.is_empty() => {
+            format!("{line}{}\n", output::plain(answered))
+        }
+        _ => line,
+    }
 }
 
 fn as_json(part: &[Event], answer: &Answer) -> String {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-/// What a client would like, and what of it a server has done.
-pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What a client would like.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What of it the server has done.
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a request prefers, as far as it is known here. Everything else is passed over: section 2.

@@ -308,3 +308,55 @@ async fn that_nothing_listens_is_said_with_what_to_do() {
         "write it in full: http://localhost:9000"
     );
 }
+
+#[tokio::test]
+async fn what_a_function_answers_is_printed_and_an_id_goes_with_the_event() {
+    let words = [
+        "--type",
+        "t",
+        "--id",
+        "1",
+        "--task-id",
+        "a:1",
+        "--wait",
+        "30s",
+    ];
+    for (status, all) in [(200, true), (202, true), (409, false), (502, false)] {
+        let (_, printed, taken) = sent(&words, status).await;
+        assert_eq!(taken, all, "{status}: {printed}");
+    }
+    let headers = {
+        let function = Function::start(
+            ([127, 0, 0, 1], 0).into(),
+            Behaviour::default(),
+            CancellationToken::new(),
+        );
+        let mut function = function.await.unwrap();
+        let to = format!("http://{}/events", function.address);
+        let args = parse(&[&words[..], &["--to", &to]].concat());
+        execute(&args, |_| Ok(())).await.unwrap();
+        function.calls.recv().await.unwrap().headers
+    };
+    assert_eq!(headers["prefer"], "wait=30");
+    assert_eq!(headers["pointsman-task-id"], "a:1");
+    let answered = |status: u16, body: &'static str| Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
+        body: body.into(),
+    };
+    let event = Event::builder("1", "/s", "t").build().unwrap();
+    let text = |answer| as_text(std::slice::from_ref(&event), &answer);
+    assert_eq!(
+        text(answered(200, "{\"n\":7}\n")),
+        "200 OK  t 1\n{\"n\":7}\n"
+    );
+    assert_eq!(text(answered(202, "")), "202 Accepted  t 1\n");
+    for wrong in [
+        ["--wait", "301s"],
+        ["--wait", "0s"],
+        ["--wait", "500ms"],
+        ["--task-id", "a b"],
+    ] {
+        assert!(Line::try_parse_from([&["send", "--type", "t"], &wrong[..]].concat()).is_err());
+    }
+}
