@@ -33,6 +33,8 @@ pub enum DeadReason {
     Backlog,
     /// A source could not make an event of it.
     Unreadable,
+    /// Somebody has passed it over, so that what waits behind it goes on.
+    Skipped,
 }
 
 impl DeadReason {
@@ -47,6 +49,7 @@ impl DeadReason {
             Self::Hops => "hops",
             Self::Backlog => "backlog",
             Self::Unreadable => "unreadable",
+            Self::Skipped => "skipped",
         }
     }
 }

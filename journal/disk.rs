@@ -369,6 +369,13 @@ impl Journal for DiskJournal {
         .await
     }
 
+    async fn skip(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(Share::Freeing, deliveries, |transaction, page| {
+            transaction.skip(page)
+        })
+        .await
+    }
+
     async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.steer(deliveries, Steer::Suspend).await
     }

@@ -175,6 +175,13 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`].
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
 
+    /// Makes dead letters of waiting deliveries ([`DeadReason::Skipped`]), so that what waits behind
+    /// them goes on; those in flight are left alone. Tells how many.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn skip(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
+
     /// Holds waiting deliveries back: none of them is leased until it is resumed or ended. It keeps
     /// its due time and its age, and holds up later ones of its order key. Those in flight, and
     /// those that are held back already, are left alone. Tells how many.

@@ -258,6 +258,10 @@ impl Journal for MemoryJournal {
         self.shared.run(|state| Ok(state.cancel(deliveries)))
     }
 
+    async fn skip(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.shared.run(|state| Ok(state.skip(deliveries)))
+    }
+
     async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.shared.run(|state| Ok(state.suspend(deliveries)))
     }

@@ -75,6 +75,8 @@ pub enum Happening {
     Resume,
     /// Somebody ends it.
     Cancel,
+    /// Somebody passes it over: it becomes a dead letter.
+    Skip,
     /// The attempt that was to be stopped has ended.
     Stop,
     /// The target took it.
@@ -110,6 +112,7 @@ const fn transition(from: TaskState, happening: Happening) -> Option<To> {
             return Some(To::Waiting);
         }
         (S::Scheduled | S::Pending | S::Retrying | S::Suspended, H::Cancel) => S::Stopped,
+        (S::Scheduled | S::Pending | S::Retrying | S::Suspended, H::Skip) => S::Failed,
         (S::Running, H::Cancel) => S::Stopping,
         (S::Running, H::Retry) => S::Retrying,
         (S::Running | S::Stopping, H::Succeed) => S::Succeeded,
@@ -247,7 +250,7 @@ impl fmt::Display for TaskState {
 
 impl Happening {
     /// Everything that can happen.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FallDue,
         Self::Lease,
         Self::PutBack,
@@ -256,6 +259,7 @@ impl Happening {
         Self::Suspend,
         Self::Resume,
         Self::Cancel,
+        Self::Skip,
         Self::Stop,
         Self::Succeed,
         Self::Fail,
@@ -275,6 +279,7 @@ impl Happening {
             Self::Suspend => "suspend",
             Self::Resume => "resume",
             Self::Cancel => "cancel",
+            Self::Skip => "skip",
             Self::Stop => "stop",
             Self::Succeed => "succeed",
             Self::Fail => "fail",

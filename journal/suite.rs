@@ -100,6 +100,7 @@ macro_rules! conformance {
             a_lease_is_bounded_in_bytes_and_tells_what_did_not_fit
             deliveries_go_together_as_a_grant_says
             how_many_go_together_is_kept_with_each
+            a_skipped_head_frees_what_waits_behind_it
             a_lease_that_runs_out_settles_nothing
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due

@@ -7,7 +7,7 @@ use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use super::state::{DeadKey, Delivery, State, not_found};
 use crate::queue::{DeliveryKey, ReadyKey, Slot};
-use crate::{DeadSelection, Happening, JournalError, NewDelivery, TaskState};
+use crate::{DeadReason, DeadSelection, Happening, JournalError, NewDelivery, TaskState};
 
 impl State {
     pub(super) fn cancel(&mut self, deliveries: &[DeliveryId]) -> u64 {
@@ -24,6 +24,33 @@ impl State {
             }
         }
         count
+    }
+
+    /// Makes dead letters of deliveries that are not in flight, whose events stay pinned.
+    pub(super) fn skip(&mut self, deliveries: &[DeliveryId]) -> u64 {
+        let epoch = self.epoch;
+        let skipped = deliveries.iter().filter(|id| id.epoch == epoch);
+        let skipped = skipped.filter(|id| {
+            let key = DeliveryKey {
+                subscription: id.subscription,
+                sequence: id.sequence.0,
+                run: id.run,
+            };
+            self.skip_one(key).is_some()
+        });
+        skipped.count() as u64
+    }
+
+    fn skip_one(&mut self, key: DeliveryKey) -> Option<()> {
+        let subscribed = self.subscribed(key.subscription)?;
+        let pending_key = (Sequence(key.sequence), key.run);
+        let due = subscribed.pending.get(&pending_key)?.queued_at();
+        self.happens(key, Happening::Skip)?;
+        self.queues.remove(key, due);
+        let delivery = self.take(key)?;
+        self.note_dead(key, DeadReason::Skipped);
+        self.dead_letter(key, delivery, DeadReason::Skipped, None);
+        Some(())
     }
 
     /// Ends a delivery that is not in flight; its event stays pinned.

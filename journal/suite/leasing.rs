@@ -1,7 +1,7 @@
 //! Who gets to try what, when, and what becomes of it.
 
 use super::*;
-use crate::{Batching, DeadReason};
+use crate::{Batching, DeadReason, DeadSelection};
 
 pub async fn due_deliveries_are_leased_in_order_and_once(implementation: &dyn Implementation) {
     let bench = Bench::new(implementation).await;
@@ -219,6 +219,50 @@ pub async fn deliveries_go_together_as_a_grant_says(implementation: &dyn Impleme
     };
     let (calls, gathering, _) = lease(&bench, 9, at_once).await;
     assert_eq!((calls.as_str(), gathering), ("|q", vec![]));
+}
+
+pub async fn a_skipped_head_frees_what_waits_behind_it(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    let keys = [("a", 1), ("b", 1), ("c", 1), ("d", 2)];
+    bench
+        .append(keys.map(|(id, key)| keyed(id, r, key)).into())
+        .await;
+    bench.append(vec![entry("e", &[r]), entry("f", &[r])]).await;
+    let leased = bench.lease(r, 9).await;
+    assert_eq!(ids(&leased), ["a", "d", "e", "f"]);
+    let head = leased[0].id;
+    assert_eq!(bench.journal.skip(&[head]).await, Ok(0), "it is in flight");
+    let later = bench.now().plus(MINUTE);
+    for one in &leased {
+        assert!(bench.settle(one.token, retry(later)).await);
+    }
+    // The head waits for its next attempt, and holds up two; one of a block has no key at all.
+    let skipped = [head, leased[2].id, head];
+    assert_eq!(bench.journal.skip(&skipped).await, Ok(2));
+    bench.reopen().await;
+    assert_eq!(ids(&bench.lease(r, 9).await), ["b"]);
+    let counts = bench.counts(r).await;
+    assert_eq!((counts.dead, counts.cancelled, counts.pending), (2, 0, 4));
+    let letters = bench.journal.reader();
+    let letters = letters.dead(&Default::default(), None, 9).await.unwrap();
+    assert_eq!(letters[0].reason, DeadReason::Skipped);
+    assert_eq!((letters[0].id, letters[0].attempts), (head, 1));
+    assert_eq!(
+        letters[0].message, "it broke",
+        "what its last attempt came to"
+    );
+    assert_eq!(letters[0].origin, name("suite"));
+    let again = DeadSelection {
+        ids: Some(vec![head]),
+        ..DeadSelection::default()
+    };
+    assert_eq!(bench.journal.redrive(&again).await, Ok(1));
+    // One that waits behind another is skipped as well.
+    let waiting = bench.journal.reader().pending(r, None, 9).await.unwrap();
+    let c = waiting.iter().find(|one| one.id.sequence.0 == 3).unwrap();
+    assert_eq!(bench.journal.skip(&[c.id]).await, Ok(1));
+    assert_eq!(bench.counts(r).await.dead, 2);
 }
 
 pub async fn how_many_go_together_is_kept_with_each(implementation: &dyn Implementation) {

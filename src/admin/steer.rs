@@ -29,6 +29,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lever {
     Cancel,
+    Skip,
     Suspend,
     Resume,
     Retry,
@@ -157,6 +158,7 @@ async fn step(
                 before
             }
         }
+        Lever::Skip => admin.journal.skip(ids).await?,
         Lever::Suspend => admin.journal.suspend(ids).await?,
         Lever::Resume => admin.journal.resume(ids).await?,
         Lever::Retry => admin.journal.retry(ids).await?,

@@ -16,7 +16,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 30] = [
+const SAMPLES: [(&str, &str, &str, u16); 32] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -66,6 +66,18 @@ const SAMPLES: [(&str, &str, &str, u16); 30] = [
     ),
     ("listTasks", "/api/v1/tasks", "", 200),
     ("getTask", "/api/v1/tasks/{task}", "", 200),
+    (
+        "skipTasks",
+        "/api/v1/tasks/skip",
+        r#"{"rule":"nobody"}"#,
+        200,
+    ),
+    (
+        "skipTask",
+        "/api/v1/tasks/00000000000000aa-1-1-0/skip",
+        "",
+        404,
+    ),
     (
         "suspendTasks",
         "/api/v1/tasks/suspend",

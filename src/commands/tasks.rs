@@ -37,6 +37,8 @@ pub enum TasksCommand {
     Show(ShowArgs),
     /// End them; the attempts of those that are running are broken off
     Cancel(SteerArgs),
+    /// Make dead letters of those that wait, so that what waits behind them in order goes on
+    Skip(SteerArgs),
     /// Hold them back until they are resumed; those of which an attempt is under way are left alone
     Suspend(SteerArgs),
     /// Let those go on that were held back
@@ -123,6 +125,7 @@ async fn execute(args: TasksArgs) -> Result<String, CommandError> {
         TasksCommand::List(args) => list(&args).await,
         TasksCommand::Show(args) => show(&args).await,
         TasksCommand::Cancel(args) => steer(&args, lever("cancel", "cancelled")).await,
+        TasksCommand::Skip(args) => steer(&args, lever("skip", "skipped")).await,
         TasksCommand::Suspend(args) => steer(&args, lever("suspend", "suspended")).await,
         TasksCommand::Resume(args) => steer(&args, lever("resume", "resumed")).await,
         TasksCommand::Retry(args) => steer(&args, lever("retry", "retried")).await,
@@ -203,7 +206,8 @@ struct Steered {
         alias = "cancelled",
         alias = "suspended",
         alias = "resumed",
-        alias = "retried"
+        alias = "retried",
+        alias = "skipped"
     )]
     done: u64,
     #[serde(default)]

@@ -10,7 +10,7 @@ use super::{
 use crate::{DeadReason, LastOutcome};
 
 /// The index in this list is what lies on disk: append only.
-pub(super) const REASONS: [DeadReason; 7] = [
+pub(super) const REASONS: [DeadReason; 8] = [
     DeadReason::Rejected,
     DeadReason::Exhausted,
     DeadReason::Expired,
@@ -18,6 +18,7 @@ pub(super) const REASONS: [DeadReason; 7] = [
     DeadReason::Hops,
     DeadReason::Backlog,
     DeadReason::Unreadable,
+    DeadReason::Skipped,
 ];
 
 /// What is kept of a dead letter beside its key.

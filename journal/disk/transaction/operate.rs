@@ -11,10 +11,12 @@ use super::{Failure, Transaction, leave_dead, leave_pending};
 use crate::disk::attachment::{Attachment, Change};
 use crate::disk::queues::Effect;
 use crate::disk::reader::{self, DeadKey};
-use crate::disk::record::{EventRow, Subscribed};
+use crate::disk::record::{DeadRow, EventRow, Subscribed};
 use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey, read_row};
 use crate::disk::schema;
-use crate::{Activity, Counts, DeadSelection, Happening, JournalError, NewDelivery, TaskState};
+use crate::{
+    Activity, Counts, DeadReason, DeadSelection, Happening, JournalError, NewDelivery, TaskState,
+};
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an
 /// operator.
@@ -144,12 +146,26 @@ impl Transaction<'_> {
     }
 
     pub(in crate::disk) fn cancel(&mut self, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
+        self.end_waiting(deliveries, Happening::Cancel)
+    }
+
+    /// Makes dead letters of deliveries that wait.
+    pub(in crate::disk) fn skip(&mut self, deliveries: &[DeliveryId]) -> Result<u64, Failure> {
+        self.end_waiting(deliveries, Happening::Skip)
+    }
+
+    /// Ends those of these deliveries that are not in flight: as cancelled or as skipped.
+    fn end_waiting(
+        &mut self,
+        deliveries: &[DeliveryId],
+        happening: Happening,
+    ) -> Result<u64, Failure> {
         self.flush()?;
         let mut count = 0;
         let epochs = Arc::clone(&self.committed.epochs);
         for key in deliveries.iter().filter_map(|id| epochs.key(id)) {
             let Some(row) = self.find(key)? else { continue };
-            let Ok(stopped) = self.state_after(&row, Happening::Cancel) else {
+            let Ok(state) = self.state_after(&row, happening) else {
                 continue;
             };
             if !self.queues.lock().withhold(key, row.due) {
@@ -163,11 +179,14 @@ impl Transaction<'_> {
                 .push(Effect::Remove { key, due: row.due });
             self.take(key, row.is_block().then_some(row.key.sequence))?;
             self.flush()?;
-            self.note_end(key, stopped, None)?;
             self.count(key.subscription, |counts| {
-                counts.cancelled += 1;
+                counts.cancelled += u64::from(happening == Happening::Cancel);
                 leave_pending(counts, row.attempts > 0);
             });
+            match happening {
+                Happening::Skip => self.dead_letter_skipped(key, &row)?,
+                _ => self.note_end(key, state, None)?,
+            }
             if let (Some(order_key), false) = (row.order_key, row.parked) {
                 self.promote(key.subscription, order_key)?;
             }
@@ -178,6 +197,34 @@ impl Transaction<'_> {
             .effects
             .extend(touched.into_iter().map(Effect::Resume));
         Ok(count)
+    }
+
+    fn dead_letter_skipped(&mut self, key: RowKey, row: &PendingRow) -> Result<(), Failure> {
+        let Some(subscribed) = self.subscription(key.subscription) else {
+            return Ok(());
+        };
+        let tenant = subscribed.identity.tenant.clone();
+        // An event that cannot be read is set aside with all that refers to it once somebody
+        // leases or redrives it.
+        let origin = match reader::event(self.connection, key.sequence)? {
+            Some(Ok(stored)) => stored.origin,
+            _ => Name::ingress(),
+        };
+        let (at, reason) = (self.now, DeadReason::Skipped);
+        self.note_dead(key, reason)?;
+        self.dead_letter(
+            key,
+            &DeadRow {
+                tenant,
+                origin,
+                reason,
+                at,
+                attempts: row.attempts,
+                order_key: row.order_key,
+                last: row.last.clone(),
+                reject: None,
+            },
+        )
     }
 
     /// The row that a pending delivery lies in: its own, or a block.

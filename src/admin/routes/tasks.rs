@@ -29,10 +29,22 @@ pub(super) fn register(api: Api) -> Api {
             "End tasks, running ones too",
             cancel,
         )
+        .change(
+            "/tasks/skip",
+            "skipTasks",
+            "Make dead letters of tasks that wait",
+            skip,
+        )
         .change("/tasks/suspend", "suspendTasks", "Hold tasks back", suspend)
         .change("/tasks/resume", "resumeTasks", "Let tasks go on", resume)
         .change("/tasks/retry", "retryTasks", "Try tasks now", retry)
         .change("/tasks/{id}/cancel", "cancelTask", "End a task", cancel_one)
+        .change(
+            "/tasks/{id}/skip",
+            "skipTask",
+            "Make a dead letter of a task that waits",
+            skip_one,
+        )
         .change(
             "/tasks/{id}/suspend",
             "suspendTask",
@@ -181,6 +193,7 @@ macro_rules! moved {
     };
 }
 
+moved!(Skipped, skipped, "made dead letters");
 moved!(Suspended, suspended, "suspended");
 moved!(Resumed, resumed, "resumed");
 moved!(Retried, retried, "made due now");
@@ -208,6 +221,7 @@ macro_rules! lever {
 }
 
 lever!(Lever::Cancel, Cancelled, cancel, cancel_one);
+lever!(Lever::Skip, Skipped, skip, skip_one);
 lever!(Lever::Suspend, Suspended, suspend, suspend_one);
 lever!(Lever::Resume, Resumed, resume, resume_one);
 lever!(Lever::Retry, Retried, retry, retry_one);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use pointsman_journal::{
-    Append, Ending, Entry, Grant, Journal, Leased, NewDelivery, Record, Settlement,
+    Append, DeadReason, DeadSelection, Ending, Entry, Grant, Journal, Leased, NewDelivery, Record,
+    Settlement,
 };
 use pointsman_schemas::{Event, SubscriptionNumber, Timestamp};
 
@@ -291,6 +292,23 @@ async fn steered(bus: &TestBus<impl Journal + 'static>) {
         "1 task cancelled\n"
     );
     assert_eq!(states().await, ["running", "pending", "pending"]);
+    assert_eq!(
+        typed(bus, "skip --state pending").await,
+        "2 tasks skipped\n"
+    );
+    assert_eq!(typed(bus, "skip --all").await, "0 tasks skipped\n");
+    assert_eq!(states().await, ["running"]);
+    let selection = DeadSelection {
+        reason: Some(DeadReason::Skipped),
+        ..DeadSelection::default()
+    };
+    let letters = bus
+        .journal
+        .reader()
+        .dead(&selection, None, 9)
+        .await
+        .unwrap();
+    assert_eq!(letters.len(), 2);
 }
 
 /// Stores so many events for a subscription, with an order key.

@@ -266,6 +266,9 @@ impl Journal for Watched {
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.inner.cancel(deliveries).await
     }
+    async fn skip(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.inner.skip(deliveries).await
+    }
     async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
         self.inner.suspend(deliveries).await
     }
