@@ -63,8 +63,8 @@ use self::store::Lock;
 use self::transaction::{Failure, Page, ROWS_PER_PAGE, Steer, Transaction};
 use self::writer::{Ask, Job};
 use super::{
-    Activity, Append, Appended, DeadSelection, Grant, Journal, JournalError, Leases, Reader,
-    SettleAnswer, Settlement, Subscription,
+    Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
+    Reader, SettleAnswer, Settlement, Subscription,
 };
 
 /// How a store is kept.
@@ -329,6 +329,14 @@ impl Journal for DiskJournal {
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.attach_only(wanted).await
+    }
+
+    async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        self.ask(Share::Freeing, 0, move |transaction| {
+            transaction.set_quotas(quotas.clone());
+            Ok(())
+        })
+        .await
     }
 
     async fn set_activity(

@@ -36,6 +36,7 @@ mod key;
 mod lease;
 pub mod memory;
 pub mod queue;
+mod quota;
 mod reader;
 mod state;
 pub mod steady;
@@ -62,6 +63,7 @@ pub use lease::{
     Batching, Cut, Ending, FollowUp, Gathering, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased,
     Leases, SettleAnswer, Settlement,
 };
+pub use quota::{BacklogQuota, QuotaOwner};
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
 pub use state::{FIRST_STATES, Happening, IllegalTransition, InvalidTaskState, TaskState};
 pub use subscription::{
@@ -91,8 +93,9 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// nothing, and tells per entry what became of it. Appends that wait together share one sync.
     ///
     /// # Errors
-    /// [`JournalError::Full`], [`JournalError::DiskFull`] and [`JournalError::Backlog`] where there
-    /// is no room: nothing of this append is stored and a later one may succeed.
+    /// [`JournalError::Full`], [`JournalError::DiskFull`], [`JournalError::Backlog`] and
+    /// [`JournalError::Quota`] where there is no room: nothing of this append is stored and a later
+    /// one may succeed.
     /// [`JournalError::NotFound`] where a delivery is for a subscription that was never made.
     /// [`JournalError::Io`] where storing failed.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError>;
@@ -136,6 +139,14 @@ pub trait Journal: fmt::Debug + Send + Sync {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError>;
+
+    /// Bounds what waits in all subscriptions of tenants and rules, in the place of all such bounds
+    /// before. Nothing that waits is touched. The bounds are not stored: whoever opens a journal
+    /// says them, and again after each [`subscribe`](Journal::subscribe).
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError>;
 
     /// Suspends, resumes, or marks as gone. Of a subscription that is not active nothing is leased.
     ///
@@ -273,6 +284,10 @@ pub enum JournalError {
     /// A subscription's own backlog limit is reached, and it stops what matches it.
     #[error("the backlog of subscription {} is full", .0.0)]
     Backlog(SubscriptionNumber),
+    /// What may wait for a tenant or a rule is reached, and that stops what is for this
+    /// subscription.
+    #[error("the backlog of {1} is full: its quota is used up")]
+    Quota(SubscriptionNumber, QuotaOwner),
     /// Reading or writing failed. The store is being opened anew.
     #[error("the store failed: {0}")]
     Io(String),
@@ -285,4 +300,15 @@ pub enum JournalError {
     /// The journal has been closed.
     #[error("the journal is closed")]
     Closed,
+}
+
+impl JournalError {
+    /// The subscription that has no room, where its backlog or its quota is full.
+    #[must_use]
+    pub fn full_subscription(&self) -> Option<SubscriptionNumber> {
+        match self {
+            Self::Backlog(number) | Self::Quota(number, _) => Some(*number),
+            _ => None,
+        }
+    }
 }

@@ -34,9 +34,9 @@ use self::state::State;
 use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
-    Activity, Append, Appended, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage,
-    EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, Pending, Reader,
-    RememberedKey, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus,
+    Activity, Append, Appended, BacklogQuota, DeadLetter, DeadSelection, EndedPage, EndedSelection,
+    EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, Pending,
+    Reader, RememberedKey, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus,
     TaskLife, Totals,
 };
 
@@ -213,6 +213,13 @@ impl Journal for MemoryJournal {
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.shared.run(|state| Ok(state.subscribe(wanted)))
+    }
+
+    async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        self.shared.run(|state| {
+            state.set_quotas(quotas);
+            Ok(())
+        })
     }
 
     async fn set_activity(

@@ -117,6 +117,8 @@ macro_rules! conformance {
             a_subscription_that_nobody_wants_goes_once_it_holds_nothing
             what_waits_is_cancelled_or_moved_whole
             a_full_backlog_refuses_or_dead_letters
+            a_full_quota_refuses_or_dead_letters
+            a_quota_counts_exactly_whatever_happens
             a_full_journal_refuses_appends_and_still_settles
             retention_spares_what_is_needed
             dead_letters_are_listed_redriven_and_purged

@@ -15,6 +15,7 @@ pub mod files;
 mod load;
 pub mod mistake;
 pub mod paths;
+mod quota;
 pub mod raw;
 pub mod reader;
 pub mod schema;
@@ -34,6 +35,7 @@ use pointsman_schemas::{Event, Name, Text, Timestamp};
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use paths::{DEFAULT_PATH, PathArgs};
+pub use quota::Quota;
 pub use raw::{FollowUpContent, WhenFull};
 
 use crate::telemetry::metrics::Detail;
@@ -51,6 +53,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where events go, in the order of the files.
     pub targets: Vec<Target>,
+    /// What each tenant may use, of those that have a quota.
+    pub quotas: Vec<(Name, Quota)>,
     /// What decides, in the order of the files: rules, and pipes behind them.
     pub rules: Vec<Rule>,
     /// The files' own tests.
@@ -159,6 +163,8 @@ pub struct Rule {
     pub on_success: Option<FollowUp>,
     /// Who is reported a dead letter.
     pub on_failure: Option<FollowUp>,
+    /// What its subscriptions may use together.
+    pub quota: Option<Quota>,
     /// Its name before.
     pub renamed_from: Option<Name>,
 }

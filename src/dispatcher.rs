@@ -32,6 +32,7 @@ mod owners;
 mod plan;
 pub mod policy;
 mod preparation;
+mod quota;
 mod rate;
 mod record;
 mod refusals;
@@ -84,7 +85,7 @@ use crate::waiting::Waiting;
 pub use self::handle::{Handle, Options, Stopped, Summary};
 pub use self::lane::LaneReason;
 pub use self::observer::Observer;
-pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Route, Target};
+pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Quota, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::record::{HistoryLevel, Recording};
 pub use self::status::{CircuitStatus, TargetStatus};
@@ -347,9 +348,9 @@ impl Dispatcher {
 
     /// Hands back what is in force no more.
     fn reload(&mut self, plan: Plan) -> Replaced {
-        let (gauges, old) =
-            self.scheduler
-                .reload(plan.targets, plan.routes, Instant::now(), self.clock.now());
+        let (gauges, old) = self
+            .scheduler
+            .reload(plan, Instant::now(), self.clock.now());
         *self.shared.targets.lock() = gauges;
         self.scheduler.retain_paused(&mut self.shared.paused.lock());
         *self.shared.lanes.lock() = self.scheduler.own_lanes();

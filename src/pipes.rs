@@ -45,7 +45,8 @@ pub use self::intake::PipeIntake;
 use self::queues::PipeQueues;
 use self::reader::PipesReader;
 use pointsman_journal::{
-    Activity, Grant, Journal, JournalError, Leases, Reader, SettleAnswer, Settlement, Subscription,
+    Activity, BacklogQuota, Grant, Journal, JournalError, Leases, Reader, SettleAnswer, Settlement,
+    Subscription,
 };
 
 /// Unacknowledged deliveries of one pipe at most, those that wait for a retry included; the batch
@@ -164,6 +165,15 @@ impl Pipes {
                 .for_each(|status| queues.set_activity(status.number, status.activity))
         });
         Ok(numbers)
+    }
+
+    /// Bounds what waits for tenants and rules in the journal. What a pipe holds is bounded by
+    /// itself, and waits in its source.
+    ///
+    /// # Errors
+    /// As [`Journal::set_quotas`].
+    pub async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        self.journal.set_quotas(quotas).await
     }
 
     /// Suspends or resumes a subscription, or marks it as gone, in the journal and here.

@@ -5,6 +5,7 @@ pub mod journal;
 mod line;
 pub mod listeners;
 pub mod metrics;
+mod quotas;
 
 use std::io::IsTerminal;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 pub use journal::JournalSnapshot;
 pub use listeners::Listeners;
 pub use metrics::Metrics;
+pub use quotas::QuotaUse;
 
 /// How logging is set up on the command line.
 #[derive(Clone, Debug, clap::Args)]

@@ -8,7 +8,8 @@ use pointsman_schemas::{Epoch, Timestamp};
 use super::epochs::Epochs;
 use super::record::Subscribed;
 use super::schema::Ledger;
-use crate::{NumberMap, SubscriptionIdentity};
+use crate::quota::Quotas;
+use crate::{BacklogQuota, NumberMap, SubscriptionIdentity};
 
 /// Numbers that are left out where the last one given out is not known: more than any power cut can
 /// hide.
@@ -28,6 +29,8 @@ pub(super) struct CommittedState {
     pub(super) epochs: Arc<Epochs>,
     /// Subscriptions that were dropped since the store was opened, the latest of them.
     pub(super) dropped: BTreeMap<u32, SubscriptionIdentity>,
+    /// What may wait for tenants and rules.
+    pub(super) quotas: Quotas,
     /// The last epoch is written with the first commit in it, and the format with it: opening a
     /// store writes nothing.
     pub(super) is_epoch_new: bool,
@@ -38,6 +41,7 @@ impl CommittedState {
     pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: NumberMap<u32, Subscribed>) {
         (self.ledger, self.is_epoch_new) = (ledger, false);
         for (number, subscribed) in subscriptions {
+            self.count(number, &subscribed);
             if subscribed.is_nothing_left() {
                 self.subscriptions.remove(&number);
                 self.dropped.insert(number, subscribed.identity);
@@ -48,6 +52,26 @@ impl CommittedState {
         while self.dropped.len() > DROPPED_MAX {
             self.dropped.pop_first();
         }
+    }
+
+    /// Counts what of a subscription waits now against its quotas.
+    fn count(&mut self, number: u32, subscribed: &Subscribed) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let before = self.subscriptions.get(&number);
+        let before = before.map_or(0, |before| before.counts.pending);
+        let now = subscribed.counts.pending;
+        self.quotas
+            .changed(number, &subscribed.identity, before, now);
+    }
+
+    /// Puts quotas in the place of those before.
+    pub(super) fn set_quotas(&mut self, quotas: Vec<BacklogQuota>) {
+        let subscriptions = self.subscriptions.iter();
+        let counted = subscriptions
+            .map(|(number, subscribed)| (*number, &subscribed.identity, subscribed.counts.pending));
+        self.quotas = Quotas::new(quotas, counted);
     }
 
     /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out

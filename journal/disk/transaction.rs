@@ -32,7 +32,10 @@ use super::queues::{Effect, Queues};
 use super::record::{DeadRow, ManyNotes, Subscribed};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger};
-use crate::{Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, TaskState};
+use crate::quota::Arrived;
+use crate::{
+    BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, TaskState,
+};
 
 /// Why a job did not do what it was asked.
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub(super) struct Changes {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: NumberMap<u32, Subscribed>,
     pub(super) effects: Vec<Effect>,
+    /// Quotas in the place of those before.
+    pub(super) quotas: Option<Vec<BacklogQuota>>,
     /// Events that got a new reference, other than by their own append.
     pub(super) pinned: HashSet<u64>,
 }
@@ -88,6 +93,9 @@ pub(super) struct Transaction<'c> {
     /// Subscriptions of which something was taken out of the window.
     withheld: BTreeSet<u32>,
     pinned: HashSet<u64>,
+    /// What this transaction has wait, by quota. What ends in it makes room only once that is
+    /// committed.
+    arrived: Arrived,
     /// The statement that writes an event, once it has been asked for.
     insert_event: Option<CachedStatement<'c>>,
 }
@@ -118,6 +126,7 @@ impl<'c> Transaction<'c> {
             claimed: Vec::new(),
             withheld: BTreeSet::new(),
             pinned: HashSet::new(),
+            arrived: Arrived::default(),
             insert_event: None,
         }
     }
@@ -263,6 +272,8 @@ impl<'c> Transaction<'c> {
         let (now, number) = (self.now, new.subscription.0);
         self.changes.ledger.last_run = self.changes.ledger.last_run.max(run);
         let number = self.resolve(number);
+        let quotas = &self.committed.quotas;
+        let is_over = quotas.is_dead(number, &self.arrived);
         let Some(subscribed) = self.subscription_mut(number) else {
             return Ok(None);
         };
@@ -272,9 +283,10 @@ impl<'c> Transaction<'c> {
             sequence,
             run,
         };
-        if subscribed.backlog.is_some_and(|backlog| {
+        let is_dead = subscribed.backlog.is_some_and(|backlog| {
             backlog.dead_when_full && subscribed.counts.pending >= backlog.max
-        }) {
+        });
+        if is_dead || is_over {
             let (tenant, origin, reason) = (
                 subscribed.identity.tenant.clone(),
                 origin.clone(),
@@ -298,6 +310,7 @@ impl<'c> Transaction<'c> {
             return Ok(Some((key, true)));
         }
         subscribed.counts.pending += 1;
+        quotas.arrived(number, &mut self.arrived);
         if run == 0 && new.order_key.is_none() && new.due.is_none() {
             self.fresh.entry(number).or_default().push(sequence);
             return Ok(Some((key, false)));

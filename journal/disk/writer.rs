@@ -291,6 +291,9 @@ impl Writer {
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
         self.committed.apply(changes.ledger, changes.subscriptions);
+        if let Some(quotas) = changes.quotas {
+            self.committed.set_quotas(quotas);
+        }
         if let Some(sweep) = shared.sweep.lock().as_mut() {
             sweep.extend(changes.pinned);
         }
@@ -384,6 +387,7 @@ impl Writer {
         for finding in findings {
             tracing::error!("{finding}");
         }
+        committed.set_quotas(std::mem::take(&mut self.committed.quotas).take());
         let (ledger, known) = (&mut committed.ledger, self.committed.ledger);
         committed.dropped = std::mem::take(&mut self.committed.dropped);
         // Where commits are lost, the numbers that they gave out are not given out again.

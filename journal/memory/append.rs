@@ -7,6 +7,7 @@ use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumb
 
 use super::state::{Dead, Delivery, Retained, State, identity, not_found};
 use crate::queue::DeliveryKey;
+use crate::quota::Arrived;
 use crate::{
     Append, Appended, Backlog, DeadLetter, DeadReason, Entry, JournalError, LastOutcome,
     MadeDelivery, NewDead, NewDelivery, StoredEvent,
@@ -71,7 +72,8 @@ impl State {
 
     /// Refuses what is for nobody, and what a full backlog stops.
     fn check_backlogs(&mut self, append: &Append) -> Result<(), JournalError> {
-        for (number, count) in self.arriving(append) {
+        let arriving = self.arriving(append);
+        for (number, count) in arriving.clone() {
             let is_known = (1..=self.subscriptions.len()).contains(&(number.0 as usize));
             let Some(subscribed) = self.subscribed(number) else {
                 // One that was there and has been dropped comes back.
@@ -90,7 +92,10 @@ impl State {
                 return Err(JournalError::Backlog(number));
             }
         }
-        Ok(())
+        let arriving = arriving
+            .into_iter()
+            .map(|(number, count)| (number.0, count));
+        self.quotas.check(arriving, &Arrived::default())
     }
 
     /// How many deliveries an append makes, by subscription; duplicates make none.
@@ -206,6 +211,8 @@ impl State {
         let is_full = |backlog: Backlog| backlog.dead_when_full && pending >= backlog.max;
         let is_dead = subscribed.backlog.is_some_and(is_full);
         let subscription = subscribed.identity.clone();
+        let number = key.subscription.0;
+        let is_dead = is_dead || self.quotas.is_dead(number, &Arrived::default());
         if is_dead {
             self.dead_letter(key, delivery, DeadReason::Backlog, None);
         } else {

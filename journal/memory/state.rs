@@ -10,9 +10,11 @@ use pointsman_schemas::{
 
 use super::MemoryOptions;
 use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
+use crate::quota::Quotas;
 use crate::{
-    Activity, Backlog, Counts, DeadLetter, HistoryEntry, HistoryPlace, Identity, JournalError,
-    LastOutcome, LeaseOwner, Pending, RememberedKey, StoredEvent, SubscriptionIdentity,
+    Activity, Backlog, BacklogQuota, Counts, DeadLetter, HistoryEntry, HistoryPlace, Identity,
+    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, StoredEvent,
+    SubscriptionIdentity,
 };
 
 pub(super) struct State {
@@ -40,6 +42,8 @@ pub(super) struct State {
     pub(super) dead: BTreeMap<DeadKey, Dead>,
     pub(super) history: BTreeMap<HistoryPlace, HistoryEntry>,
     pub(super) last_history: u64,
+    /// What may wait for tenants and rules.
+    pub(super) quotas: Quotas,
 }
 
 /// The id of a dead letter without its journal, in the order in which they are shown: sequence,
@@ -144,6 +148,7 @@ impl State {
             keys: BTreeMap::new(),
             subscriptions: Vec::new(),
             dropped: Counts::default(),
+            quotas: Quotas::default(),
             dead: BTreeMap::new(),
             history: BTreeMap::new(),
             last_history: 0,
@@ -201,6 +206,7 @@ impl State {
     pub(super) fn insert(&mut self, key: DeliveryKey, delivery: Delivery, immediate: bool) {
         let slot = Slot::one(key.sequence, immediate, delivery.order_key, ());
         let ready_key = ReadyKey::of(&key, delivery.due);
+        self.count(key.subscription, 0, 1);
         if let Some(subscribed) = self.subscribed(key.subscription) {
             subscribed.counts.pending += 1;
             let pending_key = (Sequence(key.sequence), key.run);
@@ -217,7 +223,27 @@ impl State {
             .remove(&(Sequence(key.sequence), key.run))?;
         subscribed.counts.pending -= 1;
         subscribed.counts.retrying -= u64::from(delivery.attempts > 0);
+        self.count(key.subscription, 1, 0);
         Some(delivery)
+    }
+
+    /// Counts what of a subscription waits against its quotas: so many fewer, so many more.
+    fn count(&mut self, number: SubscriptionNumber, before: u64, now: u64) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let index = (number.0 as usize).checked_sub(1);
+        if let Some(subscribed) = index.and_then(|index| self.subscriptions.get(index)) {
+            self.quotas
+                .changed(number.0, &subscribed.identity, before, now);
+        }
+    }
+
+    pub(super) fn set_quotas(&mut self, quotas: Vec<BacklogQuota>) {
+        let counted = self.all_subscribed().map(|(number, subscribed)| {
+            (number.0, &subscribed.identity, subscribed.counts.pending)
+        });
+        self.quotas = Quotas::new(quotas, counted);
     }
 
     pub(super) fn unpin(&mut self, sequence: u64) {

@@ -1,7 +1,9 @@
 //! Full backlogs, a full journal, and what goes when.
 
 use super::*;
-use crate::{Backlog, DeadReason, DeadSelection, JournalError, SettleAnswer};
+use crate::{
+    Backlog, BacklogQuota, DeadReason, DeadSelection, JournalError, QuotaOwner, SettleAnswer,
+};
 
 pub async fn a_full_backlog_refuses_or_dead_letters(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -182,4 +184,119 @@ pub async fn retention_spares_what_is_needed(implementation: &dyn Implementation
         bench.event_for("next", &[]).await > young,
         "sequences are never used again"
     );
+}
+
+/// A quota of the tenant of all rules here, or of one of them.
+fn quota(rule: Option<&str>, max: u64, dead_when_full: bool) -> BacklogQuota {
+    let identity = wanted(rule.unwrap_or("r")).identity;
+    BacklogQuota {
+        owner: QuotaOwner {
+            tenant: identity.tenant,
+            rule: rule.map(|_| identity.rule),
+        },
+        backlog: Backlog {
+            max,
+            dead_when_full,
+        },
+    }
+}
+
+pub async fn a_full_quota_refuses_or_dead_letters(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let numbers = bench.subscribe(&["a", "b", "other"]).await;
+    let [a, b, other] = [numbers[0], numbers[1], numbers[2]];
+    // What waits already counts.
+    bench
+        .append(vec![entry("1", &[a, b]), entry("2", &[a])])
+        .await;
+    let quotas = vec![quota(None, 6, false), quota(Some("other"), 2, true)];
+    bench.journal.set_quotas(quotas.clone()).await.unwrap();
+    bench.append(vec![entry("3", &[b])]).await;
+    bench.reopen().await;
+    bench.subscribe(&["a", "b", "other"]).await;
+    bench.journal.set_quotas(quotas).await.unwrap();
+    // Of one append all or nothing is let in, whichever subscriptions it is for.
+    let three = vec![entry("x", &[a, b]), entry("y", &[other])];
+    let refused = bench.journal.append(append_of(three)).await;
+    let Err(JournalError::Quota(_, owner)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(owner.rule, None);
+    bench
+        .append(vec![entry("4", &[a]), entry("5", &[other])])
+        .await;
+    bench.event_for("unmatched", &[]).await;
+    // What is delivered makes room, what is tried again does not.
+    let leased = bench.lease_one(a).await;
+    assert!(bench.settle(leased.token, Ending::Released).await);
+    let refused = bench.journal.append(append_of(vec![entry("x", &[a])]));
+    assert!(matches!(refused.await, Err(JournalError::Quota(number, _)) if number == a));
+    let leased = bench.lease_one(a).await;
+    assert!(bench.settle(leased.token, Ending::Delivered).await);
+    bench.append(vec![entry("6", &[other])]).await;
+    // A rule whose quota is full and says `dead` has dead letters, and stops nobody.
+    bench
+        .journal
+        .set_quotas(vec![quota(Some("other"), 2, true)])
+        .await
+        .unwrap();
+    bench
+        .append(["7", "8"].map(|id| entry(id, &[a, other])).to_vec())
+        .await;
+    let counts = bench.counts(other).await;
+    assert_eq!((counts.created, counts.pending, counts.dead), (4, 2, 2));
+    assert_eq!(bench.counts(a).await.pending, 4);
+    // Without quotas nothing is refused.
+    bench.journal.set_quotas(Vec::new()).await.unwrap();
+    bench.append(vec![entry("9", &[a, b, other])]).await;
+}
+
+pub async fn a_quota_counts_exactly_whatever_happens(implementation: &dyn Implementation) {
+    let mut bench = Bench::new(implementation).await;
+    let numbers = bench.subscribe(&["a", "b"]).await;
+    let [a, b] = [numbers[0], numbers[1]];
+    let full = vec![quota(None, 8, false)];
+    bench.journal.set_quotas(full.clone()).await.unwrap();
+    for id in 0..8 {
+        let to = if id % 2 == 0 { a } else { b };
+        bench.event_for(&id.to_string(), &[to]).await;
+    }
+    // Two die and are redriven; two are moved; one is cancelled, one delivered.
+    for _ in 0..2 {
+        let leased = bench.lease_one(a).await;
+        let dead = Ending::Dead {
+            reason: DeadReason::Rejected,
+            last: None,
+        };
+        assert!(bench.settle(leased.token, dead).await);
+    }
+    bench
+        .journal
+        .redrive(&DeadSelection::default())
+        .await
+        .unwrap();
+    bench.journal.move_all(a, b).await.unwrap();
+    let leased = bench.lease_one(b).await;
+    bench.journal.cancel_all(b).await.unwrap();
+    assert!(bench.settle(leased.token, Ending::Delivered).await);
+    for reopened in [false, true] {
+        if reopened {
+            bench.reopen().await;
+            bench.subscribe(&["a", "b"]).await;
+            bench.journal.set_quotas(full.clone()).await.unwrap();
+        }
+        let waits = bench.counts(a).await.pending + bench.counts(b).await.pending;
+        for id in waits..8 {
+            bench.event_for(&format!("{reopened}/{id}"), &[a]).await;
+        }
+        let refused = bench
+            .journal
+            .append(append_of(vec![entry("x", &[b])]))
+            .await;
+        assert!(
+            matches!(refused, Err(JournalError::Quota(..))),
+            "{refused:?}"
+        );
+        bench.journal.cancel_all(a).await.unwrap();
+    }
 }

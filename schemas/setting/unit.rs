@@ -154,6 +154,17 @@ written_as_text!(
     }
 );
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +200,9 @@ mod tests {
         assert_eq!("64KiB".parse(), Ok(Size { bytes: 65_536 }));
         assert!("1MB".parse::<Size>().is_err() && "9999999999TiB".parse::<Size>().is_err());
         assert_eq!("100/s".parse::<Rate>().unwrap().count.get(), 100);
+        for rate in ["100/s", "30/m", "10/h"] {
+            assert_eq!(rate.parse::<Rate>().unwrap().to_string(), rate);
+        }
         assert!("0/s".parse::<Rate>().is_err() && "1/d".parse::<Rate>().is_err());
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::dispatcher::{LaneReason, StopReport};
 use crate::router::Explained;
+use crate::telemetry::QuotaUse;
 use pointsman_journal::{Identity, SubscriptionStatus};
 
 /// The running parts, as they stand now. Asked at every request: it answers from memory, at once.
@@ -38,6 +39,9 @@ pub trait Overview: fmt::Debug + Send + Sync {
 
     /// The tasks whose attempts are being stopped.
     fn stopping(&self) -> HashSet<DeliveryId>;
+
+    /// The quotas of the rules in force, of which nothing is counted as used yet.
+    fn quotas(&self) -> Vec<QuotaUse>;
 
     /// Asks the target of a subscription that it refused again at once.
     fn probe(&self, subscription: SubscriptionNumber);

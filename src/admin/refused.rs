@@ -47,6 +47,7 @@ impl From<JournalError> for Refused {
             JournalError::Full(_)
             | JournalError::DiskFull
             | JournalError::Backlog(_)
+            | JournalError::Quota(..)
             | JournalError::Io(_)
             | JournalError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         };

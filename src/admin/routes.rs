@@ -23,7 +23,7 @@ use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::refused::Refused;
 use super::view::{self, Page, StatusView};
 use super::{Admin, VERSION};
-use crate::telemetry::JournalSnapshot;
+use crate::telemetry::{JournalSnapshot, QuotaUse};
 
 /// Tasks, dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -98,6 +98,12 @@ fn register(api: Api) -> Api {
         "The targets of the rules in force",
         targets,
     )
+    .read(
+        "/quotas",
+        "listQuotas",
+        "The quotas of tenants and rules, and what is used of them",
+        quotas,
+    )
 }
 
 /// The document that describes them, as it is committed.
@@ -146,7 +152,8 @@ async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
 async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     let own_lanes = admin.overview.lanes().into_keys().collect();
     let (reader, now) = (admin.pipes.reader(), admin.clock.now());
-    let snapshot = JournalSnapshot::take(&*reader, now, admin.metrics, own_lanes).await;
+    let quotas = admin.overview.quotas();
+    let snapshot = JournalSnapshot::take(&*reader, now, admin.metrics, own_lanes, quotas).await;
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
     }
@@ -198,6 +205,12 @@ async fn rules(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<RuleStatus>
 
 async fn targets(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<TargetStatus>> {
     Ok(Page::whole(admin.overview.targets()))
+}
+
+async fn quotas(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<QuotaUse>> {
+    let mut quotas = admin.overview.quotas();
+    QuotaUse::count(&mut quotas, &admin.pipes.reader().subscriptions().await?);
+    Ok(Page::whole(quotas))
 }
 
 fn delivery(id: &str) -> Result<DeliveryId, Refused> {

@@ -23,8 +23,8 @@ use crate::commands::client::{Answer, Client};
 use crate::dispatcher::LaneReason;
 use crate::pipes::Pipes;
 use crate::router::{Explained, Router, RuleInForce};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Detail;
+use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
@@ -50,6 +50,7 @@ impl Clock for Fixed {
 #[derive(Debug, Default)]
 pub(crate) struct FixedOverview {
     pub(crate) missing: Mutex<Vec<String>>,
+    pub(crate) lanes: Mutex<std::collections::BTreeMap<SubscriptionNumber, LaneReason>>,
 }
 
 impl Overview for FixedOverview {
@@ -72,7 +73,21 @@ impl Overview for FixedOverview {
     }
 
     fn lanes(&self) -> std::collections::BTreeMap<SubscriptionNumber, LaneReason> {
-        std::collections::BTreeMap::from([(SubscriptionNumber(1), LaneReason::Backlog)])
+        self.lanes.lock().clone()
+    }
+
+    fn quotas(&self) -> Vec<QuotaUse> {
+        let quota = |rule: Option<Name>| QuotaUse {
+            tenant: name("default"),
+            rule,
+            rate: Some("100/s".to_owned()),
+            in_flight: 0,
+            in_flight_max: Some(20),
+            pending: 0,
+            backlog_max: None,
+            when_full: None,
+        };
+        vec![quota(None), quota(Some(name("thumbnails")))]
     }
 
     fn sources(&self) -> Vec<SourceStatus> {

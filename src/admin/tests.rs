@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::routes::document;
 use super::testing::{DATA, NOON, TestBus, name, settle};
 use super::{AdminListener, AdminSettings};
+use crate::dispatcher::LaneReason;
 use pointsman_journal::{Activity, Ending, Journal, JournalError};
 
 const KEY: &str = "a-key-of-the-operator-7";
@@ -16,7 +17,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 32] = [
+const SAMPLES: [(&str, &str, &str, u16); 33] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -25,6 +26,7 @@ const SAMPLES: [(&str, &str, &str, u16); 32] = [
     ("listSources", "/api/v1/sources", "", 200),
     ("listRules", "/api/v1/rules", "", 200),
     ("listTargets", "/api/v1/targets", "", 200),
+    ("listQuotas", "/api/v1/quotas", "", 200),
     ("listSubscriptions", "/api/v1/subscriptions", "", 200),
     (
         "suspendSubscription",
@@ -687,13 +689,15 @@ async fn what_there_is_is_shown() {
         ),
         (&json!(60.0), &json!(6), &json!(1))
     );
+    let slow = (SubscriptionNumber(1), LaneReason::Slow);
+    bus.overview.lanes.lock().extend([slow]);
     let (_, subscriptions) = bus.get("/api/v1/subscriptions").await;
     let first = &subscriptions["items"][0];
     assert_eq!(
         *first,
         json!({
             "number": 1, "tenant": "default", "rule": "thumbnails", "role": "to", "target": "thumbnailer", "attached": true,
-            "activity": "active", "paused": null, "lane": "own", "lane_reason": "backlog", "created": 3, "delivered": 1, "dead": 1, "redriven": 0, "purged": 0, "cancelled": 0, "quarantined": 0,
+            "activity": "active", "paused": null, "lane": "own", "lane_reason": "slow", "created": 3, "delivered": 1, "dead": 1, "redriven": 0, "purged": 0, "cancelled": 0, "quarantined": 0,
             "pending": 1, "retrying": 1, "in_flight": 0, "oldest_pending": NOON.to_string(), "oldest_pending_age_seconds": 0.0,
         })
     );
@@ -704,6 +708,13 @@ async fn what_there_is_is_shown() {
     assert_eq!(
         bus.get("/api/v1/rules").await.1["items"][0]["conditions"],
         json!({ "match": { "type": ["photo"] } })
+    );
+    assert_eq!(
+        bus.get("/api/v1/quotas").await.1["items"],
+        json!([
+            { "tenant": "default", "rule": null, "rate": "100/s", "in_flight": 0, "in_flight_max": 20, "pending": 1, "backlog_max": null, "when_full": null },
+            { "tenant": "default", "rule": "thumbnails", "rate": "100/s", "in_flight": 0, "in_flight_max": 20, "pending": 1, "backlog_max": null, "when_full": null },
+        ])
     );
     assert_eq!(
         bus.get("/api/v1/targets").await.1["items"][0]["circuit"],

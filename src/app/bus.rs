@@ -172,6 +172,8 @@ impl Bus {
         let subscriptions = wiring::subscriptions(&config);
         let watched = Watched::of(&config, &subscriptions);
         let numbers = self.pipes.subscribe(subscriptions).await?;
+        let quotas = wiring::backlog_quotas(&config);
+        self.pipes.set_quotas(quotas).await?;
         self.renewals.watch(watched, &numbers);
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);

@@ -17,8 +17,8 @@ use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
 use crate::dispatcher;
 use crate::router::{Explained, Router};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
+use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::{Identity, SubscriptionStatus};
 
 /// The running parts.
@@ -30,6 +30,7 @@ pub struct RunningParts {
     rules: Mutex<Vec<RuleStatus>>,
     /// The kind of each target, by tenant and name.
     target_kinds: Mutex<HashMap<(Name, Name), &'static str>>,
+    quotas: Mutex<Vec<QuotaUse>>,
     metrics: Metrics,
     /// What the files give labels in the metrics.
     kept: Mutex<Kept>,
@@ -60,6 +61,7 @@ impl RunningParts {
             dispatcher,
             rules,
             target_kinds,
+            quotas: Mutex::default(),
             metrics,
             kept,
             ready: AtomicBool::new(false),
@@ -104,6 +106,7 @@ impl RunningParts {
             subscriptions: subscriptions.collect(),
             targets: targets.collect(),
         };
+        *self.quotas.lock() = super::wiring::quota_uses(config);
         *self.target_kinds.lock() = config
             .targets
             .iter()
@@ -226,6 +229,10 @@ impl Overview for RunningParts {
 
     fn lanes(&self) -> BTreeMap<SubscriptionNumber, dispatcher::LaneReason> {
         self.dispatcher.status().lanes
+    }
+
+    fn quotas(&self) -> Vec<QuotaUse> {
+        self.quotas.lock().clone()
     }
 
     fn forget_others(&self, statuses: &[SubscriptionStatus]) {

@@ -12,12 +12,14 @@ use super::targets::{Key, Targets};
 use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
-    FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
+    self, FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
 };
 use crate::router::{Deduplicate, Router, RuleInForce, SubscriptionInForce};
-use crate::telemetry::Metrics;
 use crate::telemetry::digest::Digest;
-use pointsman_journal::{Backlog, Role, Subscription, SubscriptionIdentity};
+use crate::telemetry::{Metrics, QuotaUse};
+use pointsman_journal::{
+    Backlog, BacklogQuota, QuotaOwner, Role, Subscription, SubscriptionIdentity,
+};
 
 /// A subscription that a configuration wants, with where it comes from in it.
 struct Wanted<'c> {
@@ -113,11 +115,19 @@ impl Wiring {
         numbers: &[SubscriptionNumber],
     ) -> Result<(Router, Plan), InvalidPolicy> {
         let numbers = Numbers::of(config, numbers);
-        let routes = self.routes(config, &numbers)?;
+        let (quotas, places) = quotas(config);
+        let routes = self.routes(config, &numbers, &places)?;
         let targets = self.open(std::mem::take(&mut config.targets)).await;
         let rules = std::mem::take(&mut config.rules).into_iter();
         let router = Router::new(rules.map(|rule| in_force(rule, &numbers)).collect());
-        Ok((router, Plan { targets, routes }))
+        Ok((
+            router,
+            Plan {
+                targets,
+                routes,
+                quotas,
+            },
+        ))
     }
 
     /// How the deliveries of each subscription go out.
@@ -125,6 +135,7 @@ impl Wiring {
         &self,
         config: &Config,
         numbers: &Numbers,
+        quotas: &QuotaPlaces,
     ) -> Result<Vec<(SubscriptionNumber, Arc<Route>)>, InvalidPolicy> {
         let targets: HashMap<_, _> = config
             .targets
@@ -166,6 +177,7 @@ impl Wiring {
                 on_success: follow(Role::OnSuccess, &rule.on_success),
                 on_failure: follow(Role::OnFailure, &rule.on_failure),
                 target: *index,
+                quotas: quotas.of(&identity),
                 is_templated: has_templated_url(target),
                 policy: delivery.policy()?,
                 batch: delivery.batch,
@@ -214,6 +226,94 @@ impl Wiring {
                 rate: limits.rate,
             })
             .collect()
+    }
+}
+
+/// The quotas of tenants and of rules.
+fn all_quotas(config: &Config) -> impl Iterator<Item = (&Name, Option<&Name>, &config::Quota)> {
+    let of_tenants = config.quotas.iter();
+    let of_rules = config.rules.iter().filter_map(|rule| {
+        let quota = rule.quota.as_ref()?;
+        Some((&rule.tenant, Some(&rule.name), quota))
+    });
+    of_tenants
+        .map(|(tenant, quota)| (tenant, None, quota))
+        .chain(of_rules)
+}
+
+/// Those that bound what waits.
+#[must_use]
+pub fn backlog_quotas(config: &Config) -> Vec<BacklogQuota> {
+    let bound = |(tenant, rule, quota): (&Name, Option<&Name>, &config::Quota)| {
+        let (max, when_full) = quota.backlog?;
+        Some(BacklogQuota {
+            owner: QuotaOwner {
+                tenant: tenant.clone(),
+                rule: rule.cloned(),
+            },
+            backlog: Backlog {
+                max,
+                dead_when_full: when_full == WhenFull::Dead,
+            },
+        })
+    };
+    all_quotas(config).filter_map(bound).collect()
+}
+
+/// All of them, to be shown.
+#[must_use]
+pub fn quota_uses(config: &Config) -> Vec<QuotaUse> {
+    let shown = |(tenant, rule, quota): (&Name, Option<&Name>, &config::Quota)| QuotaUse {
+        tenant: tenant.clone(),
+        rule: rule.cloned(),
+        rate: quota.rate.map(|rate| rate.to_string()),
+        in_flight: 0,
+        in_flight_max: quota.in_flight.map(|max| max.get().into()),
+        pending: 0,
+        backlog_max: quota.backlog.map(|(max, _)| max),
+        when_full: quota.backlog.map(|(_, when_full)| {
+            let text = match when_full {
+                WhenFull::Stop => "stop",
+                WhenFull::Dead => "dead",
+            };
+            text.to_owned()
+        }),
+    };
+    all_quotas(config).map(shown).collect()
+}
+
+/// Those that bound attempts.
+fn quotas(config: &Config) -> (Vec<dispatcher::Quota>, QuotaPlaces) {
+    let (mut all, mut places) = (Vec::new(), QuotaPlaces::default());
+    for (tenant, rule, quota) in all_quotas(config) {
+        if quota.rate.is_none() && quota.in_flight.is_none() {
+            continue;
+        }
+        let quota = dispatcher::Quota {
+            tenant: tenant.clone(),
+            rule: rule.cloned(),
+            rate: quota.rate,
+            in_flight: quota
+                .in_flight
+                .map(|max| usize::try_from(max.get()).unwrap_or(usize::MAX)),
+        };
+        places.0.insert(quota.key(), all.len());
+        all.push(quota);
+    }
+    (all, places)
+}
+
+/// Where in the plan a tenant's or a rule's quota is.
+#[derive(Default)]
+struct QuotaPlaces(HashMap<(Name, Option<Name>), usize>);
+
+impl QuotaPlaces {
+    fn of(&self, identity: &SubscriptionIdentity) -> [Option<usize>; 2] {
+        if self.0.is_empty() {
+            return [None; 2];
+        }
+        [None, Some(identity.rule.clone())]
+            .map(|rule| self.0.get(&(identity.tenant.clone(), rule)).copied())
     }
 }
 

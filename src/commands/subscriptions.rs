@@ -333,7 +333,7 @@ mod tests {
                 "to",
                 "thumbnailer",
                 "detached",
-                "backlog",
+                "shared",
                 "1",
                 "1",
                 "1"
@@ -354,6 +354,7 @@ mod tests {
                 "to",
                 "thumbnailer",
                 "active",
+                "shared",
                 "0",
                 "0",
                 "0",

@@ -22,10 +22,11 @@ use pointsman_schemas::{Name, Text};
 use super::diagnostic::{self, Diagnostic, File, Lines};
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
+use super::quota::quota_of;
 use super::raw::{RawAdmin, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
-use super::{Admin, Config, DEFAULT_PATH, Store};
+use super::{Admin, Config, DEFAULT_PATH, Quota, Store};
 use names::Names;
 use pipe::Fed;
 use secrets::Hidden;
@@ -265,6 +266,7 @@ impl<'d> Loader<'d, '_> {
             store: self.store(),
             sources: Vec::new(),
             targets: Vec::new(),
+            quotas: self.quotas(),
             rules: Vec::new(),
             tests: Vec::new(),
         };
@@ -293,6 +295,33 @@ impl<'d> Loader<'d, '_> {
         pipe::connect(&mut config);
         self.addresses(&config);
         (!self.documents.is_empty()).then_some(config)
+    }
+
+    /// What tenants may use. Of each, one file may say it.
+    fn quotas(&self) -> Vec<(Name, Quota)> {
+        let mut places: Vec<(&Name, String)> = Vec::new();
+        let mut quotas = Vec::new();
+        for document in self.documents {
+            let Some(at) = document.top().get("quota") else {
+                continue;
+            };
+            if at.node.value == Value::Null {
+                at.report("`quota` has no value", "give it one, or remove the key");
+                continue;
+            }
+            let tenant = &document.tenant;
+            if let Some((_, first)) = places.iter().find(|(known, _)| *known == tenant) {
+                at.report(
+                    format!("the tenant `{tenant}` has a quota in another file too"),
+                    format!("it is at {first}; keep one of them"),
+                );
+                continue;
+            }
+            let span = at.entry.map_or(at.node.span, |entry| entry.key_span);
+            places.push((tenant, document.place(span)));
+            quotas.extend(quota_of(document.top()).map(|quota| (tenant.clone(), quota)));
+        }
+        quotas
     }
 
     /// What may stand in one of the files only.

@@ -14,15 +14,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub use self::short::{OneOrMany, RawAdmin, RawEvent, RawFollowUp, RawTo};
-use crate::dispatcher::HistoryLevel;
-
+use super::quota::RawQuota;
 use super::schema::{
     ConditionText, EventPattern, Expected, KeyText, PathText, RuleDelivery, SourceName, TestEvent,
 };
+use crate::dispatcher::HistoryLevel;
 
 /// The keys at the top of a rule file, beside `x-…`.
 pub const TOP_KEYS: &[&str] = &[
-    "listen", "admin", "store", "tenant", "sources", "targets", "rules", "pipes", "tests",
+    "listen", "admin", "store", "tenant", "quota", "sources", "targets", "rules", "pipes", "tests",
 ];
 
 /// `store`: where events and deliveries are kept.
@@ -95,6 +95,8 @@ pub struct RawRule {
     pub on_success: Option<RawFollowUp>,
     /// Who is told of a dead letter.
     pub on_failure: Option<RawFollowUp>,
+    /// What its deliveries may use together, whatever their target.
+    pub quota: Option<RawQuota>,
     /// The rule's name before: its pending deliveries are carried over.
     pub renamed_from: Option<Name>,
 }
@@ -168,6 +170,7 @@ impl From<RawPipe> for RawRule {
             to,
             on_success,
             on_failure,
+            quota: None,
             renamed_from,
         }
     }

@@ -23,6 +23,28 @@ pub struct Plan {
     /// How the deliveries of each attached subscription go there. Of a subscription that is not
     /// here nothing is leased.
     pub routes: Vec<(SubscriptionNumber, Arc<Route>)>,
+    /// What the subscriptions of tenants and rules may use together.
+    pub quotas: Vec<Quota>,
+}
+
+/// What all subscriptions of a tenant, or of one of its rules, may use together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub tenant: Name,
+    /// None where it is the tenant's own.
+    pub rule: Option<Name>,
+    /// How many attempts may begin in a period of time.
+    pub rate: Option<Rate>,
+    /// Attempts that may be under way at once.
+    pub in_flight: Option<usize>,
+}
+
+impl Quota {
+    /// Whose it is: its identity over reloads.
+    #[must_use]
+    pub fn key(&self) -> (Name, Option<Name>) {
+        (self.tenant.clone(), self.rule.clone())
+    }
 }
 
 /// An open target.
@@ -57,6 +79,8 @@ pub struct Route {
     pub identity: SubscriptionIdentity,
     /// Its target, as an index into [`Plan::targets`].
     pub target: usize,
+    /// The quotas that it counts in, as indexes into [`Plan::quotas`]: its tenant's, its rule's.
+    pub quotas: [Option<usize>; 2],
     /// Whether an event has a part in its target's address.
     pub is_templated: bool,
     /// Timeouts and retries.

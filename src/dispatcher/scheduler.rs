@@ -7,6 +7,7 @@
 mod grant;
 mod lanes;
 mod pause;
+mod quotas;
 mod reload;
 
 use std::cmp::Reverse;
@@ -22,6 +23,7 @@ use super::byte_budget::{ByteBudget, Pool};
 use super::fair::Turn;
 use super::lane::{Lane, LaneReason};
 use super::plan::{Batch, Route};
+use super::quota::{Charged, Quotas};
 use super::refusals::Refusals;
 use super::target_state::{AttemptResult, TargetState};
 
@@ -50,6 +52,7 @@ pub(super) struct Scheduler {
     starved: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     bytes: ByteBudget,
+    quotas: Quotas,
     /// Those whose next event does not fit among the bytes in flight, the first to come first.
     short_of_bytes: VecDeque<SubscriptionNumber>,
     /// Those that nothing has been leased of since a reload brought them.
@@ -58,7 +61,7 @@ pub(super) struct Scheduler {
     watched: VecDeque<(Instant, SubscriptionNumber)>,
     /// Checks of lanes fall together, counted from here.
     base: Instant,
-    /// Attempts under way of subscriptions whose deliveries are counted apart.
+    /// Deliveries under way of subscriptions whose deliveries are counted apart.
     apart: usize,
     /// Those that have moved to another lane, and nobody knows yet.
     pub(super) moved: Vec<(SubscriptionNumber, Option<LaneReason>)>,
@@ -86,6 +89,12 @@ pub(super) struct SubscriptionState {
     refusals: Refusals,
     pause: Option<Pause>,
     lane: Lane,
+    /// Its deliveries under way.
+    deliveries: usize,
+    /// Where it is charged.
+    quotas: Charged,
+    /// Whether it waits for one of these.
+    waits_for_quota: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +122,7 @@ enum Timer {
     Refused(SubscriptionNumber),
     Gathered(SubscriptionNumber),
     New,
+    Quota(usize),
 }
 
 /// A grant to lease deliveries of one subscription.
@@ -130,6 +140,7 @@ pub(super) struct LeaseGrant {
     epoch: u64,
     is_probe: bool,
     asks: bool,
+    quotas: Charged,
     /// How many deliveries the journal leased, and how many calls they make.
     pub(super) leased: usize,
     pub(super) calls: usize,
@@ -149,6 +160,7 @@ pub(super) struct Permit {
     pool: Pool,
     deliveries: usize,
     event_bytes: usize,
+    quotas: Charged,
 }
 
 impl Permit {
@@ -167,6 +179,7 @@ impl Scheduler {
             starved: Vec::new(),
             timers: BinaryHeap::new(),
             bytes: ByteBudget::new(bytes_max),
+            quotas: Quotas::default(),
             short_of_bytes: VecDeque::new(),
             new: VecDeque::new(),
             watched: VecDeque::new(),
@@ -223,6 +236,7 @@ impl Scheduler {
         };
         let may = state.is_ready
             && !state.is_short
+            && !state.waits_for_quota
             && matches!(state.pause, None | Some(Pause::Refused(Probe::Due)));
         let index = state.target;
         if may && let Some(target) = self.target(index) {
@@ -291,7 +305,7 @@ impl Scheduler {
         }
         self.bytes.take(pool, event_bytes);
         grant.begun += 1;
-        self.watch(subscription, index, now);
+        self.watch(subscription, index, deliveries, now);
         Some((
             stack,
             Permit {
@@ -304,6 +318,7 @@ impl Scheduler {
                 pool,
                 deliveries,
                 event_bytes,
+                quotas: grant.quotas,
             },
         ))
     }
@@ -329,6 +344,7 @@ impl Scheduler {
             leased,
             calls,
             begun,
+            quotas,
             ..
         } = grant;
         let is_short = calls < turn.count && leased < deliveries_max;
@@ -338,6 +354,7 @@ impl Scheduler {
             target.turns.refund(turn, unused);
             target.end_grant(turn.count, unused, epoch, is_probe, now);
         }
+        self.uncharge(quotas, unused, false, now);
         // Bytes of the overflow were set aside when it was granted; those of a share are counted
         // only once an attempt begins.
         if pool != Pool::Share && begun == 0 {
@@ -346,12 +363,10 @@ impl Scheduler {
         if let Some(state) = self.subscriptions.get_mut(&number) {
             if !failed {
                 state.next_bytes = next_bytes;
+                state.lane.granted(!is_short, now);
             }
             // It came short, so there is no more of it; unless it was told of more while the lease
             // was under way, or the lease ended for want of bytes.
-            if !failed {
-                state.lane.granted(!is_short, now);
-            }
             if is_short && next_bytes.is_none() && !failed && !state.is_due_again {
                 state.is_ready = false;
                 self.leave(number);
@@ -391,9 +406,11 @@ impl Scheduler {
             pool,
             deliveries,
             event_bytes,
+            quotas,
             ..
         } = permit;
-        self.ended_in_lane(subscription, index, Some(result.class), result.at);
+        self.uncharge(quotas, 1, true, result.at);
+        self.leave_lane(&permit, Some((result.class, result.at)));
         if let Some(target) = self.target(index) {
             target.give_back(pool, deliveries, event_bytes);
             if result.class != Class::Delivered {
@@ -412,7 +429,8 @@ impl Scheduler {
 
     /// An attempt has ended without the target being called.
     pub(super) fn ended_uncalled(&mut self, permit: Permit, started: Instant, now: Instant) {
-        self.ended_in_lane(permit.subscription, permit.target, None, now);
+        self.uncharge(permit.quotas, 1, true, now);
+        self.leave_lane(&permit, None);
         if let Some(target) = self.target(permit.target) {
             target.give_back(permit.pool, permit.deliveries, permit.event_bytes);
             target.turns.ended(permit.subscription, permit.charged, 0.0);
@@ -461,6 +479,7 @@ impl Scheduler {
                     self.note_due([number]);
                 }
                 Timer::New => self.ask_new(now),
+                Timer::Quota(quota) => self.quota_timer(quota, now),
             }
         }
     }

@@ -49,7 +49,7 @@ pub(super) struct TargetState {
     pub(super) more_deliveries: usize,
     /// Granted and not yet leased.
     granted: usize,
-    /// Of the attempts under way, those of subscriptions whose deliveries are counted apart.
+    /// Deliveries under way of subscriptions whose deliveries are counted apart.
     pub(super) apart: usize,
 }
 
@@ -209,11 +209,11 @@ impl TargetState {
         self.occupancy.held(number, now)
     }
 
-    /// Slots in use, of the deliveries that are counted apart or of the others.
+    /// Deliveries under way or granted: those that are counted apart, or the others.
     pub(super) fn in_use_of(&self, apart: bool) -> usize {
         match apart {
             true => self.apart,
-            false => self.in_use().saturating_sub(self.apart),
+            false => (self.in_use() + self.more_deliveries).saturating_sub(self.apart),
         }
     }
 

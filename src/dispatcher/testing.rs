@@ -86,6 +86,7 @@ pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
         observer: observer(&identity),
         identity,
         target,
+        quotas: [None; 2],
         is_templated: false,
         policy,
         batch: None,

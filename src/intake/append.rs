@@ -43,14 +43,15 @@ impl Appender {
         match self.append(&mut group, None).await {
             Ok(appended) => self.tell_stored(group, &appended).await,
             // Nothing is stored: only one of them may be in the way of all.
-            Err(JournalError::Backlog(_)) if group.len() > 1 => {
-                for pending in group {
-                    self.alone(pending).await;
-                }
-            }
-            Err(JournalError::Backlog(number)) => {
-                for pending in group {
-                    self.refused(pending, number).await;
+            Err(error) if error.full_subscription().is_some() => {
+                if group.len() > 1 {
+                    for pending in group {
+                        self.alone(pending).await;
+                    }
+                } else {
+                    for pending in group {
+                        self.refused(pending, error.clone()).await;
+                    }
                 }
             }
             Err(error) => {
@@ -65,16 +66,15 @@ impl Appender {
         let appended = self.append(&mut alone, None).await;
         let [pending] = alone;
         match appended {
-            Err(JournalError::Backlog(number)) => self.refused(pending, number).await,
             Ok(appended) => self.tell_stored(vec![pending], &appended).await,
-            Err(error) => pending.acknowledgement.send(verdict_of(&error)).await,
+            Err(error) => self.refused(pending, error).await,
         }
     }
 
-    /// A subscription's backlog is full. Its source keeps the message and hands it over again,
-    /// unless it would soon drop it: then the message is stored, as a dead letter of that
-    /// subscription.
-    async fn refused(&self, pending: ReadMessage, mut number: SubscriptionNumber) {
+    /// A message could not be stored. Its source keeps it and hands it over again. Where it is for
+    /// a subscription whose backlog or quota is full, and its source would soon drop it, it is
+    /// stored as a dead letter of that subscription.
+    async fn refused(&self, pending: ReadMessage, mut error: JournalError) {
         let mut alone = [pending];
         let verdict = loop {
             let [pending] = &mut alone;
@@ -84,13 +84,13 @@ impl Appender {
                 .is_some_and(|by| by <= tokio::time::Instant::now());
             // The journal names one full subscription at a time. Each round dead-letters what goes
             // to that one, so there are no more rounds than subscriptions.
-            if !must_not_wait || !dead_letter(&mut pending.entries, number) {
-                break verdict_of(&JournalError::Backlog(number));
+            let full = error.full_subscription().filter(|_| must_not_wait);
+            if !full.is_some_and(|number| dead_letter(&mut pending.entries, number)) {
+                break verdict_of(&error);
             }
             match self.append(&mut alone, None).await {
                 Ok(_) => break Verdict::Stored,
-                Err(JournalError::Backlog(next)) => number = next,
-                Err(error) => break verdict_of(&error),
+                Err(next) => error = next,
             }
         };
         let [pending] = alone;
@@ -287,7 +287,9 @@ async fn tell(group: Vec<ReadMessage>, verdict: &Verdict) {
 
 fn verdict_of(error: &JournalError) -> Verdict {
     match error {
-        JournalError::Full(_) | JournalError::Backlog(_) => Verdict::Later(FULL_RETRY_AFTER),
+        JournalError::Full(_) | JournalError::Backlog(_) | JournalError::Quota(..) => {
+            Verdict::Later(FULL_RETRY_AFTER)
+        }
         _ => Verdict::Failed,
     }
 }

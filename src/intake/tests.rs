@@ -13,7 +13,9 @@ use crate::router::Matcher;
 use crate::router::testing::{matcher, rule, shared};
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use pointsman_journal::{Backlog, DeadSelection, Role, Subscription, SubscriptionIdentity};
+use pointsman_journal::{
+    Backlog, BacklogQuota, DeadSelection, QuotaOwner, Role, Subscription, SubscriptionIdentity,
+};
 use prometheus_client::registry::Registry;
 
 /// Hands over what it was given, then waits for ever.
@@ -223,6 +225,32 @@ async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
     let (message, verdict) = called(event("2"));
     let running = start(&journal, vec![], vec![batch(vec![message])]);
     assert_eq!(verdict.await, Ok(Verdict::Failed));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_over_the_quota_is_asked_to_come_later() {
+    let journal = journal(u64::MAX);
+    let number = subscription(&journal, None).await;
+    let owner = QuotaOwner {
+        tenant: Name::default_tenant(),
+        rule: None,
+    };
+    let backlog = Backlog {
+        max: 1,
+        dead_when_full: false,
+    };
+    let quota = BacklogQuota { owner, backlog };
+    journal.set_quotas(vec![quota]).await.unwrap();
+    let ((first, stored), (second, refused)) = (called(event("1")), called(event("2")));
+    let running = start(
+        &journal,
+        vec![number],
+        vec![batch(vec![first]), batch(vec![second])],
+    );
+    assert_eq!(stored.await.unwrap(), Verdict::Stored);
+    let later = refused.await.unwrap();
+    assert!(matches!(later, Verdict::Later(_)), "{later:?}");
     running.stop().await;
 }
 

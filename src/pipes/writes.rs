@@ -189,7 +189,9 @@ async fn store(
         match append(&*journal, &tenant, &origin, &group).await {
             Ok(()) => stored.done.extend(group),
             // What one of them has no room for, others may.
-            Err(JournalError::Full(_) | JournalError::Backlog(_)) if group.len() > 1 => {
+            Err(JournalError::Full(_) | JournalError::Backlog(_) | JournalError::Quota(..))
+                if group.len() > 1 =>
+            {
                 for write in group {
                     match append(&*journal, &tenant, &origin, std::slice::from_ref(&write)).await {
                         Ok(()) => stored.done.push(write),

@@ -15,6 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::QuotaUse;
 use super::metrics::Detail;
 use super::metrics::labelled::{Label, encode_counter, encode_labelled, subscription_labels};
 use pointsman_journal::{Activity, Counts, JournalError, Reader, SubscriptionStatus, Totals};
@@ -30,6 +31,8 @@ pub struct JournalSnapshot {
     pub detail: Detail,
     /// Those that have a lane of their own.
     pub own_lanes: BTreeSet<SubscriptionNumber>,
+    /// The quotas, with what is used of them.
+    pub quotas: Vec<QuotaUse>,
 }
 
 impl JournalSnapshot {
@@ -42,6 +45,7 @@ impl JournalSnapshot {
         at: Timestamp,
         detail: Detail,
         own_lanes: BTreeSet<SubscriptionNumber>,
+        mut quotas: Vec<QuotaUse>,
     ) -> Result<Self, JournalError> {
         let mut totals = reader.totals().await?;
         loop {
@@ -50,7 +54,9 @@ impl JournalSnapshot {
             // One that is dropped between the two would be missing from the sums, or be in them
             // twice. Being dropped is rare: the second try does.
             if before.dropped == totals.dropped {
+                QuotaUse::count(&mut quotas, &subscriptions);
                 return Ok(Self {
+                    quotas,
                     subscriptions,
                     totals,
                     at,
@@ -227,6 +233,7 @@ impl Collector for JournalSnapshot {
             &rows,
             |row| Number::Real(row.age.as_secs_f64()),
         )?;
+        QuotaUse::encode(&self.quotas, encoder)?;
         for (name, help, metric_type, total) in TOTALS {
             let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
             Number::Whole(total(&self.totals)).encode(metric_type, &mut metric)?;
@@ -368,6 +375,7 @@ mod tests {
             at,
             detail,
             own_lanes: [SubscriptionNumber(1), SubscriptionNumber(500)].into(),
+            quotas: Vec::new(),
         };
         let mut text = String::new();
         encode_registry(&mut text, &JournalSnapshot::registry(Ok(snapshot))).unwrap();

@@ -54,7 +54,7 @@ impl Transaction<'_> {
                 arriving.entry(dead.subscription.0).or_default();
             }
         }
-        for (number, count) in arriving {
+        for (&number, &count) in &arriving {
             let Some(subscribed) = self.subscription(number) else {
                 // One that was there and has been dropped comes back.
                 if (1..=self.changes.ledger.last_subscription).contains(&number) {
@@ -71,6 +71,8 @@ impl Transaction<'_> {
                 return Err(JournalError::Backlog(SubscriptionNumber(number)).into());
             }
         }
+        let arriving = arriving.into_iter();
+        self.committed.quotas.check(arriving, &self.arrived)?;
         self.room = room;
         let mut appended = Vec::with_capacity(append.entries.len());
         for (entry, identity) in append.entries.iter().zip(identities) {

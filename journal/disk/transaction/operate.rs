@@ -15,7 +15,8 @@ use crate::disk::record::{DeadRow, EventRow, Subscribed};
 use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey, read_row};
 use crate::disk::schema;
 use crate::{
-    Activity, Counts, DeadReason, DeadSelection, Happening, JournalError, NewDelivery, TaskState,
+    Activity, BacklogQuota, Counts, DeadReason, DeadSelection, Happening, JournalError,
+    NewDelivery, TaskState,
 };
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an
@@ -111,6 +112,11 @@ impl Transaction<'_> {
             numbers.push(SubscriptionNumber(number));
         }
         numbers
+    }
+
+    /// Puts quotas in the place of those before, once this is committed.
+    pub(in crate::disk) fn set_quotas(&mut self, quotas: Vec<BacklogQuota>) {
+        self.changes.quotas = Some(quotas);
     }
 
     /// Drops what is detached and holds nothing, at most so many; tells how many.

@@ -14,6 +14,7 @@ use super::names::Section;
 use super::{Document, Loader, items};
 use crate::config::delivery::Layer;
 use crate::config::mistake::Mistake;
+use crate::config::quota::quota_of;
 use crate::config::raw::{RawFollowUp, RawRule, RawTo};
 use crate::config::reader::{Piece, read};
 use crate::config::yaml::{Entry, Value};
@@ -90,6 +91,7 @@ impl Loader<'_, '_> {
                 );
             }
         }
+        let quota = quota_of(piece);
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) =
             (document.tenant.clone(), raw.renamed_from, raw.description);
@@ -109,6 +111,7 @@ impl Loader<'_, '_> {
             to,
             on_success,
             on_failure,
+            quota,
             renamed_from,
         })
     }

@@ -28,9 +28,10 @@ impl Scheduler {
             let Some(index) = self.awake.pop_front() else {
                 break;
             };
-            let Some((turns, capacity)) = self.turns(index, &mut room, now) else {
+            let Some((mut turns, capacity)) = self.turns(index, &mut room, now) else {
                 continue;
             };
+            self.charge(index, &mut turns, now);
             let mut share =
                 ByteBudget::share(free, self.target(index).map_or(0, |target| target.bytes));
             let each = share / turns.len().max(1);
@@ -90,10 +91,8 @@ impl Scheduler {
             }
             return None;
         }
-        // Of a batch what lies beyond its first delivery is counted with the others.
-        let more = target.more_deliveries;
-        let [mut shared, mut apart] = [(false, more), (true, 0)]
-            .map(|(apart, more)| room.share(apart, target.in_use_of(apart) + more));
+        let [mut shared, mut apart] =
+            [false, true].map(|apart| room.share(apart, target.in_use_of(apart)));
         if (shared, apart) == (0, 0) {
             self.starved.push(index);
             return None;
@@ -168,6 +167,7 @@ impl Scheduler {
             return Some((pool, event_bytes));
         }
         let index = state.target;
+        self.quotas.give_back(state.quotas, turn.count);
         if !std::mem::replace(&mut state.is_short, true) {
             self.short_of_bytes.push_back(number);
         }
@@ -196,6 +196,7 @@ impl Scheduler {
             state.pause = Some(Pause::Refused(Probe::Out));
             target.turns.remove(turn.subscription);
         }
+        let quotas = state.quotas;
         let (lease, epoch) = (state.route.policy.timeout() + LEASE_MARGIN, target.epoch);
         Some(LeaseGrant {
             turn,
@@ -208,6 +209,7 @@ impl Scheduler {
             epoch,
             is_probe,
             asks,
+            quotas,
             leased: 0,
             calls: 0,
             begun: 0,

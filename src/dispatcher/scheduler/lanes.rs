@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use pointsman_schemas::{Class, SubscriptionNumber};
 use tokio::time::Instant;
 
-use super::{Scheduler, SubscriptionState};
+use super::{Permit, Scheduler, SubscriptionState};
 use crate::dispatcher::lane::{Lane, LaneReason};
 
 impl Scheduler {
-    /// An attempt of a subscription has begun: it counts apart where its lane says so, and its lane
-    /// is looked at in a while.
-    pub(super) fn watch(&mut self, number: SubscriptionNumber, index: usize, now: Instant) {
+    /// So many deliveries of a subscription are under way: they count apart where its lane says so,
+    /// and its lane is looked at in a while.
+    pub(super) fn watch(
+        &mut self,
+        number: SubscriptionNumber,
+        index: usize,
+        deliveries: usize,
+        now: Instant,
+    ) {
         let Some(state) = self.subscriptions.get_mut(&number) else {
             return;
         };
@@ -19,32 +25,36 @@ impl Scheduler {
             self.watched
                 .push_back((Lane::check_at(now, self.base), number));
         }
-        if state.lane.is_apart() && state.target == index {
-            self.apart += 1;
+        if state.target != index {
+            return;
+        }
+        state.deliveries += deliveries;
+        if state.lane.is_apart() {
+            self.apart += deliveries;
             if let Some(target) = self.target(index) {
-                target.apart += 1;
+                target.apart += deliveries;
             }
         }
     }
 
-    /// An attempt of a subscription has ended, in this class where its target was called.
-    pub(super) fn ended_in_lane(
-        &mut self,
-        number: SubscriptionNumber,
-        index: usize,
-        class: Option<Class>,
-        at: Instant,
-    ) {
-        let Some(state) = self.subscriptions.get_mut(&number) else {
+    /// An attempt has ended, in this class at this time where its target was called.
+    pub(super) fn leave_lane(&mut self, permit: &Permit, ended: Option<(Class, Instant)>) {
+        let Some(state) = self.subscriptions.get_mut(&permit.subscription) else {
             return;
         };
-        if let Some(class) = class {
+        if let Some((class, at)) = ended {
             state.lane.ended(class, at);
         }
-        if state.lane.is_apart() && state.target == index {
-            self.apart = self.apart.saturating_sub(1);
-            if let Some(target) = self.target(index) {
-                target.apart = target.apart.saturating_sub(1);
+        if state.target != permit.target {
+            return;
+        }
+        // Attempts of before its rule went and came back are not among its own.
+        let deliveries = permit.deliveries.min(state.deliveries);
+        state.deliveries -= deliveries;
+        if state.lane.is_apart() {
+            self.apart = self.apart.saturating_sub(deliveries);
+            if let Some(target) = self.target(permit.target) {
+                target.apart = target.apart.saturating_sub(deliveries);
             }
         }
     }
@@ -71,12 +81,12 @@ impl Scheduler {
         let has_moved = state.lane.check(held, now);
         match (was_apart, state.lane.is_apart()) {
             (false, true) => {
-                target.apart += held.count;
-                self.apart += held.count;
+                target.apart += state.deliveries;
+                self.apart += state.deliveries;
             }
             (true, false) => {
-                target.apart = target.apart.saturating_sub(held.count);
-                self.apart = self.apart.saturating_sub(held.count);
+                target.apart = target.apart.saturating_sub(state.deliveries);
+                self.apart = self.apart.saturating_sub(state.deliveries);
             }
             _ => {}
         }
@@ -116,8 +126,8 @@ impl Scheduler {
             };
             let held = target.held(*number, now);
             if state.lane.is_apart() {
-                target.apart += held.count;
-                self.apart += held.count;
+                target.apart += state.deliveries;
+                self.apart += state.deliveries;
             }
             state.lane.is_watched = state.lane.is_worth_watching(held);
             if state.lane.is_watched {

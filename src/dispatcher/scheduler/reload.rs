@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Pause, Probe, Replaced, Scheduler, SubscriptionState};
 use crate::dispatcher::lane::Lane;
-use crate::dispatcher::plan::{Route, Target};
+use crate::dispatcher::plan::{Plan, Route, Target};
 use crate::dispatcher::refusals::Refusals;
 use crate::dispatcher::status::TargetGauge;
 use crate::dispatcher::target_state::TargetState;
@@ -19,17 +19,22 @@ impl Scheduler {
     /// that were in force before.
     pub(in crate::dispatcher) fn reload(
         &mut self,
-        targets: Vec<Target>,
-        routes: Vec<(SubscriptionNumber, Arc<Route>)>,
+        plan: Plan,
         now: Instant,
         time: Timestamp,
     ) -> (Vec<Arc<TargetGauge>>, Replaced) {
+        let Plan {
+            targets,
+            routes,
+            quotas,
+        } = plan;
+        let quotas = self.quotas.reload(quotas, now);
         let slots = self.reload_targets(targets, now, time);
         self.timers.clear();
         self.awake.clear();
         self.starved.clear();
         self.short_of_bytes.clear();
-        let (old, ready) = self.reload_subscriptions(routes, &slots);
+        let (old, ready) = self.reload_subscriptions(routes, &slots, &quotas);
         let subscriptions = &self.subscriptions;
         for (index, target) in self.targets.iter_mut().enumerate() {
             if let Some(target) = target {
@@ -94,6 +99,7 @@ impl Scheduler {
         &mut self,
         routes: Vec<(SubscriptionNumber, Arc<Route>)>,
         slots: &[usize],
+        quotas: &[usize],
     ) -> (Replaced, Vec<SubscriptionNumber>) {
         let mut ready = Vec::new();
         let mut fresh = HashMap::default();
@@ -103,7 +109,10 @@ impl Scheduler {
             let Some(target) = slots.get(route.target).copied() else {
                 continue;
             };
+            let quota = |index: Option<usize>| quotas.get(index?).copied();
             let state = SubscriptionState {
+                quotas: route.quotas.map(quota),
+                waits_for_quota: false,
                 route,
                 target,
                 is_ready: false,
@@ -115,6 +124,7 @@ impl Scheduler {
                 refusals: Refusals::default(),
                 pause: None,
                 lane: Lane::default(),
+                deliveries: 0,
             };
             let state = match old.get(&number) {
                 None => {
@@ -160,6 +170,11 @@ impl SubscriptionState {
             has_overflow: old.has_overflow,
             pause,
             lane: old.lane,
+            deliveries: if self.target == old.target {
+                old.deliveries
+            } else {
+                0
+            },
             ..self
         }
     }

@@ -64,6 +64,7 @@ impl Batches {
         let mut target = Mock::taking(MS).target("t0");
         target.service = BoxCloneSyncService::new(service);
         Plan {
+            quotas: Vec::new(),
             targets: vec![target],
             routes: vec![(number, Arc::new(route))],
         }

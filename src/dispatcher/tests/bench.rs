@@ -243,6 +243,9 @@ impl Journal for Watched {
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.inner.subscribe(wanted).await
     }
+    async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        self.inner.set_quotas(quotas).await
+    }
     async fn set_activity(
         &self,
         subscription: SubscriptionNumber,
@@ -573,6 +576,7 @@ pub(super) fn plan(
             .into_iter()
             .map(|(number, route)| (number, Arc::new(route)))
             .collect(),
+        quotas: Vec::new(),
     }
 }
 

@@ -5,12 +5,13 @@
 //! decided by its seed; `ISOLATION_SEEDS=1000` tries as many of each.
 
 pub(super) mod arrivals;
+mod quotas;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
+use pointsman_schemas::{Class, Name, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep_until};

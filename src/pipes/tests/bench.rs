@@ -199,6 +199,7 @@ impl Bench {
             target: name("t"),
         };
         let route = Route {
+            quotas: [None; 2],
             observer: observer(&identity),
             identity,
             is_templated: false,
@@ -217,6 +218,7 @@ impl Bench {
             on_failure: on_failure.then_some(follow),
         };
         let plan = Plan {
+            quotas: Vec::new(),
             targets: vec![target],
             routes: vec![(self.number, Arc::new(route))],
         };
