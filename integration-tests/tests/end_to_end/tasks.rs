@@ -105,6 +105,18 @@ async fn a_running_call_is_broken_off_and_its_connection_closed() {
         (&json!(2), &json!(0))
     );
     assert!(bus.dead().await.is_empty());
+    let ended = bus.api("/api/v1/tasks?state=stopped").await;
+    let ended = ended["items"].as_array().unwrap();
+    assert_eq!(ended.len(), 2, "{ended:?}");
+    let id = ended[0]["id"].as_str().unwrap();
+    let whole = bus.api(&format!("/api/v1/tasks/{id}")).await;
+    let attempt = &whole["history"][0]["attempt"];
+    let called = format!("POST {}", function.url());
+    assert_eq!(
+        (&whole["state"], &attempt["class"], &attempt["called"]),
+        (&json!("stopped"), &json!("failed"), &json!(called)),
+        "{whole}"
+    );
 }
 
 #[tokio::test]
