@@ -1,7 +1,9 @@
 //! Deliveries that ended without success, and what sources could not read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use pointsman_schemas::{DeliveryId, Name, Timestamp};
+use pointsman_schemas::{DeliveryId, Event, Name, Timestamp};
 
 use crate::{LastOutcome, SubscriptionIdentity};
 
@@ -116,4 +118,6 @@ pub struct DeadLetter {
     pub last: Option<LastOutcome>,
     /// The bytes that could not be read; empty of a delivery.
     pub raw: Bytes,
+    /// The event that a redrive sends in the place of the one that died.
+    pub edited: Option<Arc<Event>>,
 }

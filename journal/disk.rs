@@ -52,7 +52,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, SubscriptionNumber,
 };
 use tokio::sync::mpsc;
 
@@ -64,7 +64,8 @@ use self::transaction::{Failure, Page, ROWS_PER_PAGE, Steer, Transaction};
 use self::writer::{Ask, Job};
 use super::{
     Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
-    Reader, SettleAnswer, Settlement, Subscription,
+    NewReplay, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep, Replayed,
+    SettleAnswer, Settlement, Subscription,
 };
 
 /// How a store is kept.
@@ -409,21 +410,62 @@ impl Journal for DiskJournal {
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        let (began, selection) = (self.shared.clock.now(), Arc::new(selection.clone()));
-        self.in_pages(Share::Known, move |transaction, after, rows| {
-            transaction.redrive(&selection, after, began, rows)
+        let mut redrive = Redrive {
+            selection: selection.clone(),
+            to: None,
+            before: self.shared.clock.now(),
+            after: None,
+            limit: u64::MAX,
+            replay: None,
+        };
+        let mut count = 0;
+        loop {
+            let redriven = self.redrive_some(&redrive).await?;
+            count += redriven.count;
+            if redriven.next.is_none() {
+                return Ok(count);
+            }
+            redrive.after = redriven.next;
+        }
+    }
+
+    async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {
+        // Where the disk has no room for a page a smaller one is tried, down to a single letter.
+        let mut redrive = redrive.clone();
+        redrive.limit = redrive.limit.min(ROWS_PER_PAGE as u64);
+        loop {
+            let some = redrive.clone();
+            let work = move |transaction: &mut Transaction<'_>| transaction.redrive(&some);
+            match self.ask(Share::Known, 0, work).await {
+                Err(JournalError::DiskFull) if redrive.limit > 1 => redrive.limit /= 2,
+                done => return done,
+            }
+        }
+    }
+
+    async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
+        self.ask(Share::Known, 0, move |transaction| {
+            transaction.begin_replay(replay.clone())
         })
         .await
     }
 
-    async fn replay(
+    async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
+        self.ask(Share::Known, 0, move |transaction| {
+            transaction.replay(&step)
+        })
+        .await
+    }
+
+    async fn end_replay(
         &self,
-        subscription: SubscriptionNumber,
-        events: std::ops::RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError> {
-        let (number, from, to) = (subscription.0, *events.start(), *events.end());
-        self.in_pages(Share::New, move |transaction, next, rows| {
-            transaction.replay(number, next.unwrap_or(from), to, rows)
+        id: ReplayId,
+        state: ReplayState,
+        message: &str,
+    ) -> Result<Replay, JournalError> {
+        let message = message.to_owned();
+        self.ask(Share::Freeing, 0, move |transaction| {
+            transaction.end_replay(id, state, &message)
         })
         .await
     }

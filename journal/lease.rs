@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Reject, SubscriptionNumber, Timestamp};
 
-use crate::{DeadReason, Entry, Happening, IllegalTransition, NewDelivery, Record, TaskState};
+use crate::{
+    DeadReason, Entry, Happening, IllegalTransition, NewDelivery, Record, ReplayId, TaskState,
+};
 
 /// The right to lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,9 @@ pub struct Leased {
     pub event: Arc<Event>,
     /// Whose.
     pub tenant: Name,
+    /// The replay that made it, where one did: so is what becomes of it by a retry, a redrive or a
+    /// move.
+    pub replay: Option<ReplayId>,
     /// The source that the event came from.
     pub origin: Name,
     /// Tries made before.

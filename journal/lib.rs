@@ -38,6 +38,7 @@ pub mod memory;
 pub mod queue;
 mod quota;
 mod reader;
+mod replay;
 mod state;
 pub mod steady;
 mod subscription;
@@ -49,7 +50,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, SubscriptionNumber,
 };
 
 pub use append::{Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Terms, Watch};
@@ -65,6 +66,10 @@ pub use lease::{
 };
 pub use quota::{BacklogQuota, QuotaOwner};
 pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
+pub use replay::{
+    AfterStep, ENDED_REPLAYS_MAX, InvalidReplayId, NewReplay, REPLAY_PENDING_MAX, Redrive,
+    Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep, Replayed, Start,
+};
 pub use state::{FIRST_STATES, Happening, IllegalTransition, InvalidTaskState, TaskState};
 pub use subscription::{
     Activity, Backlog, Counts, Role, Subscription, SubscriptionIdentity, SubscriptionStatus,
@@ -243,17 +248,43 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`].
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError>;
 
-    /// Makes a delivery of each retained event of the range for one subscription, as if it had just
-    /// matched; events of which the subscription has a delivery pending or dead are passed over.
-    /// Tells how many.
+    /// As [`Journal::redrive`], some at a time, and for another subscription where one is named:
+    /// there it counts as created, and in its own as redriven.
     ///
     /// # Errors
-    /// [`JournalError::Io`], [`JournalError::NotFound`], [`JournalError::Full`].
-    async fn replay(
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where the other subscription or the replay
+    /// is not there.
+    async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError>;
+
+    /// Keeps a replay, which is running from now on until it is [ended](Journal::end_replay) or
+    /// ends with a [step](Journal::replay). Of those that have ended the last
+    /// [`ENDED_REPLAYS_MAX`] are kept.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where its subscription is not there.
+    async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError>;
+
+    /// Makes deliveries of retained events for a replay's subscription, as if they had just
+    /// matched, and keeps how far it has come, all or nothing. An event of which the subscription
+    /// has a delivery pending or dead already, or that is not retained, is passed over; where the
+    /// subscription's backlog has no room for more the step ends before the first that does not
+    /// fit, as [`Replay::after`] then tells.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where there is no such replay.
+    async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError>;
+
+    /// Ends a replay that is running: what it has made stays. One that began with its subscription
+    /// passes over what is from before that and then ends. Returns it as it stands.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where there is no such replay.
+    async fn end_replay(
         &self,
-        subscription: SubscriptionNumber,
-        events: std::ops::RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError>;
+        id: ReplayId,
+        state: ReplayState,
+        message: &str,
+    ) -> Result<Replay, JournalError>;
 
     /// Deletes the selected dead letters. Tells how many.
     ///

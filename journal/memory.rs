@@ -10,6 +10,7 @@ mod append;
 mod history;
 mod keys;
 mod operate;
+mod replay;
 mod settle;
 mod show;
 mod state;
@@ -35,9 +36,10 @@ use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, BacklogQuota, DeadLetter, DeadSelection, EndedPage, EndedSelection,
-    EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, Pending,
-    Reader, RememberedKey, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus,
-    TaskLife, Totals,
+    EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, NewReplay,
+    Pending, Reader, Redrive, Redriven, RememberedKey, Replay, ReplayId, ReplayState, ReplayStep,
+    Replayed, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus, TaskLife,
+    Totals,
 };
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
@@ -294,15 +296,37 @@ impl Journal for MemoryJournal {
     }
 
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
-        self.shared.run(|state| Ok(state.redrive(selection)))
+        let redrive = Redrive {
+            selection: selection.clone(),
+            to: None,
+            before: self.shared.clock.now(),
+            after: None,
+            limit: u64::MAX,
+            replay: None,
+        };
+        Ok(self.redrive_some(&redrive).await?.count)
     }
 
-    async fn replay(
+    async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {
+        self.shared.run(|state| state.redrive(redrive))
+    }
+
+    async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
+        self.shared.run(|state| state.begin_replay(replay))
+    }
+
+    async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
+        self.shared.run(|state| state.replay(step))
+    }
+
+    async fn end_replay(
         &self,
-        subscription: SubscriptionNumber,
-        events: std::ops::RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError> {
-        self.shared.run(|state| state.replay(subscription, events))
+        id: ReplayId,
+        ended: ReplayState,
+        message: &str,
+    ) -> Result<Replay, JournalError> {
+        self.shared
+            .run(|state| state.end_replay(id, ended, message))
     }
 
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
@@ -378,6 +402,10 @@ impl Reader for Shared {
         bytes_max: usize,
     ) -> Result<EventPage, JournalError> {
         self.run(|state| Ok(state.events(from, limit, bytes_max)))
+    }
+
+    async fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        self.run(|state| Ok(state.replays.clone()))
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

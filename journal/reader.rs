@@ -8,7 +8,7 @@ use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, T
 
 use crate::{
     Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, HistoryPlace, JournalError,
-    LastOutcome, Lookup, RememberedKey, SubscriptionStatus, TaskLife, TaskState,
+    LastOutcome, Lookup, RememberedKey, Replay, SubscriptionStatus, TaskLife, TaskState,
 };
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
@@ -94,6 +94,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`JournalError::Io`].
     async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError>;
+
+    /// The replays that are running, and the last that have ended, by the time of their beginning.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn replays(&self) -> Result<Vec<Replay>, JournalError>;
 
     /// Totals of the whole store.
     ///

@@ -2,6 +2,8 @@
 
 use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
 
+use crate::Start;
+
 /// The place of a subscription in its rule.
 #[derive(
     Clone,
@@ -72,6 +74,10 @@ pub struct Subscription {
     pub renamed_from: Option<Name>,
     /// The bound on what waits in it.
     pub backlog: Option<Backlog>,
+    /// From where it is given retained events where it comes for the first time, in a replay that
+    /// begins with it ([`ReplayKind::Start`](crate::ReplayKind)); none for what is appended from
+    /// now on alone.
+    pub start: Option<Start>,
 }
 
 /// The bound on what waits in a subscription.

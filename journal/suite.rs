@@ -20,6 +20,7 @@ mod history;
 mod keys;
 mod leasing;
 mod positions;
+mod replaying;
 mod subscribing;
 mod watching;
 
@@ -31,6 +32,7 @@ pub use history::*;
 pub use keys::*;
 pub use leasing::*;
 pub use positions::*;
+pub use replaying::*;
 pub use subscribing::*;
 pub use watching::*;
 
@@ -128,6 +130,13 @@ macro_rules! conformance {
             rejects_are_dead_letters_of_their_source
             cancelling_ends_what_is_not_in_flight
             replay_makes_new_runs_of_what_is_retained
+            the_mark_of_a_replay_stays_with_its_delivery
+            a_replay_is_stopped_and_the_last_are_kept
+            a_replay_waits_for_room_in_the_backlog
+            a_replay_keeps_what_it_still_looks_at
+            a_subscription_that_begins_with_a_replay_misses_nothing
+            a_stop_of_a_start_passes_over_the_past_alone
+            dead_letters_are_redriven_some_at_a_time_and_elsewhere
         );
         #[test]
         fn random_histories_agree_with_the_model() {
@@ -333,6 +342,7 @@ fn wanted(rule: &str) -> Subscription {
         identity,
         renamed_from: None,
         backlog: None,
+        start: None,
     }
 }
 

@@ -90,6 +90,20 @@ impl RuleSet {
         Some(explanation)
     }
 
+    /// Whether one rule takes an event from this origin; false where there is no rule of this
+    /// index.
+    #[must_use]
+    pub fn takes(&self, index: u32, origin: Origin, event: &Event, scratch: &mut Scratch) -> bool {
+        let document = Document::event(event);
+        scratch.start();
+        self.rules.get(index as usize).is_some_and(|rule| {
+            rule.from.contains(origin)
+                && rule
+                    .filter
+                    .holds_in(&self.fields, event, &document, scratch)
+        })
+    }
+
     /// Appends the indexes, ascending, of the rules that take an event from this origin.
     #[inline]
     pub fn matches_into(

@@ -34,6 +34,7 @@ pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use self::api::Answers;
 use self::guard::Guard;
 use crate::pipes::Pipes;
+use crate::replay::Replays;
 use crate::server;
 use crate::telemetry::metrics::Detail;
 use pointsman_journal::Journal;
@@ -50,6 +51,8 @@ pub struct Admin {
     pub journal: Arc<dyn Journal>,
     /// What waits in pipes, and both together.
     pub pipes: Arc<Pipes>,
+    /// Replays of events and of dead letters.
+    pub replays: Arc<Replays>,
     /// Sources, rules, targets.
     pub overview: Arc<dyn Overview>,
     /// What the process counts.

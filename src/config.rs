@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{SourceSettings, TargetSettings};
+use pointsman_journal::Start;
 use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Filter, TextTemplate};
 use pointsman_schemas::{Event, Name, Text, Timestamp};
@@ -167,6 +168,8 @@ pub struct Rule {
     pub quota: Option<Quota>,
     /// Its name before.
     pub renamed_from: Option<Name>,
+    /// From where on it is given retained events when it first comes.
+    pub start: Option<Start>,
 }
 
 /// One target of a rule.

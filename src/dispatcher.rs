@@ -33,7 +33,7 @@ mod plan;
 pub mod policy;
 mod preparation;
 mod quota;
-mod rate;
+pub mod rate;
 mod record;
 mod refusals;
 mod scheduler;

@@ -10,6 +10,7 @@ mod dispatcher;
 mod intake;
 mod output;
 mod pipes;
+mod replay;
 mod router;
 mod server;
 mod telemetry;

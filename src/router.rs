@@ -6,6 +6,7 @@
 mod deduplicate;
 mod explain;
 mod matcher;
+mod one;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,6 +23,7 @@ use pointsman_schemas::{Name, SubscriptionNumber};
 pub use self::deduplicate::Deduplicate;
 pub use self::explain::Explained;
 pub use self::matcher::{MatchCounters, Matcher, order_key};
+pub use self::one::{Place, Taken};
 
 /// Stands for all sources that no rule names.
 const OTHER_SOURCES: Origin = Origin(u16::MAX);

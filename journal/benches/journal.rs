@@ -155,6 +155,7 @@ async fn main() {
             identity,
             renamed_from: None,
             backlog: None,
+            start: None,
         }
     });
     let numbers = journal

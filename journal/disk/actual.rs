@@ -19,6 +19,7 @@ pub(super) struct Actual {
     /// Rows of the history, and the bytes of their values.
     pub(super) history: (u64, u64),
     pub(super) keys: u64,
+    pub(super) replays: u64,
     /// The highest sequence that anything has.
     pub(super) last_sequence: u64,
     /// Pending, retrying, dead.
@@ -37,6 +38,7 @@ impl Actual {
             dead: number("SELECT count(*) FROM dead")?,
             rejects: number("SELECT count(*) FROM dead WHERE subscription = 0")?,
             positions: number("SELECT count(*) FROM positions")?,
+            replays: number("SELECT count(*) FROM replays")?,
             history: (
                 number("SELECT count(*) FROM history")?,
                 number("SELECT coalesce(sum(length(value)), 0) FROM history")?,
@@ -80,6 +82,7 @@ impl Actual {
             history,
             history_bytes,
             keys,
+            replays,
             ..
         } = committed.ledger;
         let counts = |subscribed: &Subscribed| {
@@ -90,7 +93,7 @@ impl Actual {
             )
         };
         (self.events, self.dead, self.rejects, self.positions) == (events, dead, rejects, positions)
-            && self.history == (history, history_bytes)
+            && (self.history, self.replays) == ((history, history_bytes), replays)
             && self.keys == keys
             && self
                 .subscriptions

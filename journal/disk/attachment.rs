@@ -7,7 +7,7 @@ use pointsman_schemas::SubscriptionNumber;
 
 use super::DiskJournal;
 use super::ballast::Share;
-use crate::{Backlog, JournalError, Subscription, SubscriptionIdentity};
+use crate::{Backlog, JournalError, Start, Subscription, SubscriptionIdentity};
 
 /// Subscriptions that one job of the writer reads at most, and that one attaches or detaches: half
 /// a millisecond's work.
@@ -23,7 +23,8 @@ pub(super) struct Attachment {
 }
 
 /// What a subscription is to become; one without a number is new.
-pub(super) type Change = (Option<u32>, Attachment);
+/// One that comes for the first time is given retained events from its start.
+pub(super) type Change = (Option<u32>, Attachment, Option<Start>);
 
 /// Where the number of a wanted subscription comes from.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,7 @@ impl DiskJournal {
             let changed = page.to_vec();
             given.extend(
                 self.ask(Share::Freeing, 0, move |transaction| {
-                    Ok(transaction.set_attachments(&changed))
+                    transaction.set_attachments(&changed)
                 })
                 .await?,
             );
@@ -91,6 +92,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
         identity,
         renamed_from,
         backlog,
+        start,
     } in wanted
     {
         if let Some(Some(number)) = assigned.get(identity) {
@@ -111,7 +113,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
         let number = match found {
             Some((number, old)) if *old == new => Number::Known(*number),
             found => {
-                changes.push((found.map(|(number, _)| *number), new));
+                changes.push((found.map(|(number, _)| *number), new, *start));
                 Number::Change(changes.len() - 1)
             }
         };
@@ -128,6 +130,7 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
                 is_attached: false,
                 ..attachment.clone()
             },
+            None,
         )
     };
     changes.extend(gone.map(detached));

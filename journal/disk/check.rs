@@ -268,7 +268,7 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
     }
     checked
         .committed
-        .apply(changes.ledger, changes.subscriptions);
+        .apply(changes.ledger, changes.subscriptions, changes.replays);
     Ok(())
 }
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pointsman_schemas::{Epoch, Timestamp};
+use pointsman_schemas::{Epoch, Sequence, SubscriptionNumber, Timestamp};
+use rusqlite::Connection;
 
 use super::epochs::Epochs;
-use super::record::Subscribed;
+use super::reader;
+use super::record::{CatchingUp, Subscribed};
 use super::schema::Ledger;
 use crate::quota::Quotas;
-use crate::{BacklogQuota, NumberMap, SubscriptionIdentity};
+use crate::{BacklogQuota, NewReplay, NumberMap, Replay, ReplayKind, SubscriptionIdentity};
 
 /// Numbers that are left out where the last one given out is not known: more than any power cut can
 /// hide.
@@ -26,6 +28,8 @@ const DROPPED_MAX: usize = 10_000;
 pub(super) struct CommittedState {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: BTreeMap<u32, Subscribed>,
+    /// By the numbers of their ids.
+    pub(super) replays: BTreeMap<u64, Replay>,
     pub(super) epochs: Arc<Epochs>,
     /// Subscriptions that were dropped since the store was opened, the latest of them.
     pub(super) dropped: BTreeMap<u32, SubscriptionIdentity>,
@@ -38,7 +42,18 @@ pub(super) struct CommittedState {
 
 impl CommittedState {
     /// Takes over what a transaction has committed.
-    pub(super) fn apply(&mut self, ledger: Ledger, subscriptions: NumberMap<u32, Subscribed>) {
+    pub(super) fn apply(
+        &mut self,
+        ledger: Ledger,
+        subscriptions: NumberMap<u32, Subscribed>,
+        replays: BTreeMap<u64, Option<Replay>>,
+    ) {
+        for (number, replay) in replays {
+            match replay {
+                Some(replay) => drop(self.replays.insert(number, replay)),
+                None => drop(self.replays.remove(&number)),
+            }
+        }
         (self.ledger, self.is_epoch_new) = (ledger, false);
         for (number, subscribed) in subscriptions {
             self.count(number, &subscribed);
@@ -72,6 +87,52 @@ impl CommittedState {
         let counted = subscriptions
             .map(|(number, subscribed)| (*number, &subscribed.identity, subscribed.counts.pending));
         self.quotas = Quotas::new(quotas, counted);
+    }
+
+    /// Reads the replays. A subscription and the replay that it began with know of each other, so
+    /// that neither is lost with the other's row.
+    pub(super) fn read_replays(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        for (number, replay) in reader::replays(connection)? {
+            // A damaged one is set aside when the store is looked through.
+            if let Ok(replay) = replay {
+                self.replays.insert(number, replay);
+            }
+        }
+        for replay in self.replays.values() {
+            if let Some(number) = replay.subscription
+                && replay.kind == ReplayKind::Start
+                && replay.is_running()
+                && let Some(subscribed) = self.subscriptions.get_mut(&number.0)
+            {
+                subscribed.catching_up = Some(CatchingUp {
+                    replay: replay.id,
+                    after: replay.after.0,
+                    hands_over: replay.hands_over,
+                });
+            }
+        }
+        for (number, subscribed) in &self.subscriptions {
+            let Some(lost) = subscribed.catching_up else {
+                continue;
+            };
+            let id = lost.replay.number();
+            self.replays.entry(id).or_insert_with(|| Replay {
+                id: lost.replay,
+                hands_over: lost.hands_over,
+                marked_until: Sequence(lost.after),
+                ..Replay::begin(
+                    NewReplay {
+                        kind: ReplayKind::Start,
+                        subscription: Some(SubscriptionNumber(*number)),
+                        request: bytes::Bytes::new(),
+                        after: Sequence(lost.after),
+                        until: Sequence(self.ledger.last_sequence),
+                    },
+                    self.ledger.time,
+                )
+            });
+        }
+        Ok(())
     }
 
     /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out

@@ -32,7 +32,7 @@ use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
 pub(super) use crate::queue::{Moment, ReadyKey};
-use crate::{LeaseOwner, LeaseToken, MadeDelivery, NumberMap, Watch};
+use crate::{LeaseOwner, LeaseToken, MadeDelivery, NumberMap, ReplayId, Watch};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
@@ -50,6 +50,7 @@ pub(super) struct Carried {
     attempts: u32,
     failures: u32,
     batch_max: Option<NonZeroU32>,
+    replay: Option<ReplayId>,
 }
 
 /// A leased delivery, with all that is needed to settle it.
@@ -64,6 +65,7 @@ pub(super) struct Lease {
     pub(super) failures: u32,
     pub(super) batch_max: Option<NonZeroU32>,
     pub(super) order_key: Option<u64>,
+    pub(super) replay: Option<ReplayId>,
     pub(super) origin: Name,
 }
 
@@ -167,6 +169,7 @@ impl Queues {
             attempts,
             failures,
             batch_max,
+            replay,
         } = lease.carried;
         Some(Lease {
             key: lease.key.into(),
@@ -177,6 +180,7 @@ impl Queues {
             failures,
             batch_max,
             order_key: lease.order_key,
+            replay,
             origin: lease.attached.clone(),
         })
     }
@@ -323,6 +327,7 @@ fn slot(row: PendingRow) -> Slot<Carried> {
         attempts: row.attempts,
         failures: row.failures,
         batch_max: row.batch_max,
+        replay: row.replay,
     };
     if is_block {
         Slot::block(row.sequences, carried)

@@ -5,6 +5,7 @@ mod dead;
 mod events;
 mod history;
 mod keys;
+mod replays;
 mod subscriptions;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub(super) use self::events::{event, first_since};
 use self::events::{event_page, last_event};
 use self::history::{ended, held};
 use self::keys::keys;
+pub(super) use self::replays::replays;
 pub(super) use self::subscriptions::subscriptions;
 use self::subscriptions::{pending, statuses};
 use super::OpenError;
@@ -32,7 +34,7 @@ use super::schema::{self, Purpose};
 use crate::steady::JournalClock;
 use crate::{
     DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Lookup, Pending, Reader, RememberedKey, StoredEvent, SubscriptionStatus,
+    JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent, SubscriptionStatus,
     TaskLife, Totals,
 };
 
@@ -363,6 +365,21 @@ impl Reader for DiskReader {
                 one.until = offset.shown(connection, one.until);
             }
             Ok(found)
+        })
+        .await
+    }
+
+    async fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        let offset = self.offset();
+        self.ask(move |connection| {
+            let all = replays(connection).map_err(|error| io(&error))?;
+            let mut all: Vec<_> = all.into_iter().filter_map(|(_, one)| one.ok()).collect();
+            for replay in &mut all {
+                replay.began = offset.shown(connection, replay.began);
+                replay.ended = replay.ended.map(|ended| offset.shown(connection, ended));
+            }
+            all.sort_by_key(|replay| (replay.began, replay.id));
+            Ok(all)
         })
         .await
     }

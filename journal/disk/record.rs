@@ -13,6 +13,7 @@ mod history;
 mod identity;
 mod key;
 mod outcome;
+mod replay;
 mod source;
 mod subscription;
 
@@ -24,8 +25,9 @@ pub(super) use self::history::{HistoryKey, HistoryRow, ManyNotes, Noted, SPAN_MA
 pub(super) use self::identity::Seen;
 pub(super) use self::key::KeyRow;
 pub(super) use self::outcome::{decode_last, encode_last};
+pub(super) use self::replay::{decode_replay, encode_replay};
 pub(super) use self::source::{decode_cursor, decode_position, encode_cursor, encode_position};
-pub(super) use self::subscription::Subscribed;
+pub(super) use self::subscription::{CatchingUp, Subscribed};
 
 /// The version of every body written today.
 const VERSION: u8 = 1;
@@ -46,6 +48,7 @@ pub(super) enum Table {
     Position = 8,
     History = 9,
     Key = 10,
+    Replay = 11,
 }
 
 /// A value does not say what was once written.

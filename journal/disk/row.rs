@@ -12,8 +12,8 @@ use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 
 use super::record::{Damage, Decoder, Encoder, Table, decode_last, encode_last};
-use crate::LastOutcome;
 use crate::queue::{DeliveryKey, ReadyKey};
+use crate::{LastOutcome, ReplayId};
 
 /// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs
 /// no more than this.
@@ -28,6 +28,8 @@ const PARKED: u8 = 2;
 const BLOCK: u8 = 4;
 const SUSPENDED: u8 = 8;
 const HALVED: u8 = 16;
+/// It was made by a replay, whose number stands at the end.
+const REPLAYED: u8 = 32;
 
 /// The key of a row within the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +86,8 @@ pub(super) struct PendingRow {
     /// How many deliveries a call may carry that carries this one, once such a call has failed.
     pub(super) batch_max: Option<NonZeroU32>,
     pub(super) last: Option<LastOutcome>,
+    /// The replay that made it; none of a block.
+    pub(super) replay: Option<ReplayId>,
     /// The sequences of what is left of a block, increasing; of a single delivery its own.
     pub(super) sequences: SmallVec<[u64; 1]>,
 }
@@ -105,6 +109,7 @@ impl PendingRow {
             failures: 0,
             batch_max: None,
             last,
+            replay: None,
             sequences,
         }
     }
@@ -168,6 +173,7 @@ impl PendingRow {
             flag(self.immediate, IMMEDIATE)
                 | flag(self.parked, PARKED)
                 | flag(self.suspended, SUSPENDED)
+                | flag(self.replay.is_some() && !self.is_block(), REPLAYED)
                 | flag(self.batch_max.is_some(), HALVED)
                 | flag(self.is_block(), BLOCK),
         );
@@ -188,6 +194,9 @@ impl PendingRow {
             encode_last(&mut out, self.last.as_ref());
             if let Some(max) = self.batch_max {
                 out.number(u64::from(max.get()));
+            }
+            if let Some(replay) = self.replay {
+                out.number(replay.number());
             }
         }
         out.seal(Table::Pending, &self.check_key())
@@ -225,6 +234,7 @@ impl PendingRow {
             failures: 0,
             batch_max: None,
             last: None,
+            replay: None,
             sequences: SmallVec::new(),
         };
         if is_block {
@@ -244,6 +254,9 @@ impl PendingRow {
             if flags & HALVED != 0 {
                 let max = NonZeroU32::new(from.narrow()?);
                 row.batch_max = Some(max.ok_or(Damage("a number in it is zero"))?);
+            }
+            if flags & REPLAYED != 0 {
+                row.replay = ReplayId::of(from.number()?);
             }
             row.sequences.push(key.sequence);
         }

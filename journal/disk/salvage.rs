@@ -233,7 +233,8 @@ fn is_short(new: &Connection) -> rusqlite::Result<bool> {
         || actual.dead < ledger.dead
         || actual.positions < ledger.positions
         || actual.history.0 < ledger.history
-        || actual.keys < ledger.keys;
+        || actual.keys < ledger.keys
+        || actual.replays < ledger.replays;
     for (number, subscribed) in reader::subscriptions(new)? {
         let (pending, _, dead) = actual
             .subscriptions

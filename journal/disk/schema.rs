@@ -13,13 +13,14 @@
 //! | `keys` | two halves of a hash | keys that sources and rules declare, and ids of tasks; see [`super::record::KeyRow`] |
 //! | `quarantine` | number | damaged rows, as they were found |
 //! | `history` | number | attempts made and how runs ended, in blocks; see [`super::record::HistoryRow`] |
+//! | `replays` | id | replays that are running, and the last that have ended |
 //!
 //! | format | what it adds |
 //! |---|---|
 //! | 1 | |
 //! | 2 | the epochs, in `meta` |
 //! | 3 | the table `positions` |
-//! | 4 | the tables `history` and `keys` |
+//! | 4 | the tables `history`, `keys` and `replays`; the replay of a delivery, what a dead letter was edited to |
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,15 +78,16 @@ CREATE TABLE positions (
 ) WITHOUT ROWID;
 ";
 
-/// The table that format 4 adds. Rows of several deliveries have an index of their own: those that
-/// may tell of one delivery are few, as a row reaches over a bounded number of sequences, and are
-/// found without the rows of single ones that lie in between.
-const HISTORY: &str = "
+/// The tables that format 4 adds. Rows of the history of several deliveries have an index of their
+/// own: those that may tell of one delivery are few, as a row reaches over a bounded number of
+/// sequences, and are found without the rows of single ones that lie in between.
+const OF_FORMAT_4: &str = "
 CREATE TABLE history (
     number INTEGER PRIMARY KEY, subscription INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, value BLOB NOT NULL
 );
 CREATE INDEX history_of_one ON history (subscription, first) WHERE first = last;
 CREATE INDEX history_of_many ON history (subscription, last, first) WHERE first < last;
+CREATE TABLE replays (id INTEGER PRIMARY KEY, value BLOB NOT NULL);
 ";
 
 /// The other table that format 4 adds. The index finds those that are forgotten next.
@@ -98,7 +100,7 @@ CREATE INDEX keys_by_end ON keys (until);
 ";
 
 /// What every format from 3 on has added to the tables of the one before it.
-const ADDED: [&str; 3] = [POSITIONS, HISTORY, KEYS];
+const ADDED: [&str; 3] = [POSITIONS, OF_FORMAT_4, KEYS];
 
 /// The database file in a store's directory.
 pub(super) fn database(directory: &Path) -> PathBuf {
@@ -197,7 +199,7 @@ pub(super) fn write_identity(connection: &Connection, now: Timestamp) -> rusqlit
 }
 
 /// The format of the database; 0 where it is empty.
-fn format(connection: &Connection) -> rusqlite::Result<i32> {
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -393,6 +395,8 @@ pub(super) struct Ledger {
     pub(super) history_bytes: u64,
     /// Keys that are remembered.
     pub(super) keys: u64,
+    /// Rows of replays.
+    pub(super) replays: u64,
 }
 
 /// The numbers of dropped subscriptions as the ledger keeps them: they held nothing any more.
@@ -432,6 +436,7 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
         history,
         history_bytes,
         keys,
+        replays,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -457,7 +462,8 @@ pub(super) fn write_ledger(connection: &Connection, ledger: &Ledger) -> rusqlite
     out.number(last_history)
         .number(history)
         .number(history_bytes)
-        .number(keys);
+        .number(keys)
+        .number(replays);
     let value = out.seal(Table::Meta, &[super::record::key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -512,6 +518,9 @@ pub(super) fn read_ledger(connection: &Connection) -> rusqlite::Result<Result<Le
         }
         if !from.is_empty() {
             ledger.keys = from.number()?;
+        }
+        if !from.is_empty() {
+            ledger.replays = from.number()?;
         }
         Ok(ledger)
     };

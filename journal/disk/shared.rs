@@ -21,8 +21,8 @@ use super::trouble::is_corrupt;
 use super::upkeep::UpkeepHandle;
 use super::writer::{Ask, Job};
 use super::{DiskOptions, loader, upkeep};
+use crate::JournalError;
 use crate::steady::JournalClock;
-use crate::{Activity, JournalError};
 
 /// What the journal's threads share.
 pub(super) struct Shared {
@@ -91,8 +91,7 @@ impl Shared {
         let mut queues = self.queues.lock();
         let mut anew = Queues::new(queues.last_token(), Arc::clone(&committed.epochs));
         for (number, subscribed) in &committed.subscriptions {
-            let open = subscribed.attached && subscribed.activity == Activity::Active;
-            anew.add(*number, open, subscribed.counts.pending > 0);
+            anew.add(*number, subscribed.is_open(), subscribed.counts.pending > 0);
         }
         *queues = anew;
         drop(queues);

@@ -11,7 +11,7 @@ use super::record::{
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 
 /// Every table with its columns, the key first.
-pub(super) const TABLES: [(&str, &str, &str); 11] = [
+pub(super) const TABLES: [(&str, &str, &str); 12] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
@@ -39,6 +39,7 @@ pub(super) const TABLES: [(&str, &str, &str); 11] = [
         "number, subscription, first, last, value",
     ),
     ("keys", "high, low", "high, low, until, value"),
+    ("replays", "id", "id, value"),
 ];
 
 /// The key of a row in any table.
@@ -99,7 +100,7 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
     }
     let is_sound = |table: &str| check_row(table, &values).is_ok();
     let candidates: &[&'static str] = match (number.is_some(), values.as_slice()) {
-        (true, [_, Blob(_)]) => &["events", "subscriptions"],
+        (true, [_, Blob(_)]) => &["events", "subscriptions", "replays"],
         (true, [_, Integer(_), Text(_), Text(_), Text(_), Blob(_) | Null]) => {
             return Some(("quarantine", true));
         }
@@ -187,6 +188,7 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             KeyRow::decode(key, until, value).map(drop)
         }
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
+        "replays" => record::decode_replay(unsigned(0)?, value).map(drop),
         "history" => {
             let key = HistoryKey {
                 number: unsigned(0)?,

@@ -12,6 +12,7 @@ mod keys;
 mod operate;
 mod pending;
 mod quarantine;
+mod replay;
 mod retain;
 mod settle;
 mod steer;
@@ -34,7 +35,8 @@ use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger};
 use crate::quota::Arrived;
 use crate::{
-    BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, TaskState,
+    BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, Replay,
+    ReplayId, TaskState,
 };
 
 /// Why a job did not do what it was asked.
@@ -63,11 +65,23 @@ impl From<JournalError> for Failure {
 pub(super) struct Changes {
     pub(super) ledger: Ledger,
     pub(super) subscriptions: NumberMap<u32, Subscribed>,
+    /// Replays that have changed, by number; none of one that is forgotten.
+    pub(super) replays: BTreeMap<u64, Option<Replay>>,
     pub(super) effects: Vec<Effect>,
     /// Quotas in the place of those before.
     pub(super) quotas: Option<Vec<BacklogQuota>>,
     /// Events that got a new reference, other than by their own append.
     pub(super) pinned: HashSet<u64>,
+}
+
+/// Why a delivery is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A rule has taken the event as it was appended. Where the subscription's replay has not come
+    /// so far, the replay makes it.
+    Match,
+    /// Somebody has it run, with the mark of a replay or without.
+    Run(Option<ReplayId>),
 }
 
 pub(super) struct Transaction<'c> {
@@ -176,6 +190,7 @@ impl<'c> Transaction<'c> {
                 update.execute(params![number, subscribed.encode(*number)])?;
             }
         }
+        self.write_replays()?;
         if self.committed.is_epoch_new {
             schema::write_format(self.connection)?;
             schema::write_epochs(self.connection, &self.committed.epochs)?;
@@ -268,6 +283,7 @@ impl<'c> Transaction<'c> {
         run: u64,
         new: NewDelivery,
         origin: &pointsman_schemas::Name,
+        cause: Cause,
     ) -> Result<Option<(RowKey, bool)>, Failure> {
         let (now, number) = (self.now, new.subscription.0);
         self.changes.ledger.last_run = self.changes.ledger.last_run.max(run);
@@ -276,6 +292,11 @@ impl<'c> Transaction<'c> {
         let is_over = quotas.is_dead(number, &self.arrived);
         let Some(subscribed) = self.subscription_mut(number) else {
             return Ok(None);
+        };
+        let replay = match cause {
+            Cause::Match if subscribed.is_catching_up() => return Ok(None),
+            Cause::Match => None,
+            Cause::Run(replay) => replay,
         };
         subscribed.counts.created += 1;
         let key = RowKey {
@@ -305,13 +326,15 @@ impl<'c> Transaction<'c> {
                     order_key,
                     last,
                     reject,
+                    replay,
+                    edited: None,
                 },
             )?;
             return Ok(Some((key, true)));
         }
         subscribed.counts.pending += 1;
         quotas.arrived(number, &mut self.arrived);
-        if run == 0 && new.order_key.is_none() && new.due.is_none() {
+        if run == 0 && new.order_key.is_none() && new.due.is_none() && replay.is_none() {
             self.fresh.entry(number).or_default().push(sequence);
             return Ok(Some((key, false)));
         }
@@ -321,6 +344,7 @@ impl<'c> Transaction<'c> {
             since: due,
             immediate: new.due.is_none(),
             order_key: new.order_key,
+            replay,
             ..PendingRow::immediate(key, now)
         };
         self.insert(row)?;

@@ -290,7 +290,8 @@ impl Writer {
         }
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
-        self.committed.apply(changes.ledger, changes.subscriptions);
+        self.committed
+            .apply(changes.ledger, changes.subscriptions, changes.replays);
         if let Some(quotas) = changes.quotas {
             self.committed.set_quotas(quotas);
         }

@@ -10,7 +10,7 @@ use crate::queue::DeliveryKey;
 use crate::quota::Arrived;
 use crate::{
     Append, Appended, Backlog, DeadLetter, DeadReason, Entry, JournalError, LastOutcome,
-    MadeDelivery, NewDead, NewDelivery, StoredEvent,
+    MadeDelivery, NewDead, NewDelivery, ReplayId, StoredEvent,
 };
 
 /// What a row of a position takes; nothing where it is deleted.
@@ -114,7 +114,8 @@ impl State {
             };
             let deliveries = entry.deliveries.iter();
             for delivery in deliveries.filter(|one| !left_out.contains(&one.subscription)) {
-                *arriving.entry(delivery.subscription).or_default() += 1;
+                let is_late = self.is_catching_up(delivery.subscription);
+                *arriving.entry(delivery.subscription).or_default() += u64::from(!is_late);
             }
             if let Some(dead) = &entry.dead {
                 arriving.entry(dead.subscription).or_default();
@@ -155,9 +156,10 @@ impl State {
         let mut subscriptions = HashSet::new();
         let mut made = Vec::new();
         for delivery in entry.deliveries {
-            let is_left_out = left_out.contains(&delivery.subscription);
+            let is_left_out = left_out.contains(&delivery.subscription)
+                || self.is_catching_up(delivery.subscription);
             if subscriptions.insert(delivery.subscription) && !is_left_out {
-                made.extend(self.deliver(sequence.0, 0, delivery));
+                made.extend(self.deliver(sequence.0, 0, delivery, None));
             }
         }
         if let Some(terms) = entry.terms {
@@ -200,11 +202,15 @@ impl State {
         sequence: u64,
         run: u64,
         new: NewDelivery,
+        replay: Option<ReplayId>,
     ) -> Option<MadeDelivery> {
         let key = self.create(sequence, new.subscription)?;
         let key = DeliveryKey { run, ..key };
         self.last_run = self.last_run.max(run);
-        let delivery = Delivery::fresh(new.order_key, new.due.unwrap_or(self.now.time));
+        let delivery = Delivery {
+            replay,
+            ..Delivery::fresh(new.order_key, new.due.unwrap_or(self.now.time))
+        };
         let id = self.id(key);
         let subscribed = self.subscribed(key.subscription)?;
         let pending = subscribed.counts.pending;
@@ -270,13 +276,18 @@ impl State {
             attempts: delivery.attempts,
             last,
             raw: Bytes::new(),
+            edited: None,
         };
-        let order_key = delivery.order_key;
+        let dead = Dead {
+            order_key: delivery.order_key,
+            replay: delivery.replay,
+            letter,
+        };
         if reason == DeadReason::Backlog {
             self.note_dead(key, reason);
         }
         let dead_key = (id.sequence, id.subscription, id.run);
-        self.dead.insert(dead_key, Dead { order_key, letter });
+        self.dead.insert(dead_key, dead);
     }
 
     /// Makes a dead letter of what no event could be made of.
@@ -298,9 +309,11 @@ impl State {
             attempts: 0,
             last: None,
             raw: reject.raw,
+            edited: None,
         };
         let dead = Dead {
             order_key: None,
+            replay: None,
             letter,
         };
         self.dead

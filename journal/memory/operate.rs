@@ -1,8 +1,5 @@
 //! What an operator does to deliveries and dead letters.
 
-use std::collections::HashSet;
-use std::ops::RangeInclusive;
-
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use super::state::{DeadKey, Delivery, State, not_found};
@@ -160,6 +157,11 @@ impl State {
         if to == Some(from) {
             return Ok(0);
         }
+        // What its replay would still make is ended with the rest.
+        let replay = self.catching_up(from).filter(|_| to.is_none());
+        if let Some(replay) = replay {
+            self.cancel_start(replay);
+        }
         let mut count = 0;
         for (Sequence(sequence), run) in pending {
             let Some(delivery) = self.cancel_one(DeliveryKey {
@@ -177,71 +179,11 @@ impl State {
                     order_key: delivery.order_key,
                     due: is_delayed.then_some(delivery.due),
                 };
-                self.deliver(sequence, self.last_run + 1, new);
+                self.deliver(sequence, self.last_run + 1, new, delivery.replay);
             }
             self.unpin(sequence);
         }
         Ok(count)
-    }
-
-    pub(super) fn redrive(&mut self, selection: &DeadSelection) -> u64 {
-        let mut count = 0;
-        // Rejects belong to no subscription.
-        for dead_key in self.select(selection) {
-            let (Sequence(sequence), subscription, _) = dead_key;
-            if self.subscribed(subscription).is_none() {
-                continue;
-            }
-            let Some(dead) = self.dead.remove(&dead_key) else {
-                continue;
-            };
-            if let Some(subscribed) = self.subscribed(subscription) {
-                subscribed.counts.dead -= 1;
-                subscribed.counts.redriven += 1;
-                subscribed.counts.created += 1;
-            }
-            // Not one more than the letter's own: the event may have been sent on to this
-            // subscription under that one.
-            self.last_run += 1;
-            let key = DeliveryKey {
-                subscription,
-                sequence,
-                run: self.last_run,
-            };
-            let fresh = Delivery::fresh(dead.order_key, self.now.time);
-            self.insert(key, fresh, true);
-            count += 1;
-        }
-        count
-    }
-
-    pub(super) fn replay(
-        &mut self,
-        number: SubscriptionNumber,
-        events: RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError> {
-        let subscribed = self.subscribed(number).ok_or_else(|| not_found(number))?;
-        let tenant = subscribed.identity.tenant.clone();
-        let pending = subscribed.pending.keys().map(|(sequence, _)| *sequence);
-        let mut there: HashSet<_> = pending.collect();
-        let dead = self.dead.keys().filter(|(_, of, _)| *of == number);
-        there.extend(dead.map(|(sequence, _, _)| *sequence));
-        if events.is_empty() {
-            return Ok(0);
-        }
-        let chosen: Vec<_> = self
-            .events
-            .range(events)
-            .filter(|(sequence, retained)| {
-                retained.stored.tenant == tenant && !there.contains(sequence)
-            })
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        let run = self.last_run + 1;
-        for Sequence(sequence) in &chosen {
-            self.deliver(*sequence, run, NewDelivery::now(number));
-        }
-        Ok(chosen.len() as u64)
     }
 
     pub(super) fn purge(&mut self, selection: &DeadSelection) -> u64 {
@@ -266,7 +208,7 @@ impl State {
         selected.len() as u64
     }
 
-    fn select(&self, selection: &DeadSelection) -> Vec<DeadKey> {
+    pub(super) fn select(&self, selection: &DeadSelection) -> Vec<DeadKey> {
         let selected = self
             .dead
             .iter()

@@ -100,6 +100,7 @@ impl State {
             id,
             event: Arc::clone(&stored.event),
             tenant: stored.tenant,
+            replay: delivery.replay,
             origin: stored.origin,
             attempts: delivery.attempts,
             failures: delivery.failures,
@@ -188,7 +189,7 @@ impl State {
             }
             FollowUp::Reject { origin, reject } => self.reject(&tenant, &origin, reject),
             FollowUp::Original(new) => {
-                drop(self.deliver(settled.sequence, self.last_run + 1, new));
+                drop(self.deliver(settled.sequence, self.last_run + 1, new, None));
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot}
 use crate::quota::Quotas;
 use crate::{
     Activity, Backlog, BacklogQuota, Counts, DeadLetter, HistoryEntry, HistoryPlace, Identity,
-    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, StoredEvent,
+    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId, StoredEvent,
     SubscriptionIdentity,
 };
 
@@ -44,6 +44,7 @@ pub(super) struct State {
     pub(super) last_history: u64,
     /// What may wait for tenants and rules.
     pub(super) quotas: Quotas,
+    pub(super) replays: Vec<Replay>,
 }
 
 /// The id of a dead letter without its journal, in the order in which they are shown: sequence,
@@ -69,12 +70,22 @@ pub(super) struct Subscribed {
     /// No rule wants it and it holds nothing: for everybody but who comes late with something for
     /// it, it is not there.
     pub(super) is_dropped: bool,
+    /// Until this replay has ended it is not given what it should have, and once the replay hands
+    /// over nothing is leased.
+    pub(super) catching_up: Option<CatchingUp>,
     /// Its pending deliveries, in flight or not, by sequence and run.
     pub(super) pending: BTreeMap<(Sequence, u64), Delivery>,
 }
 
 /// A time that does not come.
 const NEVER: Timestamp = Timestamp(i64::MAX);
+
+/// A subscription that came with a replay, which has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchingUp {
+    pub(super) replay: ReplayId,
+    pub(super) hands_over: bool,
+}
 
 /// A pending delivery.
 pub(super) struct Delivery {
@@ -87,6 +98,7 @@ pub(super) struct Delivery {
     pub(super) last: Option<LastOutcome>,
     /// Held back: it is not in the queue.
     pub(super) suspended: bool,
+    pub(super) replay: Option<ReplayId>,
 }
 
 impl Delivery {
@@ -121,12 +133,14 @@ impl Delivery {
             batch_max: None,
             last: None,
             suspended: false,
+            replay: None,
         }
     }
 }
 
 pub(super) struct Dead {
     pub(super) order_key: Option<u64>,
+    pub(super) replay: Option<ReplayId>,
     pub(super) letter: DeadLetter,
 }
 
@@ -152,6 +166,7 @@ impl State {
             dead: BTreeMap::new(),
             history: BTreeMap::new(),
             last_history: 0,
+            replays: Vec::new(),
         }
     }
 
@@ -191,10 +206,22 @@ impl State {
     /// until `room` more bytes fit.
     pub(super) fn retain(&mut self, before: Timestamp, room: u64) {
         let max = self.options.bytes_max;
+        let pinned = |needs_room| {
+            let replays = self.replays.iter();
+            let pins = replays.filter_map(move |replay| replay.pinned(needs_room));
+            pins.collect::<Vec<_>>()
+        };
+        let (pinned, pinned_in_need) = (pinned(false), pinned(true));
         let bytes = &mut self.bytes;
-        self.events.retain(|_, retained| {
+        self.events.retain(|sequence, retained| {
+            let is_in = |pins: &[(Sequence, Sequence)]| {
+                pins.iter()
+                    .any(|(behind, until)| behind < sequence && sequence <= until)
+            };
+            let has_room = bytes.saturating_add(room) <= max;
             let stays = retained.pins > 0
-                || (retained.stored.at > before && bytes.saturating_add(room) <= max);
+                || is_in(&pinned_in_need)
+                || ((retained.stored.at > before || is_in(&pinned)) && has_room);
             if !stays {
                 *bytes -= retained.stored.event.size_bytes() as u64;
             }

@@ -16,12 +16,14 @@ impl Subscribed {
             backlog: None,
             counts: Counts::default(),
             is_dropped: false,
+            catching_up: None,
             pending: BTreeMap::new(),
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.attached && self.activity == Activity::Active
+    pub(super) fn is_open(&self) -> bool {
+        let hands_over = self.catching_up.is_some_and(|replay| replay.hands_over);
+        self.attached && self.activity == Activity::Active && !hands_over
     }
 }
 
@@ -47,7 +49,10 @@ impl State {
     /// Drops what no rule wants and what holds nothing.
     pub(super) fn drop_detached(&mut self) {
         let is_empty = |subscribed: &Subscribed| {
-            !subscribed.attached && subscribed.pending.is_empty() && subscribed.counts.dead == 0
+            !subscribed.attached
+                && subscribed.pending.is_empty()
+                && subscribed.counts.dead == 0
+                && subscribed.catching_up.is_none()
         };
         let gone: Vec<_> = self
             .all_subscribed()
@@ -96,6 +101,7 @@ impl State {
             identity,
             renamed_from,
             backlog,
+            start,
         } = wanted;
         let earlier = || {
             let old = SubscriptionIdentity {
@@ -115,6 +121,9 @@ impl State {
         );
         if self.numbered(number).is_none() {
             self.subscriptions.push(Subscribed::new(identity.clone()));
+            if let Some(start) = start {
+                self.start(number, start);
+            }
         }
         if let Some(subscribed) = self.numbered(number) {
             (subscribed.identity, subscribed.attached) = (identity, true);

@@ -2,6 +2,7 @@
 
 mod dead;
 mod events;
+mod replays;
 mod subscriptions;
 mod tasks;
 
@@ -58,6 +59,7 @@ fn operations(answers: Answers) -> Api {
     let api = register(Api::new(answers));
     let api = subscriptions::register(api);
     let api = dead::register(api);
+    let api = replays::register(api);
     let api = tasks::register(api);
     events::register(api)
 }

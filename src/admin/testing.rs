@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use pointsman_connectors::{Guarantee, SourceState};
@@ -22,7 +23,8 @@ use super::{
 use crate::commands::client::{Answer, Client};
 use crate::dispatcher::LaneReason;
 use crate::pipes::Pipes;
-use crate::router::{Explained, Router, RuleInForce};
+use crate::replay::Replays;
+use crate::router::{Explained, Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::metrics::Detail;
 use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
@@ -263,7 +265,11 @@ impl<J: Journal + 'static> TestBus<J> {
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());
         let started = NOON.minus(Duration::from_secs(60));
+        let rules = [("thumbnails", numbers[0]), ("audit", numbers[1])];
+        let router = Router::new(rules.map(|(rule, number)| takes_all(rule, number)).into());
+        let router = Arc::new(ArcSwap::from_pointee(router));
         let admin = Admin {
+            replays: Replays::new(journal.clone(), router),
             pipes: Pipes::new(journal.clone(), clock.clone()),
             journal: journal.clone(),
             overview: overview.clone(),
@@ -356,6 +362,24 @@ pub(crate) fn subscription(rule: &str, target: &str) -> Subscription {
         identity,
         renamed_from: None,
         backlog: None,
+        start: None,
+    }
+}
+
+fn takes_all(rule: &str, number: SubscriptionNumber) -> RuleInForce {
+    RuleInForce {
+        tenant: name("default"),
+        pipe: false,
+        name: name(rule),
+        from: None,
+        filter: Filter::default(),
+        deduplicate: None,
+        subscriptions: vec![SubscriptionInForce {
+            target: name("thumbnailer"),
+            number,
+            order_by: None,
+            delay: Duration::ZERO,
+        }],
     }
 }
 

@@ -4,6 +4,7 @@
 mod dead;
 mod event;
 mod owner;
+mod replay;
 mod task;
 
 use pointsman_journal::{Activity, Counts, SubscriptionIdentity, SubscriptionStatus, Totals};
@@ -17,6 +18,7 @@ use crate::dispatcher::LaneReason;
 pub use self::dead::*;
 pub use self::event::*;
 pub use self::owner::OwnerFilter;
+pub use self::replay::*;
 pub(in crate::admin) use self::task::each_waiting;
 pub use self::task::*;
 

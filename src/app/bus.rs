@@ -17,12 +17,12 @@ use super::RunError;
 use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
 use super::sources::Sources;
-use super::targets::Targets;
 use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings};
 use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::pipes::Pipes;
+use crate::replay::Replays;
 use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
 use crate::waiting::Waiting;
@@ -42,6 +42,7 @@ pub(super) struct Bus {
     journal: Arc<dyn Journal>,
     pipes: Arc<Pipes>,
     router: Arc<ArcSwap<Router>>,
+    replays: Arc<Replays>,
     sources: Arc<Sources>,
     wiring: Wiring,
     digest: Task,
@@ -102,11 +103,7 @@ impl Bus {
         let pipes = Pipes::new(Arc::clone(&journal), journal.clock());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
-        let wiring = Wiring {
-            targets: Targets::default(),
-            metrics: metrics.clone(),
-            digest: Arc::default(),
-        };
+        let wiring = Wiring::new(metrics.clone());
         let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.matching());
         let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies);
         let waiting = Arc::<Waiting>::default();
@@ -122,7 +119,9 @@ impl Bus {
         let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
         let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
         let overview = Arc::new(overview);
+        let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router));
         let admin = Arc::new(Admin {
+            replays: Arc::clone(&replays),
             journal: Arc::clone(&journal),
             pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
@@ -138,16 +137,14 @@ impl Bus {
             journal,
             pipes,
             router,
+            replays,
             sources,
             wiring,
             digest: Task::spawn(async move |stop| digest.run(stop).await),
             hasten,
             dispatcher: Task::spawn(|stop| dispatch(dispatcher, stop)),
             renewals: Arc::clone(&renewals),
-            renewing: Task::spawn({
-                let handle = handle.clone();
-                |stop| renewals.run(handle, stop)
-            }),
+            renewing: look_after(renewals, handle.clone()),
             handle,
             waiting,
             overview,
@@ -182,6 +179,9 @@ impl Bus {
         let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
         drop(old);
+        if let Err(error) = self.replays.resume().await {
+            tracing::error!(%error, "cannot go on with replays; the next reload tries again");
+        }
         self.log_detached().await;
         self.config = Some(config);
         Ok(())
@@ -256,6 +256,7 @@ impl Bus {
         self.renewing.stop("watch over secrets").await;
         // Their requests are in flight: the listener would wait for them.
         self.waiting.close();
+        self.replays.close().await;
         self.listener.stop("listener").await;
         // A pipe's source is told of attempts under way as they end: it stays until they have.
         let sources = Arc::clone(&self.sources);
@@ -269,6 +270,10 @@ impl Bus {
         self.admin.stop("admin API").await;
         tracing::info!("stopped");
     }
+}
+
+fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
+    Task::spawn(|stop| renewals.run(handle, stop))
 }
 
 /// Binds the addresses of the ingress and of the admin API.

@@ -43,6 +43,7 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
                     identity: identity(rule, role, target),
                     renamed_from: rule.renamed_from.clone(),
                     backlog,
+                    start: rule.start.filter(|_| role == Role::To),
                 },
                 delivery,
                 transform,
@@ -104,6 +105,16 @@ pub struct Wiring {
 }
 
 impl Wiring {
+    /// One without targets.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            targets: Targets::default(),
+            metrics,
+            digest: Arc::default(),
+        }
+    }
+
     /// What the router and the dispatcher need, from a configuration and the numbers of its
     /// [`subscriptions`], in their order. The configuration's targets and rules are used up.
     ///

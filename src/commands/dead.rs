@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pointsman_schemas::DeliveryId;
+use pointsman_schemas::{DeliveryId, Name};
 use serde::{Deserialize, Serialize, de::IntoDeserializer};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
@@ -14,7 +14,9 @@ use url::form_urlencoded;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use super::store;
-use crate::admin::view::{self, DeadRequest, DeadView, OwnerFilter, Page};
+use crate::admin::view::{
+    self, DeadRequest, DeadView, OwnerFilter, Page, RedriveRequest, RedriveTo, ReplayView,
+};
 use crate::output::{self, OutputArgs};
 use pointsman_journal::{DeadReason, DeadSelection, JournalError};
 use print::{as_sheet, as_table};
@@ -35,7 +37,7 @@ pub enum DeadCommand {
     /// Show one with its event and what the target answered last
     Show(ShowArgs),
     /// Deliver them once more, as if they had just matched
-    Redrive(ChangeArgs),
+    Redrive(RedriveArgs),
     /// Delete them
     Purge(PurgeArgs),
 }
@@ -97,6 +99,21 @@ pub struct ShowArgs {
 
 /// What `dead redrive` takes.
 #[derive(Clone, Debug, clap::Args)]
+pub struct RedriveArgs {
+    /// Which, and where
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// To this rule's subscription, or to that of this number, in the place of their own
+    #[arg(long, value_name = "RULE[/TARGET] | NUMBER", value_parser = redrive_to)]
+    pub to: Option<RedriveTo>,
+    /// How fast, such as 10/s: the bus goes on with it by itself, and `replay list` shows it. All
+    /// at once where left out
+    #[arg(long, value_parser = super::replay::rate)]
+    pub rate: Option<String>,
+}
+
+/// Which dead letters something is done to.
+#[derive(Clone, Debug, clap::Args)]
 pub struct ChangeArgs {
     /// These
     pub ids: Vec<DeliveryId>,
@@ -125,6 +142,25 @@ pub struct PurgeArgs {
     pub yes: bool,
 }
 
+fn redrive_to(text: &str) -> Result<RedriveTo, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(RedriveTo {
+            subscription: Some(number),
+            ..RedriveTo::default()
+        });
+    }
+    let name = |text: &str| Name::new(text).map(Some).map_err(|error| error.to_string());
+    let (rule, target) = match text.split_once('/') {
+        Some((rule, target)) => (name(rule)?, name(target)?),
+        None => (name(text)?, None),
+    };
+    Ok(RedriveTo {
+        rule,
+        target,
+        ..RedriveTo::default()
+    })
+}
+
 fn reason(text: &str) -> Result<DeadReason, String> {
     DeadReason::deserialize(text.into_deserializer())
         .map_err(|error: serde::de::value::Error| error.to_string())
@@ -144,12 +180,12 @@ async fn execute(args: DeadArgs) -> Result<String, CommandError> {
     match args.command {
         DeadCommand::List(args) => list(&args).await,
         DeadCommand::Show(args) => show(&args).await,
-        DeadCommand::Redrive(args) => change(&args, Change::Redrive).await,
+        DeadCommand::Redrive(args) => redrive(&args).await,
         DeadCommand::Purge(args) => {
             if !args.yes {
                 confirm(&args.change)?;
             }
-            change(&args.change, Change::Purge).await
+            purge(&args.change).await
         }
     }
 }
@@ -229,43 +265,73 @@ async fn show(args: &ShowArgs) -> Result<String, CommandError> {
     Ok(as_sheet(&letter, &content))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    Redrive,
-    Purge,
-}
-
 #[derive(Serialize, Deserialize)]
-struct Changed {
-    #[serde(alias = "redriven", alias = "purged")]
-    count: u64,
+struct Redriven {
+    redriven: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayView>,
 }
 
-async fn change(args: &ChangeArgs, change: Change) -> Result<String, CommandError> {
-    let request = request(&args.ids, &args.filter, args.all);
-    // Refused here in the words of the command line; the API would refuse it too.
-    request.selection().map_err(|error| {
-        CommandError::new(error).help("give ids, --rule, --target, --reason, --tenant, or --all")
-    })?;
-    let (path, word) = match change {
-        Change::Redrive => ("/dead/redrive", "redriven"),
-        Change::Purge => ("/dead/purge", "purged"),
+async fn redrive(args: &RedriveArgs) -> Result<String, CommandError> {
+    let RedriveArgs { change, to, rate } = args;
+    let tenant = change.filter.owner.tenant.clone();
+    let request = RedriveRequest {
+        selection: selected(change)?,
+        to: to.clone().map(|to| RedriveTo {
+            tenant: tenant.filter(|_| to.subscription.is_none()),
+            ..to
+        }),
+        rate: rate.clone(),
     };
-    let Changed { count } = Client::of_admin(&args.admin)?.post(path, &request).await?;
-    if args.output.json {
-        return Ok(format!("{{\"{word}\":{count}}}\n"));
+    let client = Client::of_admin(&change.admin)?;
+    let redriven: Redriven = client.post("/dead/redrive", &request).await?;
+    if change.output.json {
+        let mut text = serde_json::to_string(&redriven).map_err(unprintable)?;
+        text.push('\n');
+        return Ok(text);
     }
-    let why = match (change, count) {
-        (Change::Redrive, 0) => {
+    if let Some(ReplayView { id, .. }) = redriven.replay {
+        return Ok(format!(
+            "replay {id} redrives them; see pointsman replay show {id}\n"
+        ));
+    }
+    let why = match redriven.redriven {
+        0 => {
             ": there is none that is selected and can be (what was `unreadable` holds no event; \
              send it again)"
         }
         _ => "",
     };
-    Ok(format!(
-        "{count} dead letter{} {word}{why}\n",
-        if count == 1 { "" } else { "s" }
-    ))
+    Ok(counted(redriven.redriven, &format!("redriven{why}")))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Purged {
+    purged: u64,
+}
+
+async fn purge(args: &ChangeArgs) -> Result<String, CommandError> {
+    let client = Client::of_admin(&args.admin)?;
+    let Purged { purged } = client.post("/dead/purge", &selected(args)?).await?;
+    if args.output.json {
+        return Ok(format!("{{\"purged\":{purged}}}\n"));
+    }
+    Ok(counted(purged, "purged"))
+}
+
+fn counted(count: u64, words: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} dead letter{plural} {words}\n")
+}
+
+/// What is selected. Nothing is refused here in the words of the command line; the API would refuse
+/// it too.
+fn selected(args: &ChangeArgs) -> Result<DeadRequest, CommandError> {
+    let request = request(&args.ids, &args.filter, args.all);
+    request.selection().map_err(|error| {
+        CommandError::new(error).help("give ids, --rule, --target, --reason, --tenant, or --all")
+    })?;
+    Ok(request)
 }
 
 fn confirm(args: &ChangeArgs) -> Result<(), CommandError> {

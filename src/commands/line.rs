@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, dead, diff, explain, import, init, listen, manual, match_event, run, schema, send,
-    subscriptions, tasks, test, timers,
+    check, dead, diff, explain, import, init, listen, manual, match_event, replay, run, schema,
+    send, subscriptions, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -108,6 +108,13 @@ enum Command {
         "pointsman tasks cancel --target thumbnailer --dry-run"
     ))]
     Tasks(tasks::TasksArgs),
+    /// Replay retained events to one subscription, or see to replays under way
+    #[command(after_help = examples!(
+        "pointsman replay --rule thumbnails --from 2026-01-31T09:00:00Z --rate 100/s",
+        "pointsman replay --rule audit --pattern paid.yaml --dry-run",
+        "pointsman replay list"
+    ))]
+    Replay(replay::ReplayArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -169,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Match(args) => match_event::run(&args),
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
         Command::Tasks(args) => runtime.block_on(tasks::run(args)),
+        Command::Replay(args) => runtime.block_on(replay::run(args)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -99,6 +99,9 @@ pub struct RawRule {
     pub quota: Option<RawQuota>,
     /// The rule's name before: its pending deliveries are carried over.
     pub renamed_from: Option<Name>,
+    /// From where on it is given retained events when it first comes: `earliest`, or a time in RFC
+    /// 3339; what is appended from then on where left out.
+    pub start: Option<String>,
 }
 
 /// One of `pipes`.
@@ -172,6 +175,7 @@ impl From<RawPipe> for RawRule {
             on_failure,
             quota: None,
             renamed_from,
+            start: None,
         }
     }
 }

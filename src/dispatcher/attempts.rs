@@ -12,7 +12,9 @@ use pointsman_journal::{
     Activity, DeadReason, Ending, Gathering, JournalError, LastOutcome, LeaseToken, Leased, Leases,
     Role, WaitReason,
 };
-use pointsman_schemas::{Class, Name, Outcome, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    AttributeValue, Class, Event, Name, Outcome, SubscriptionNumber, Timestamp,
+};
 use rand::RngExt;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -31,6 +33,9 @@ use super::stack::{AttemptRequest, AttemptResponse, BatchResponse, RequestedDeli
 use super::status::Paused;
 use super::target_state::AttemptResult;
 use super::{Dispatcher, Now};
+
+/// The extension attribute of an event that a replay delivers: the id of the replay.
+pub const REPLAY: &str = "pointsmanreplay";
 
 /// How soon a delivery is tried again that was refused and of which nobody can tell yet whether it
 /// is its own fault: whoever mends what is wrong sees that soon.
@@ -217,7 +222,7 @@ impl Dispatcher {
         let end = AttemptEnd::default();
         let requested = |leased: &Leased| RequestedDelivery {
             id: leased.id,
-            event: Arc::clone(&leased.event),
+            event: marked(leased),
             attempt: leased.attempts.saturating_add(1),
         };
         let called = route.recording.slot();
@@ -645,6 +650,20 @@ fn never_tried(leased: &Leased, route: &Route, now: Now) -> Option<DeadReason> {
     // further round.
     let goes_round = leased.id.run == 0 && route.identity.role == Role::To;
     (goes_round && hops(&leased.event) > HOPS_MAX).then_some(DeadReason::Hops)
+}
+
+/// The event as it goes out: one that a replay delivers says so.
+fn marked(leased: &Leased) -> Arc<Event> {
+    match leased.replay {
+        None => Arc::clone(&leased.event),
+        Some(replay) => {
+            let mut event = Event::clone(&leased.event).into_builder();
+            event.set(REPLAY, AttributeValue::String(&replay.to_string()));
+            // What was an event is one with another attribute.
+            let marked = event.build().map(Arc::new);
+            marked.unwrap_or_else(|_| Arc::clone(&leased.event))
+        }
+    }
 }
 
 fn last_outcome(outcome: &Outcome, class: Class, at: Timestamp) -> LastOutcome {

@@ -76,6 +76,7 @@ async fn subscription(journal: &MemoryJournal, backlog: Option<Backlog>) -> Subs
             identity,
             renamed_from: None,
             backlog,
+            start: None,
         }])
         .await
         .unwrap()[0]

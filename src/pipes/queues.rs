@@ -217,6 +217,7 @@ impl PipeQueues {
             },
             event: Arc::clone(&delivery.event),
             tenant: delivery.tenant.clone(),
+            replay: None,
             origin: delivery.origin.clone(),
             attempts: delivery.attempts,
             failures: delivery.failures,

@@ -9,7 +9,7 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 use super::queues::PipeQueues;
 use pointsman_journal::{
     DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Lookup, Pending, Reader, RememberedKey, StoredEvent, SubscriptionStatus,
+    JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent, SubscriptionStatus,
     TaskLife, Totals,
 };
 
@@ -123,6 +123,10 @@ impl Reader for PipesReader {
 
     async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
         self.inner.keys(lookup).await
+    }
+
+    async fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        self.inner.replays().await
     }
 
     async fn totals(&self) -> Result<Totals, JournalError> {

@@ -122,14 +122,14 @@ impl Matcher {
 
 /// When the deliveries of an event fall due, by the journal's clock.
 #[derive(Clone, Copy)]
-struct Due<'m> {
+pub(super) struct Due<'m> {
     clock: &'m dyn Clock,
     /// What the event asks for; none where it is to be delivered at once.
     asked: Option<Timestamp>,
 }
 
 impl<'m> Due<'m> {
-    fn of(event: &Event, clock: &'m dyn Clock) -> Result<Self, InvalidSchedule> {
+    pub(super) fn of(event: &Event, clock: &'m dyn Clock) -> Result<Self, InvalidSchedule> {
         // Hardly any event asks, and then the time need not be known.
         let asked = match event.attribute(DELIVER_AT) {
             None => None,
@@ -143,7 +143,7 @@ impl<'m> Due<'m> {
     }
 
     /// With a rule's delay: the later of the two. None for at once.
-    fn after(self, delay: Duration) -> Option<Timestamp> {
+    pub(super) fn after(self, delay: Duration) -> Option<Timestamp> {
         let delayed = (!delay.is_zero()).then(|| self.clock.now().plus(delay));
         delayed.max(self.asked)
     }

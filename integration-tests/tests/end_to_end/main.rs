@@ -17,5 +17,6 @@ mod operation;
 mod pipes;
 mod push;
 mod reload;
+mod replay;
 mod sources;
 mod tasks;

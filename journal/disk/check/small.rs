@@ -61,6 +61,7 @@ pub(super) fn read_committed(
             .max(subscribed.runs_of_format_1.into());
         committed.subscriptions.insert(number, subscribed);
     }
+    committed.read_replays(connection)?;
     let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
         damaged += 1;
         findings.push(format!(
@@ -122,5 +123,6 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         history: number("SELECT count(*) FROM history")?,
         history_bytes: number("SELECT sum(length(value)) FROM history")?,
         keys: number("SELECT count(*) FROM keys")?,
+        replays: number("SELECT count(*) FROM replays")?,
     })
 }

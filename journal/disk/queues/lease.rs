@@ -282,6 +282,7 @@ impl Queues {
             id: self.epochs.id(number, lease.key.sequence, lease.key.run),
             event: Arc::clone(&stored.event),
             tenant: stored.tenant.clone(),
+            replay: lease.carried.replay,
             origin: stored.origin.clone(),
             attempts: lease.carried.attempts,
             failures: lease.carried.failures,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::subscriptions::subscriptions;
 use crate::disk::epochs::Epochs;
-use crate::disk::record::{Damage, DeadRow, Subscribed};
+use crate::disk::record::{Damage, DeadRow, EventRow, Subscribed};
 use crate::disk::row::RowKey;
 use crate::disk::schema;
 use crate::{DeadLetter, DeadSelection, SubscriptionIdentity};
@@ -121,6 +121,8 @@ fn letter(
         order_key: _,
         last,
         reject,
+        replay: _,
+        edited,
     } = dead.clone();
     let (message, raw) = match reject {
         Some(reject) => (reject.reason, reject.raw),
@@ -148,6 +150,10 @@ fn letter(
         attempts,
         last,
         raw,
+        edited: edited.and_then(|record| {
+            let edited = EventRow::decode(key.sequence, &record).ok()?;
+            Some(edited.event)
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     Damage, Decoder, Encoder, Table, at_index, decode_last, decode_option, encode_last,
     encode_option, index_of,
 };
-use crate::{DeadReason, LastOutcome};
+use crate::{DeadReason, LastOutcome, ReplayId};
 
 /// The index in this list is what lies on disk: append only.
 pub(super) const REASONS: [DeadReason; 8] = [
@@ -33,6 +33,11 @@ pub(in crate::disk) struct DeadRow {
     pub(in crate::disk) last: Option<LastOutcome>,
     /// Of a reject: what could not be read.
     pub(in crate::disk) reject: Option<Reject>,
+    /// The replay that made the delivery.
+    pub(in crate::disk) replay: Option<ReplayId>,
+    /// The event that a redrive sends in the place of its own, as a record of the letter's
+    /// sequence.
+    pub(in crate::disk) edited: Option<Bytes>,
 }
 
 impl DeadRow {
@@ -52,6 +57,11 @@ impl DeadRow {
                 .bytes(reject.reason.as_bytes())
                 .bytes(&reject.raw),
         };
+        // What format 3 wrote ends here.
+        if self.replay.is_some() || self.edited.is_some() {
+            out.number(self.replay.map_or(0, ReplayId::number));
+            out.bytes(self.edited.as_deref().unwrap_or_default());
+        }
         out.seal(Table::Dead, key)
     }
 
@@ -74,6 +84,12 @@ impl DeadRow {
                 raw: Bytes::copy_from_slice(from.bytes()?),
             })
         };
+        let (mut replay, mut edited) = (None, None);
+        if !from.is_empty() {
+            replay = ReplayId::of(from.number()?);
+            let record = from.bytes()?;
+            edited = (!record.is_empty()).then(|| Bytes::copy_from_slice(record));
+        }
         Ok(Self {
             tenant,
             origin,
@@ -83,6 +99,8 @@ impl DeadRow {
             order_key,
             last,
             reject,
+            replay,
+            edited,
         })
     }
 }

@@ -3,7 +3,7 @@
 use pointsman_schemas::Name;
 
 use super::{Damage, Decoder, Encoder, Table, at_index, index_of};
-use crate::{Activity, Backlog, Counts, Role, SubscriptionIdentity};
+use crate::{Activity, Backlog, Counts, ReplayId, Role, SubscriptionIdentity};
 
 /// The index in these lists is what lies on disk: append only.
 const ROLES: [Role; 3] = [Role::To, Role::OnSuccess, Role::OnFailure];
@@ -21,6 +21,18 @@ pub(in crate::disk) struct Subscribed {
     /// counted in the ledger.
     pub(in crate::disk) runs_of_format_1: u32,
     pub(in crate::disk) counts: Counts,
+    /// Until its replay has ended appends leave its deliveries to that.
+    pub(in crate::disk) catching_up: Option<CatchingUp>,
+}
+
+/// How far the replay has come that a subscription began with: what is needed of it where its own
+/// row is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::disk) struct CatchingUp {
+    pub(in crate::disk) replay: ReplayId,
+    pub(in crate::disk) after: u64,
+    /// Appends make deliveries again, which are not leased before it has ended.
+    pub(in crate::disk) hands_over: bool,
 }
 
 impl Subscribed {
@@ -42,12 +54,27 @@ impl Subscribed {
             backlog: None,
             runs_of_format_1: 0,
             counts,
+            catching_up: None,
         }
     }
 
     /// Whether it can be dropped: no rule wants it, and it holds nothing.
     pub(in crate::disk) fn is_nothing_left(&self) -> bool {
-        !self.attached && self.counts.pending == 0 && self.counts.dead == 0
+        !self.attached
+            && self.counts.pending == 0
+            && self.counts.dead == 0
+            && self.catching_up.is_none()
+    }
+
+    /// Whether its deliveries are leased.
+    pub(in crate::disk) fn is_open(&self) -> bool {
+        let hands_over = self.catching_up.is_some_and(|replay| replay.hands_over);
+        self.attached && self.activity == Activity::Active && !hands_over
+    }
+
+    /// Whether an append leaves its deliveries to its replay.
+    pub(in crate::disk) fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some_and(|replay| !replay.hands_over)
     }
 
     pub(in crate::disk) fn encode(&self, number: u32) -> Vec<u8> {
@@ -96,6 +123,12 @@ impl Subscribed {
         ] {
             out.number(count);
         }
+        // What format 3 wrote ends here.
+        if let Some(replay) = self.catching_up {
+            out.number(replay.replay.number())
+                .number(replay.after)
+                .byte(u8::from(replay.hands_over));
+        }
         out.seal(Table::Subscription, &[u64::from(number)])
     }
 
@@ -129,6 +162,15 @@ impl Subscribed {
             retrying: count()?,
             in_flight: 0,
         };
+        let mut catching_up = None;
+        if !from.is_empty() {
+            let replay = ReplayId::of(from.number()?).ok_or(Damage("its replay has no number"))?;
+            catching_up = Some(CatchingUp {
+                replay,
+                after: from.number()?,
+                hands_over: from.byte()? != 0,
+            });
+        }
         let identity = SubscriptionIdentity {
             tenant,
             rule,
@@ -142,6 +184,7 @@ impl Subscribed {
             backlog,
             runs_of_format_1,
             counts,
+            catching_up,
         })
     }
 }

@@ -410,7 +410,10 @@ fn a_damaged_event_takes_its_deliveries_along_and_nothing_else() {
             (counts.quarantined, counts.pending, counts.created),
             (2, 4, 8)
         );
-        assert_eq!(journal.reader().event(Sequence(5)).await, Ok(None));
+        assert_eq!(
+            journal.reader().event(pointsman_schemas::Sequence(5)).await,
+            Ok(None)
+        );
     });
 }
 

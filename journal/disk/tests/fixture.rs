@@ -5,8 +5,7 @@
 //! a folder, when a new format needs one.
 
 use bytes::Bytes;
-use pointsman_schemas::Reject;
-use pointsman_schemas::Timestamp;
+use pointsman_schemas::{Reject, Sequence, Timestamp};
 
 use super::*;
 use crate::suite::{append_of, delete, entry, last, rows, upsert};
@@ -30,6 +29,7 @@ pub(super) fn wanted(rule: &str) -> Subscription {
         identity,
         renamed_from: None,
         backlog: None,
+        start: None,
     }
 }
 

@@ -9,7 +9,7 @@ use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumb
 use rusqlite::{OptionalExtension, params};
 
 use super::keys::Known;
-use super::{Failure, Transaction};
+use super::{Cause, Failure, Transaction};
 use crate::disk::queues::Effect;
 use crate::disk::reader;
 use crate::disk::record::{DeadRow, EventRow, Seen, encode_cursor, encode_position, key_of};
@@ -67,6 +67,10 @@ impl Transaction<'_> {
             let is_full = |backlog: Backlog| {
                 count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max
             };
+            // Its replay makes its deliveries, and waits where there is no room.
+            if subscribed.is_catching_up() {
+                continue;
+            }
             if subscribed.backlog.is_some_and(is_full) {
                 return Err(JournalError::Backlog(SubscriptionNumber(number)).into());
             }
@@ -206,7 +210,7 @@ impl Transaction<'_> {
                 .any(|earlier| earlier.subscription == delivery.subscription)
                 && !left_out.contains(&delivery.subscription)
             {
-                let delivered = self.deliver(sequence, 0, *delivery, origin)?;
+                let delivered = self.deliver(sequence, 0, *delivery, origin, Cause::Match)?;
                 made.extend(delivered.filter(|_| entry.terms.is_some()));
             }
         }
@@ -257,7 +261,7 @@ impl Transaction<'_> {
 
     /// Writes an event's row. Its statement is kept: finding it again would cost half as much as
     /// the row.
-    fn insert_event(&mut self, sequence: u64, record: &[u8]) -> Result<(), Failure> {
+    pub(super) fn insert_event(&mut self, sequence: u64, record: &[u8]) -> Result<(), Failure> {
         let insert = match &mut self.insert_event {
             Some(insert) => insert,
             none => none.insert(
@@ -331,6 +335,8 @@ impl Transaction<'_> {
                     order_key: *order_key,
                     last,
                     reject,
+                    replay: None,
+                    edited: None,
                 },
             )?;
         }
@@ -366,6 +372,8 @@ impl Transaction<'_> {
                 order_key: None,
                 last: None,
                 reject,
+                replay: None,
+                edited: None,
             },
         )
     }

@@ -6,7 +6,7 @@ use pointsman_schemas::SubscriptionNumber;
 use rusqlite::params;
 
 use super::operate::{Page, not_found};
-use super::{Failure, Transaction};
+use super::{Cause, Failure, Transaction};
 use crate::disk::queues::{Effect, Moment};
 use crate::disk::reader;
 use crate::disk::row::{PendingRow, RowKey, read_row};
@@ -20,7 +20,7 @@ impl Transaction<'_> {
     /// Looks whether both are there, and gives the last sequence that counts: what is appended
     /// meanwhile does not.
     pub(in crate::disk) fn begin_emptying(
-        &self,
+        &mut self,
         from: u32,
         to: Option<u32>,
         now: Moment,
@@ -36,6 +36,10 @@ impl Transaction<'_> {
             tenant(to).filter(|other| *other == own).ok_or_else(|| {
                 JournalError::NotFound(format!("subscription {to} of tenant {own}"))
             })?;
+        }
+        // What its replay would still make is ended with the rest.
+        if to.is_none() {
+            self.cancel_start(from);
         }
         Ok(self.changes.ledger.last_sequence)
     }
@@ -157,7 +161,8 @@ impl Transaction<'_> {
                 order_key: row.order_key,
                 due,
             };
-            self.deliver(key.sequence, self.changes.ledger.last_run + 1, new, &origin)?;
+            let run = self.changes.ledger.last_run + 1;
+            self.deliver(key.sequence, run, new, &origin, Cause::Run(row.replay))?;
         }
         Ok(true)
     }

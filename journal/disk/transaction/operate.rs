@@ -3,20 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Name, SubscriptionNumber};
 use rusqlite::{OptionalExtension, params};
 
-use super::append::full;
 use super::{Failure, Transaction, leave_dead, leave_pending};
 use crate::disk::attachment::{Attachment, Change};
 use crate::disk::queues::Effect;
 use crate::disk::reader::{self, DeadKey};
-use crate::disk::record::{DeadRow, EventRow, Subscribed};
+use crate::disk::record::{DeadRow, Subscribed};
 use crate::disk::row::{BLOCK_RUN, PendingRow, RowKey, read_row};
-use crate::disk::schema;
 use crate::{
-    Activity, BacklogQuota, Counts, DeadReason, DeadSelection, Happening, JournalError,
-    NewDelivery, TaskState,
+    Activity, BacklogQuota, Counts, DeadReason, DeadSelection, Happening, JournalError, TaskState,
 };
 
 /// What one transaction looks at of an operation on many: the writer must not be held up by an
@@ -76,7 +73,7 @@ impl Transaction<'_> {
     pub(in crate::disk) fn set_attachments(
         &mut self,
         changes: &[Change],
-    ) -> Vec<SubscriptionNumber> {
+    ) -> Result<Vec<SubscriptionNumber>, Failure> {
         let mut numbers = Vec::with_capacity(changes.len());
         for (
             number,
@@ -85,21 +82,20 @@ impl Transaction<'_> {
                 backlog,
                 is_attached,
             },
+            start,
         ) in changes.iter().cloned()
         {
+            let start = start.filter(|_| number.is_none());
             let number = number.unwrap_or_else(|| {
                 self.changes.ledger.last_subscription += 1;
                 self.changes.ledger.last_subscription
             });
-            let kept = self
-                .subscription(number)
-                .map(|old| (old.activity, old.runs_of_format_1, old.counts));
-            let (activity, runs_of_format_1, counts) =
-                kept.unwrap_or((Activity::Active, 0, Counts::default()));
-            self.changes.effects.push(Effect::Open(
-                number,
-                is_attached && activity == Activity::Active,
-            ));
+            let kept = self.subscription(number).map(|old| {
+                let (activity, runs) = (old.activity, old.runs_of_format_1);
+                (activity, runs, old.counts, old.catching_up)
+            });
+            let (activity, runs_of_format_1, counts, catching_up) =
+                kept.unwrap_or((Activity::Active, 0, Counts::default(), None));
             let subscribed = Subscribed {
                 identity,
                 attached: is_attached,
@@ -107,11 +103,17 @@ impl Transaction<'_> {
                 backlog,
                 runs_of_format_1,
                 counts,
+                catching_up,
             };
+            let effect = Effect::Open(number, subscribed.is_open());
+            self.changes.effects.push(effect);
             self.changes.subscriptions.insert(number, subscribed);
+            if let Some(start) = start {
+                self.start(number, start)?;
+            }
             numbers.push(SubscriptionNumber(number));
         }
-        numbers
+        Ok(numbers)
     }
 
     /// Puts quotas in the place of those before, once this is committed.
@@ -229,6 +231,8 @@ impl Transaction<'_> {
                 order_key: row.order_key,
                 last: row.last.clone(),
                 reject: None,
+                replay: row.replay,
+                edited: None,
             },
         )
     }
@@ -262,47 +266,6 @@ impl Transaction<'_> {
         }
     }
 
-    /// Redrives what a selection finds behind `after`, of what was dead when the operation began.
-    pub(in crate::disk) fn redrive(
-        &mut self,
-        selection: &DeadSelection,
-        after: Option<DeadKey>,
-        began: pointsman_schemas::Timestamp,
-        rows: usize,
-    ) -> Result<Page<DeadKey>, Failure> {
-        let page = self.dead_page(selection, after, rows)?;
-        let mut count = 0;
-        for (key, dead) in page.rows {
-            if key.subscription == 0 || dead.at > began {
-                continue;
-            }
-            self.delete_dead(key)?;
-            if self.subscription(key.subscription).is_none() {
-                continue;
-            }
-            // Not one more than the letter's own: the event may have been sent on to this
-            // subscription under that one.
-            self.changes.ledger.last_run += 1;
-            let run = self.changes.ledger.last_run;
-            self.count(key.subscription, |counts| {
-                counts.redriven += 1;
-                counts.created += 1;
-                counts.pending += 1;
-            });
-            self.pinned.insert(key.sequence);
-            let row = PendingRow {
-                order_key: dead.order_key,
-                ..PendingRow::immediate(RowKey { run, ..key }, self.now)
-            };
-            self.insert(row)?;
-            count += 1;
-        }
-        Ok(Page {
-            count,
-            next: page.next,
-        })
-    }
-
     /// Purges what a selection finds behind `after`.
     pub(in crate::disk) fn purge(
         &mut self,
@@ -328,7 +291,7 @@ impl Transaction<'_> {
         })
     }
 
-    fn dead_page(
+    pub(super) fn dead_page(
         &mut self,
         selection: &DeadSelection,
         after: Option<DeadKey>,
@@ -352,7 +315,7 @@ impl Transaction<'_> {
         Ok(page)
     }
 
-    fn delete_dead(&mut self, key: RowKey) -> Result<(), Failure> {
+    pub(super) fn delete_dead(&mut self, key: RowKey) -> Result<(), Failure> {
         let RowKey {
             subscription,
             sequence,
@@ -373,70 +336,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Replays events of a range.
-    pub(in crate::disk) fn replay(
-        &mut self,
-        number: u32,
-        from: Sequence,
-        to: Sequence,
-        rows_max: usize,
-    ) -> Result<Page<Sequence>, Failure> {
-        self.flush()?;
-        let subscribed = self.subscription(number).ok_or_else(|| not_found(number))?;
-        let (tenant, run): (Name, u64) = (
-            subscribed.identity.tenant.clone(),
-            self.changes.ledger.last_run + 1,
-        );
-        let room = self
-            .room
-            .checked_sub(64 * rows_max as u64)
-            .ok_or_else(full)?;
-        let mut select = self.connection.prepare_cached(
-            "SELECT sequence, record FROM events
-             WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3",
-        )?;
-        let bound = |sequence: Sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![bound(from), bound(to), schema::limit(rows_max)])?;
-        let (mut events, mut seen, mut last) = (Vec::new(), 0, None);
-        while let Some(row) = rows.next()? {
-            let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-            let record =
-                bytes::Bytes::copy_from_slice(row.get_ref(1)?.as_blob().unwrap_or_default());
-            // A damaged one is found again, and set aside, by whoever needs it.
-            events.extend(
-                EventRow::decode(sequence, &record)
-                    .ok()
-                    .filter(|kept| kept.tenant == tenant)
-                    .map(|kept| (sequence, kept.origin)),
-            );
-            (seen, last) = (seen + 1, Some(sequence));
-        }
-        drop(rows);
-        self.room = room;
-        let mut count = 0;
-        for (sequence, origin) in events {
-            if self.refers(number, sequence)? {
-                continue;
-            }
-            self.pinned.insert(sequence);
-            self.deliver(
-                sequence,
-                run,
-                NewDelivery::now(SubscriptionNumber(number)),
-                &origin,
-            )?;
-            count += 1;
-        }
-        Ok(Page {
-            count,
-            next: last
-                .filter(|_| seen == rows_max)
-                .map(|last| Sequence(last + 1)),
-        })
-    }
-
     /// Whether a subscription has a delivery of an event pending or dead.
-    fn refers(&mut self, number: u32, sequence: u64) -> Result<bool, Failure> {
+    pub(super) fn refers(&mut self, number: u32, sequence: u64) -> Result<bool, Failure> {
         let exists = |sql: &str| -> Result<bool, Failure> {
             Ok(self
                 .connection

@@ -68,6 +68,7 @@ impl Transaction<'_> {
             "cursors" => ("tenant = ?1 AND source = ?2", "value"),
             "positions" => ("tenant = ?1 AND source = ?2 AND key = ?3", "value"),
             "history" => ("number = ?1", "value"),
+            "replays" => ("id = ?1", "value"),
             _ => ("high = ?1 AND low = ?2", "value"),
         };
         let read = format!("SELECT {value} FROM {table} WHERE {columns}");
@@ -117,11 +118,12 @@ impl Transaction<'_> {
             + lost(ledger.dead, actual.dead)
             + lost(ledger.positions, actual.positions)
             + lost(ledger.history, actual.history.0)
-            + lost(ledger.keys, actual.keys);
+            + lost(ledger.keys, actual.keys)
+            + lost(ledger.replays, actual.replays);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         ledger.positions = actual.positions;
         (ledger.history, ledger.history_bytes) = actual.history;
-        ledger.keys = actual.keys;
+        (ledger.keys, ledger.replays) = (actual.keys, actual.replays);
         for number in numbers {
             let (pending, retrying, dead) = actual
                 .subscriptions

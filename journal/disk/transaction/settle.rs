@@ -4,7 +4,7 @@ use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
 use super::append::identity;
-use super::{Failure, Transaction, leave_pending};
+use super::{Cause, Failure, Transaction, leave_pending};
 use crate::disk::queues::{Effect, Lease};
 use crate::disk::record::DeadRow;
 use crate::disk::row::PendingRow;
@@ -65,6 +65,7 @@ impl Transaction<'_> {
                     since: lease.since,
                     immediate: false,
                     order_key: lease.order_key,
+                    replay: lease.replay,
                     attempts: lease.attempts + 1,
                     failures: lease.failures + u32::from(*failure),
                     batch_max: batch_max.or(lease.batch_max),
@@ -128,6 +129,8 @@ impl Transaction<'_> {
                     order_key,
                     last,
                     reject,
+                    replay: lease.replay,
+                    edited: None,
                 },
             )?;
         }
@@ -178,7 +181,13 @@ impl Transaction<'_> {
                     }
                     let run = self.changes.ledger.last_run + 1;
                     self.pinned.insert(lease.key.sequence);
-                    self.deliver(lease.key.sequence, run, *new, &lease.origin)?;
+                    self.deliver(
+                        lease.key.sequence,
+                        run,
+                        *new,
+                        &lease.origin,
+                        Cause::Run(None),
+                    )?;
                 }
             }
         }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::{PAUSE, Upkeep};
 use crate::disk::ballast::Share;
-use crate::disk::reader::first_since;
+use crate::disk::reader::{first_since, replays};
 use crate::disk::record::{HistoryKey, HistoryRow, Seen};
 use crate::disk::row::read_row;
 use crate::disk::schema::{self, PAGE_BYTES};
@@ -90,9 +90,15 @@ impl Upkeep {
                 return Ok(());
             };
             let pinned = pinned(connection, self.swept + 1, last)?;
+            let replays = pins(connection, is_tight)?;
+            let is_replayed = |sequence: u64| {
+                replays
+                    .iter()
+                    .any(|(behind, until)| *behind < sequence && sequence <= *until)
+            };
             let free: Vec<u64> = candidates
                 .into_iter()
-                .filter(|sequence| !pinned.contains(sequence))
+                .filter(|sequence| !pinned.contains(sequence) && !is_replayed(*sequence))
                 .collect();
             self.swept = last;
             let in_writer = Arc::clone(&shared);
@@ -215,6 +221,14 @@ fn events_after(
     )?;
     rows.map(|sequence| sequence.map(i64::cast_unsigned))
         .collect()
+}
+
+/// The events that replays still look at: behind the first of each pair, up to the second.
+fn pins(connection: &Connection, needs_room: bool) -> rusqlite::Result<Vec<(u64, u64)>> {
+    let all = replays(connection)?.into_iter();
+    let sound = all.filter_map(|(_, replay)| replay.ok());
+    let pins = sound.filter_map(|replay| replay.pinned(needs_room));
+    Ok(pins.map(|(behind, until)| (behind.0, until.0)).collect())
 }
 
 /// Which events of a range a delivery or a dead letter refers to.

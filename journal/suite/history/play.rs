@@ -5,8 +5,8 @@ use super::{RULES, Settle, Step};
 use crate::memory::{MemoryJournal, MemoryOptions};
 use crate::suite::*;
 use crate::{
-    Activity, AttemptMade, Backlog, DeadReason, DeadSelection, Happening, NewDead, Record,
-    WaitReason,
+    Activity, AfterStep, AttemptMade, Backlog, DeadReason, DeadSelection, EventsFrom, Happening,
+    NewDead, NewReplay, Record, ReplayKind, ReplayStep, WaitReason,
 };
 
 /// A journal, the model, and the leases that stand in both.
@@ -351,11 +351,8 @@ impl Play<'_> {
             }
             Step::Replay(subscription, to) => {
                 let number = self.pick(subscription);
-                let events = Sequence(1)..=Sequence(u64::from(to));
-                self.both(async |journal: Arc<dyn Journal>| {
-                    journal.replay(number, events.clone()).await.ok()
-                })
-                .await;
+                self.both(async |journal: Arc<dyn Journal>| replay(&*journal, number, to).await)
+                    .await;
             }
             Step::Reopen | Step::Crash if self.bench.implementation.persists() => {
                 if matches!(step, Step::Crash) {
@@ -447,4 +444,29 @@ fn admitted(step: &Step) -> &'static [Happening] {
         | Step::Reopen
         | Step::Crash => &[],
     }
+}
+
+/// Replays the events up to one, and returns how many deliveries that made.
+async fn replay(journal: &dyn Journal, number: SubscriptionNumber, to: u8) -> Option<u64> {
+    let until = Sequence(u64::from(to));
+    let new = NewReplay {
+        kind: ReplayKind::Events,
+        subscription: Some(number),
+        request: Bytes::new(),
+        after: Sequence(0),
+        until,
+    };
+    let replay = journal.begin_replay(new).await.ok()?;
+    let (reader, from) = (journal.reader(), EventsFrom::After(Sequence(0)));
+    let page = reader.events(from, 1_000, usize::MAX).await.unwrap();
+    let events = page.events.iter().map(|stored| stored.sequence);
+    let events = events.filter(|sequence| *sequence <= until);
+    let step = ReplayStep {
+        id: replay.id,
+        deliveries: events.map(|one| (one, NewDelivery::now(number))).collect(),
+        after: until,
+        seen: 0,
+        then: AfterStep::End,
+    };
+    Some(journal.replay(step).await.unwrap().made)
 }

@@ -11,7 +11,10 @@ use super::{delivery, limited};
 use crate::admin::Admin;
 use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
-use crate::admin::view::{self, DeadRequest, DeadView, DeadWhole, Page};
+use crate::admin::view::{
+    self, DeadRequest, DeadView, DeadWhole, Page, RedriveRequest, ReplayView,
+};
+use crate::replay::DeadReplay;
 
 pub(super) fn register(api: Api) -> Api {
     api.read(
@@ -80,14 +83,43 @@ pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answe
 /// How many were redriven.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Redriven {
+    /// By now.
     redriven: u64,
+    /// The replay that goes on with it at the rate that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayView>,
 }
 
-pub(super) async fn redrive(admin: Arc<Admin>, (): (), request: DeadRequest) -> Answer<Redriven> {
-    let selection = request.selection().map_err(Refused::bad_request)?;
-    let redriven = admin.journal.redrive(&selection).await?;
-    tracing::info!(redriven, selection = %described(&selection), "dead letters were redriven");
-    Ok(Redriven { redriven })
+pub(super) async fn redrive(
+    admin: Arc<Admin>,
+    (): (),
+    request: RedriveRequest,
+) -> Answer<Redriven> {
+    let selection = request.selection.selection();
+    let selection = selection.map_err(Refused::bad_request)?;
+    let statuses = admin.journal.reader().subscriptions().await?;
+    let to = request.to.as_ref().map(|to| to.find(&statuses));
+    let to = to.transpose().map_err(Refused::bad_request)?;
+    if request.rate.is_some() {
+        let replay = DeadReplay {
+            selection: request.selection,
+            to: to.map(|number| number.0),
+            rate: request.rate,
+        };
+        let replay = admin.replays.begin_dead(&replay).await?;
+        let view = super::replays::view(&admin, replay, &statuses).await?;
+        return Ok(Redriven {
+            redriven: 0,
+            replay: Some(view),
+        });
+    }
+    let described = described(&selection);
+    let redriven = admin.replays.redrive_at_once(selection, to).await?;
+    tracing::info!(redriven, selection = %described, "dead letters were redriven");
+    Ok(Redriven {
+        redriven,
+        replay: None,
+    })
 }
 
 /// How many were purged.

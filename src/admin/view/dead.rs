@@ -4,8 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pointsman_journal::{
     DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role,
+    SubscriptionStatus,
 };
-use pointsman_schemas::{Class, DeliveryId, Name};
+use pointsman_schemas::{Class, DeliveryId, Name, SubscriptionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -190,6 +191,56 @@ pub struct DeadRequest {
     /// Every one: has to be said where nothing else is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
+}
+
+/// Dead letters to be run anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveRequest {
+    #[serde(flatten)]
+    pub selection: DeadRequest,
+    /// Where they go, in the place of their own subscriptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<RedriveTo>,
+    /// How many in a time, such as `10/s`: it is then a replay, which is listed with the others and
+    /// can be stopped. At once where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+}
+
+/// A subscription that dead letters of the same tenant go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveTo {
+    /// Whose; the tenant `default` where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Of this rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Name>,
+    /// For this target of it; may be left out where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Name>,
+    /// By its number, in the place of the three above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<u32>,
+}
+
+impl RedriveTo {
+    /// The subscription that is meant.
+    ///
+    /// # Errors
+    /// None is, or more than one, in words.
+    pub fn find(&self, statuses: &[SubscriptionStatus]) -> Result<SubscriptionNumber, String> {
+        let request = super::ReplayRequest {
+            tenant: self.tenant.clone(),
+            rule: self.rule.clone(),
+            target: self.target.clone(),
+            subscription: self.subscription,
+            ..super::ReplayRequest::default()
+        };
+        request.subscription(statuses).map(|status| status.number)
+    }
 }
 
 impl DeadRequest {

@@ -190,3 +190,45 @@ async fn what_stands_in_the_way_is_said() {
         .args;
     assert!(execute(args).await.is_err());
 }
+
+#[tokio::test]
+async fn they_are_redriven_elsewhere_and_at_a_rate() {
+    let bus = TestBus::start(&[]).await;
+    let id = *bus
+        .dead()
+        .await
+        .iter()
+        .find(|id| id.subscription.0 == 1)
+        .unwrap();
+    let line = format!("redrive {id} --to audit");
+    assert_eq!(typed(&bus, &line).await, "1 dead letter redriven\n");
+    let statuses = bus.journal.reader().subscriptions().await.unwrap();
+    let counts = |number: usize| statuses[number - 1].counts;
+    assert_eq!((counts(1).redriven, counts(1).created), (1, 3));
+    assert_eq!((counts(2).pending, counts(2).created), (1, 4));
+    let printed = typed(&bus, "redrive --rule audit --rate 100/s --to 1").await;
+    let id = printed.split_whitespace().nth(1).unwrap();
+    let mut state = String::new();
+    for _ in 0..500 {
+        let (status, replay) = bus.get(&format!("/api/v1/replays/{id}")).await;
+        assert_eq!(status, 200, "{replay}");
+        state = format!("{} {}", replay["state"], replay["made"]);
+        if state.starts_with("\"finished") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(state, "\"finished\" 3");
+    for (line, expect) in [
+        ("redrive --all --to nobody", "has no rule nobody"),
+        ("redrive --all --to 99", "there is no subscription 99"),
+        (
+            "redrive --all --to a.b",
+            "error: invalid value 'a.b' for '--to",
+        ),
+        ("redrive --all --rate 7", "\"7\" is not a rate"),
+    ] {
+        let said = typed(&bus, line).await;
+        assert!(said.contains(expect), "{line}: {said}");
+    }
+}

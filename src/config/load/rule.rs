@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use pointsman_journal::Start;
 use pointsman_rules::transform::{RawTransform, Transform};
 use pointsman_rules::{Condition, Filter, Filters, Pattern};
-use pointsman_schemas::{Name, Problem};
+use pointsman_schemas::{Name, Problem, Timestamp};
 
 use super::addresses;
 use super::connector::TargetLayers;
@@ -92,6 +93,8 @@ impl Loader<'_, '_> {
             }
         }
         let quota = quota_of(piece);
+        let start = raw.start.as_deref().zip(piece.get("start"));
+        let start = start.and_then(|(text, at)| start_of(text, at));
         let name = Name::new(&entry.key).ok()?;
         let (tenant, renamed_from, description) =
             (document.tenant.clone(), raw.renamed_from, raw.description);
@@ -113,6 +116,7 @@ impl Loader<'_, '_> {
             on_failure,
             quota,
             renamed_from,
+            start,
         })
     }
 
@@ -242,6 +246,22 @@ impl Loader<'_, '_> {
             delivery,
         })
     }
+}
+
+/// From where on a rule that first comes is given events.
+fn start_of(text: &str, at: Piece<'_>) -> Option<Start> {
+    if text == "earliest" {
+        return Some(Start::Earliest);
+    }
+    let time = text.parse::<jiff::Timestamp>();
+    if time.is_err() {
+        at.report(
+            "this is no point to start from",
+            "write earliest, or a time such as 2026-01-31T09:30:00Z; leave `start` out for what \
+             comes from now on",
+        );
+    }
+    Some(Start::Time(Timestamp(time.ok()?.as_microsecond())))
 }
 
 fn conditions(raw: &RawRule) -> serde_json::Value {

@@ -14,6 +14,7 @@ fn leased(event: Event) -> Leased {
         id: id(),
         event: Arc::new(event),
         tenant,
+        replay: None,
         origin,
         attempts: 2,
         failures: 2,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -294,12 +293,22 @@ impl Journal for Watched {
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.redrive(selection).await
     }
-    async fn replay(
+    async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {
+        self.inner.redrive_some(redrive).await
+    }
+    async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
+        self.inner.begin_replay(replay).await
+    }
+    async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
+        self.inner.replay(step).await
+    }
+    async fn end_replay(
         &self,
-        subscription: SubscriptionNumber,
-        events: RangeInclusive<Sequence>,
-    ) -> Result<u64, JournalError> {
-        self.inner.replay(subscription, events).await
+        id: ReplayId,
+        state: ReplayState,
+        message: &str,
+    ) -> Result<Replay, JournalError> {
+        self.inner.end_replay(id, state, message).await
     }
     async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.purge(selection).await
@@ -334,6 +343,7 @@ pub(super) fn leased(number: u64, subscription: SubscriptionNumber, event: &Arc<
         },
         event: Arc::clone(event),
         tenant: Name::default_tenant(),
+        replay: None,
         origin: Name::ingress(),
         attempts: 0,
         failures: 0,
@@ -402,6 +412,7 @@ impl Bench {
             identity: identity(rule),
             renamed_from: None,
             backlog: None,
+            start: None,
         });
         self.journal.subscribe(wanted.collect()).await.unwrap()
     }

@@ -26,6 +26,7 @@ async fn a_backlog_on_disk_goes_out_whole() {
         identity: identity("r"),
         renamed_from: None,
         backlog: None,
+        start: None,
     };
     let number = journal.subscribe(vec![wanted]).await.unwrap()[0];
     for batch in 0..EVENTS / 1_000 {

@@ -1,13 +1,16 @@
 //! What each outcome comes to, from the journal through the target and back.
 
-use pointsman_schemas::{Backoff, Class, Outcome};
+use pointsman_schemas::{Backoff, Class, Outcome, Sequence};
 
 use super::bench::*;
 use crate::dispatcher::Route;
 use crate::dispatcher::policy::PROBE_REFUSED_AFTER;
 use crate::dispatcher::policy::Policy;
 use crate::dispatcher::testing::{preparation, route};
-use pointsman_journal::{Activity, DeadReason, DeadSelection, Journal};
+use pointsman_journal::{
+    Activity, AfterStep, DeadReason, DeadSelection, Journal, NewDelivery, NewReplay, ReplayKind,
+    ReplayStep,
+};
 
 #[tokio::test(start_paused = true)]
 async fn every_class_comes_to_its_end() {
@@ -580,4 +583,47 @@ async fn events_that_fail_amid_successes_open_nothing() {
         (900, 100)
     );
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replay_delivers_says_so_and_is_stored_as_it_was() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    bench.append(number, 1).await;
+    let mock = Mock::classes(&[Class::Failed, Class::Delivered]);
+    let running = bench.start(one(&mock, number));
+    bench.drained().await;
+    let stored = bench.journal.reader().last_event().await.unwrap().unwrap();
+    let new = NewReplay {
+        kind: ReplayKind::Events,
+        subscription: Some(number),
+        request: bytes::Bytes::new(),
+        after: Sequence(0),
+        until: stored.sequence,
+    };
+    let replay = bench.journal.begin_replay(new).await.unwrap();
+    let step = ReplayStep {
+        id: replay.id,
+        deliveries: vec![(stored.sequence, NewDelivery::now(number))],
+        after: stored.sequence,
+        seen: 1,
+        then: AfterStep::End,
+    };
+    bench.journal.replay(step).await.unwrap();
+    bench.drained().await;
+    running.stop().await;
+    let marks: Vec<_> = mock
+        .calls
+        .lock()
+        .iter()
+        .map(|call| {
+            call.event
+                .attribute("pointsmanreplay")
+                .map(|mark| mark.to_string())
+        })
+        .collect();
+    let mark = Some(replay.id.to_string());
+    assert_eq!(marks, [None, None, mark.clone(), mark]);
+    let after = bench.journal.reader().last_event().await.unwrap().unwrap();
+    assert_eq!(after, stored);
 }

@@ -130,6 +130,7 @@ impl Bench {
                 identity,
                 renamed_from: None,
                 backlog: None,
+                start: None,
             }
         });
         let numbers = pipes.subscribe(wanted.to_vec()).await.unwrap();
