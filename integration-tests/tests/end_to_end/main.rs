@@ -7,6 +7,7 @@
     reason = "tests say bluntly what they expect"
 )]
 
+mod batches;
 mod calls;
 mod commands;
 mod crash;
