@@ -65,7 +65,10 @@ pub use lease::{
     Leases, SettleAnswer, Settlement,
 };
 pub use quota::{BacklogQuota, QuotaOwner};
-pub use reader::{EventPage, EventsFrom, Pending, Reader, StoredEvent, Totals};
+pub use reader::{
+    BEHIND_MAX, BlockedKey, BlockedPage, EventPage, EventsFrom, Pending, Reader, StoredEvent,
+    Totals,
+};
 pub use replay::{
     AfterStep, ENDED_REPLAYS_MAX, InvalidReplayId, NewReplay, REPLAY_PENDING_MAX, Redrive,
     Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep, Replayed, Start,

@@ -35,11 +35,11 @@ use self::state::State;
 use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
-    Activity, Append, Appended, BacklogQuota, DeadLetter, DeadSelection, EndedPage, EndedSelection,
-    EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases, Lookup, NewReplay,
-    Pending, Reader, Redrive, Redriven, RememberedKey, Replay, ReplayId, ReplayState, ReplayStep,
-    Replayed, SettleAnswer, Settlement, StoredEvent, Subscription, SubscriptionStatus, TaskLife,
-    Totals,
+    Activity, Append, Appended, BacklogQuota, BlockedPage, DeadLetter, DeadSelection, EndedPage,
+    EndedSelection, EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases,
+    Lookup, NewReplay, Pending, Reader, Redrive, Redriven, RememberedKey, Replay, ReplayId,
+    ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, StoredEvent, Subscription,
+    SubscriptionStatus, TaskLife, Totals,
 };
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
@@ -368,6 +368,15 @@ impl Reader for Shared {
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError> {
         self.run(|state| Ok(state.pending(subscription, after, limit)))
+    }
+
+    async fn blocked(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<BlockedPage, JournalError> {
+        self.run(|state| Ok(state.blocked(subscription, after, limit)))
     }
 
     async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {

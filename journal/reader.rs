@@ -44,6 +44,19 @@ pub trait Reader: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError>;
 
+    /// Order keys of a subscription of which the first delivery was tried, or is held back, and now
+    /// waits, so that all others of the key wait for it: behind `after` in an order that does not
+    /// change, at most `limit`. One call looks at a bounded number of rows.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn blocked(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<BlockedPage, JournalError>;
+
     /// Everything that is known of one delivery; none where nothing is, or is any more.
     ///
     /// # Errors
@@ -130,6 +143,12 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Whether it was tried, or is held back, and waits: then so does all that has its order key.
+    #[must_use]
+    pub(crate) fn blocks(&self) -> bool {
+        !self.in_flight && (self.suspended || self.attempts > 0)
+    }
+
     /// Its state at a time of day.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> TaskState {
@@ -139,6 +158,29 @@ impl Pending {
             TaskState::waiting(self.suspended, self.attempts, self.due, now)
         }
     }
+}
+
+/// An order key that is blocked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockedKey {
+    /// The delivery that the others of the key wait for.
+    pub head: Pending,
+    /// How many wait behind it; [`BEHIND_MAX`] stands for so many or more.
+    pub behind: u64,
+}
+
+/// Of what waits behind the head of an order key no more than this is counted.
+pub const BEHIND_MAX: u64 = 10_000;
+
+/// Some of the order keys of a subscription that are blocked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockedPage {
+    /// The keys, in the order of their signed numbers.
+    pub keys: Vec<BlockedKey>,
+    /// Behind which key, in the journal's own form, to go on; none at the end.
+    pub next: Option<u64>,
+    /// How many rows were looked at.
+    pub looked_at: u64,
 }
 
 /// A retained event.

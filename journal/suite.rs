@@ -103,6 +103,7 @@ macro_rules! conformance {
             deliveries_go_together_as_a_grant_says
             how_many_go_together_is_kept_with_each
             a_skipped_head_frees_what_waits_behind_it
+            blocked_order_keys_are_told_with_what_waits_behind
             a_lease_that_runs_out_settles_nothing
             a_release_leaves_no_trace
             a_retry_comes_back_when_it_is_due

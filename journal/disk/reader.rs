@@ -1,6 +1,7 @@
 //! Looking into a store: for the admin API of the process that runs the bus, and for the command
 //! line beside it or after it.
 
+mod blocked;
 mod dead;
 mod events;
 mod history;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::{DeliveryId, JournalId, Sequence, SubscriptionNumber, Timestamp};
 use rusqlite::Connection;
 
+use self::blocked::blocked;
 use self::dead::dead_letters;
 pub(super) use self::dead::{DeadKey, DeadPage, dead_page};
 pub(super) use self::events::{event, first_since};
@@ -33,9 +35,9 @@ use super::raw::DatabaseFile;
 use super::schema::{self, Purpose};
 use crate::steady::JournalClock;
 use crate::{
-    DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent, SubscriptionStatus,
-    TaskLife, Totals,
+    BlockedPage, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom,
+    HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent,
+    SubscriptionStatus, TaskLife, Totals,
 };
 
 /// Connections that are kept open for the next question.
@@ -254,6 +256,30 @@ impl Reader for DiskReader {
             }
         }
         Ok(found)
+    }
+
+    async fn blocked(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<BlockedPage, JournalError> {
+        let offset = self.offset();
+        let queues = self.live.as_ref().and_then(|live| live.queues.upgrade());
+        let leased = queues.map(|queues| queues.lock().leased(subscription.0));
+        let leased = leased.unwrap_or_default();
+        self.ask(move |connection| {
+            let mut page = blocked(connection, subscription.0, after, limit, &leased)
+                .map_err(|error| io(&error))?;
+            for head in page.keys.iter_mut().map(|key| &mut key.head) {
+                (head.due, head.since) = (
+                    offset.shown(connection, head.due),
+                    offset.shown(connection, head.since),
+                );
+            }
+            Ok(page)
+        })
+        .await
     }
 
     async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {

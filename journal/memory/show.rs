@@ -1,5 +1,6 @@
 //! What is to be seen.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
@@ -7,8 +8,8 @@ use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 use super::state::State;
 use crate::queue::DeliveryKey;
 use crate::{
-    Counts, DeadLetter, DeadSelection, EventPage, EventsFrom, Pending, StoredEvent,
-    SubscriptionStatus, Totals,
+    BEHIND_MAX, BlockedKey, BlockedPage, Counts, DeadLetter, DeadSelection, EventPage, EventsFrom,
+    Pending, StoredEvent, SubscriptionStatus, Totals,
 };
 
 impl State {
@@ -66,6 +67,42 @@ impl State {
             delivery.shown(id, leased.contains(&(sequence.0, *run)))
         });
         shown.collect()
+    }
+
+    pub(super) fn blocked(
+        &self,
+        number: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> BlockedPage {
+        let mut keys: BTreeMap<i64, BlockedKey> = BTreeMap::new();
+        for head in self.pending(number, None, usize::MAX) {
+            let Some(order_key) = head.order_key else {
+                continue;
+            };
+            let counted = keys.entry(order_key.cast_signed());
+            counted
+                .and_modify(|key| key.behind = (key.behind + 1).min(BEHIND_MAX))
+                .or_insert(BlockedKey { head, behind: 0 });
+        }
+        let mut page = BlockedPage::default();
+        let mut last = after;
+        let from = after.map_or(Bound::Unbounded, |after| {
+            Bound::Excluded(after.cast_signed())
+        });
+        for (order_key, key) in keys.range((from, Bound::Unbounded)) {
+            if page.keys.len() == limit {
+                page.next = last;
+                break;
+            }
+            last = Some(order_key.cast_unsigned());
+            page.looked_at += 1;
+            if key.head.blocks() {
+                page.looked_at += key.behind;
+                page.keys.push(key.clone());
+            }
+        }
+        page
     }
 
     pub(super) fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> EventPage {

@@ -265,6 +265,90 @@ pub async fn a_skipped_head_frees_what_waits_behind_it(implementation: &dyn Impl
     assert_eq!(bench.counts(r).await.dead, 2);
 }
 
+pub async fn blocked_order_keys_are_told_with_what_waits_behind(
+    implementation: &dyn Implementation,
+) {
+    let mut bench = Bench::new(implementation).await;
+    let numbers = bench.subscribe(&["r", "other"]).await;
+    let r = numbers[0];
+    // Of both halves of the numbers, which are signed on disk.
+    let (high, low) = (u64::MAX - 4, 5);
+    let entries = [
+        ("a", low),
+        ("b", high),
+        ("c", low),
+        ("d", 9),
+        ("e", high),
+        ("f", 7),
+    ];
+    bench
+        .append(entries.map(|(id, key)| keyed(id, r, key)).into())
+        .await;
+    bench
+        .append(vec![entry("g", &numbers), keyed("h", r, low)])
+        .await;
+    let reader = bench.journal.reader();
+    let blocked = async |after, limit| {
+        let page = bench.journal.reader().blocked(r, after, limit).await;
+        let page = page.unwrap();
+        let told = page.keys.iter().map(|key| {
+            let head = &key.head;
+            (head.id, head.attempts, head.suspended, key.behind)
+        });
+        (told.collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(blocked(None, 9).await, (vec![], None), "nothing was tried");
+    let leased = bench.lease(r, 9).await;
+    assert_eq!(ids(&leased), ["a", "b", "d", "f", "g"]);
+    assert_eq!(blocked(None, 9).await, (vec![], None), "they are in flight");
+    let later = bench.now().plus(MINUTE);
+    // What has no key blocks nothing, and f is in flight as yet.
+    for one in [0, 1, 4] {
+        assert!(bench.settle(leased[one].token, retry(later)).await);
+    }
+    assert!(bench.settle(leased[2].token, Ending::Released).await);
+    let [a, b, d] = [0, 1, 2].map(|at: usize| leased[at].id);
+    let told = vec![(b, 1, false, 1), (a, 1, false, 2)];
+    assert_eq!(blocked(None, 9).await, (told.clone(), None));
+    let head = reader
+        .blocked(r, None, 1)
+        .await
+        .unwrap()
+        .keys
+        .remove(0)
+        .head;
+    assert_eq!((head.due, head.order_key), (later, Some(high)));
+    assert_eq!(head.last.unwrap().message, "it broke");
+    // Never tried, but held back.
+    assert_eq!(bench.journal.suspend(&[d]).await, Ok(1));
+    let told = [&told[..], &[(d, 0, true, 0)]].concat();
+    assert_eq!(blocked(None, 9).await, (told.clone(), None));
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let (some, next) = blocked(after, 1).await;
+        paged.extend(some);
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(paged, told, "page by page");
+    let none = reader.blocked(numbers[1], None, 9).await.unwrap();
+    assert_eq!(none.keys, [], "it is another's");
+    // Once the head is gone, the next one is no more than waiting.
+    assert_eq!(bench.journal.skip(&[a]).await, Ok(1));
+    let left = vec![(b, 1, false, 1), (d, 0, true, 0)];
+    assert_eq!(blocked(None, 9).await.0, left);
+    bench.reopen().await;
+    let page = bench.journal.reader().blocked(r, None, 9).await.unwrap();
+    let left: Vec<_> = page
+        .keys
+        .iter()
+        .map(|key| (key.head.id, key.behind))
+        .collect();
+    assert_eq!(left, [(b, 1), (d, 0)]);
+}
+
 pub async fn how_many_go_together_is_kept_with_each(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
     let r = bench.subscribe(&["r"]).await[0];

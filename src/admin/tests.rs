@@ -17,7 +17,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 37] = [
+const SAMPLES: [(&str, &str, &str, u16); 38] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -81,6 +81,7 @@ const SAMPLES: [(&str, &str, &str, u16); 37] = [
         404,
     ),
     ("listTasks", "/api/v1/tasks", "", 200),
+    ("listBlocked", "/api/v1/tasks/blocked", "", 200),
     ("getTask", "/api/v1/tasks/{task}", "", 200),
     (
         "skipTasks",

@@ -4,15 +4,19 @@ mod timeline;
 
 use std::process::ExitCode;
 
-use pointsman_schemas::{DeliveryId, Timestamp};
+use pointsman_journal::BEHIND_MAX;
+use pointsman_schemas::{DeliveryId, Name, Timestamp};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use self::timeline::timeline;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
-use crate::admin::view::{IDS_MAX, Page, TaskSelection, TaskView, TaskWhole, TasksRequest};
+use crate::admin::view::{
+    BlockedSelection, BlockedView, IDS_MAX, Page, TaskSelection, TaskView, TaskWhole, TasksRequest,
+};
 use crate::output::{self, OutputArgs};
 
 /// As many as the bus lists at once.
@@ -33,6 +37,9 @@ pub enum TasksCommand {
     /// with the states of those that have (succeeded, failed, expired, stopped, purged): the latest
     /// first
     List(ListArgs),
+    /// List the order keys whose first task was tried, or is suspended, and waits, so that all
+    /// others of the key wait for it
+    Blocked(BlockedArgs),
     /// Show one, with everything that happened to it
     Show(ShowArgs),
     /// End them; the attempts of those that are running are broken off
@@ -53,8 +60,32 @@ pub struct ListArgs {
     /// Which
     #[command(flatten)]
     pub selection: TaskSelection,
+    /// Of the events that were sent with this id of one's own, ended or not; with no condition but
+    /// --tenant
+    #[arg(long, value_name = "ID")]
+    pub task_id: Option<String>,
     /// Go on behind this one
     #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Where the bus is
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What `tasks blocked` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BlockedArgs {
+    /// Of which subscriptions
+    #[command(flatten)]
+    pub selection: BlockedSelection,
+    /// Go on behind this one
+    #[arg(long, value_name = "KEY")]
     pub after: Option<String>,
     /// How many at most
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -71,7 +102,14 @@ pub struct ListArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShowArgs {
     /// Which
-    pub id: DeliveryId,
+    #[arg(required_unless_present = "task_id", conflicts_with = "task_id")]
+    pub id: Option<DeliveryId>,
+    /// Those of the events that were sent with this id of one's own
+    #[arg(long, value_name = "ID")]
+    pub task_id: Option<String>,
+    /// Of this tenant
+    #[arg(long, requires = "task_id")]
+    pub tenant: Option<Name>,
     /// Where the bus is
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -123,6 +161,7 @@ async fn execute(args: TasksArgs) -> Result<String, CommandError> {
     let lever = |name, done| Lever { name, done };
     match args.command {
         TasksCommand::List(args) => list(&args).await,
+        TasksCommand::Blocked(args) => blocked(&args).await,
         TasksCommand::Show(args) => show(&args).await,
         TasksCommand::Cancel(args) => steer(&args, lever("cancel", "cancelled")).await,
         TasksCommand::Skip(args) => steer(&args, lever("skip", "skipped")).await,
@@ -134,19 +173,17 @@ async fn execute(args: TasksArgs) -> Result<String, CommandError> {
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {
     let client = Client::of_admin(&args.admin)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut after = args.after.clone();
-    let mut tasks: Vec<TaskView> = Vec::new();
-    loop {
-        let room = (limit - tasks.len()).min(PAGE);
-        let page = page(&client, &args.selection, after.as_deref(), room).await?;
-        tasks.extend(page.items);
-        after = page.next;
-        if after.is_none() || tasks.len() >= limit {
-            break;
-        }
-    }
-    if let Some(after) = after {
+    let mut conditions = args.selection.pairs();
+    conditions.extend(named(args.task_id.as_deref()));
+    let (tasks, next): (Vec<TaskView>, _) = pages(
+        &client,
+        "/tasks",
+        &conditions,
+        args.after.clone(),
+        args.limit,
+    )
+    .await?;
+    if let Some(after) = next {
         eprintln!("there are more: --after {after}");
     }
     if args.output.json {
@@ -174,27 +211,105 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
     Ok(output::table(headings, tasks.iter().map(row)))
 }
 
-async fn page(
+async fn blocked(args: &BlockedArgs) -> Result<String, CommandError> {
+    let client = Client::of_admin(&args.admin)?;
+    let conditions = TaskSelection::from(args.selection.clone()).pairs();
+    let (keys, next): (Vec<BlockedView>, _) = pages(
+        &client,
+        "/tasks/blocked",
+        &conditions,
+        args.after.clone(),
+        args.limit,
+    )
+    .await?;
+    if let Some(after) = next {
+        eprintln!("there may be more: --after {after}");
+    }
+    if args.output.json {
+        return output::json(&keys).map_err(unprintable);
+    }
+    let row = |key: &BlockedView| {
+        let head = &key.head;
+        let more = if key.behind == BEHIND_MAX { "+" } else { "" };
+        [
+            head.id.clone(),
+            head.state.as_str().to_owned(),
+            head.identity.rule.to_string(),
+            head.identity.target.to_string(),
+            head.sequence.0.to_string(),
+            head.attempts.to_string(),
+            format!("{}{more}", key.behind),
+            head.due.clone().unwrap_or_default(),
+            head.message.clone().unwrap_or_default(),
+        ]
+    };
+    let headings = [
+        "HEAD", "STATE", "RULE", "TARGET", "EVENT", "ATTEMPTS", "BEHIND", "DUE", "LAST",
+    ];
+    Ok(output::table(headings, keys.iter().map(row)))
+}
+
+/// An id of one's own as a condition.
+fn named(task_id: Option<&str>) -> Option<(String, String)> {
+    task_id.map(|id| ("task_id".to_owned(), id.to_owned()))
+}
+
+/// So many at most of what a list holds, page by page, and where there are more.
+async fn pages<T: DeserializeOwned>(
     client: &Client,
-    selection: &TaskSelection,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page<TaskView>, CommandError> {
-    let after = after.map(|after| ("after".to_owned(), after.to_owned()));
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("limit", &limit.to_string())
-        .extend_pairs(selection.pairs().into_iter().chain(after))
-        .finish();
-    client.get(&format!("/tasks?{query}")).await
+    path: &str,
+    conditions: &[(String, String)],
+    mut after: Option<String>,
+    limit: u32,
+) -> Result<(Vec<T>, Option<String>), CommandError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut items = Vec::new();
+    loop {
+        let room = (limit - items.len()).min(PAGE);
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("limit", &room.to_string())
+            .extend_pairs(conditions)
+            .extend_pairs(after.map(|after| ("after", after)))
+            .finish();
+        let page: Page<T> = client.get(&format!("{path}?{query}")).await?;
+        items.extend(page.items);
+        after = page.next;
+        if after.is_none() || items.len() >= limit {
+            return Ok((items, after));
+        }
+    }
 }
 
 async fn show(args: &ShowArgs) -> Result<String, CommandError> {
     let client = Client::of_admin(&args.admin)?;
-    let task: TaskWhole = client.get(&format!("/tasks/{}", args.id)).await?;
-    if args.output.json {
-        return output::json(&task).map_err(unprintable);
+    if let Some(id) = &args.id {
+        let task: TaskWhole = client.get(&format!("/tasks/{id}")).await?;
+        if args.output.json {
+            return output::json(&task).map_err(unprintable);
+        }
+        return Ok(timeline(&task, Timestamp::now()));
     }
-    Ok(timeline(&task, Timestamp::now()))
+    let task_id = args.task_id.as_deref();
+    let tenant = args.tenant.as_ref();
+    let tenant = tenant.map(|tenant| ("tenant".to_owned(), tenant.to_string()));
+    let conditions: Vec<_> = named(task_id).into_iter().chain(tenant).collect();
+    let (found, _) = pages::<TaskView>(&client, "/tasks", &conditions, None, u32::MAX).await?;
+    if found.is_empty() {
+        let id = task_id.unwrap_or_default();
+        let error = CommandError::new(format!("no task is known by the id {id:?}"));
+        return Err(error.help(
+            "an id is remembered for 24 hours; `pointsman tasks list` lists the tasks there are",
+        ));
+    }
+    let mut tasks: Vec<TaskWhole> = Vec::new();
+    for task in found {
+        tasks.push(client.get(&format!("/tasks/{}", task.id)).await?);
+    }
+    if args.output.json {
+        return output::json(&tasks).map_err(unprintable);
+    }
+    let draw = |task: &TaskWhole| timeline(task, Timestamp::now());
+    Ok(tasks.iter().map(draw).collect::<Vec<_>>().join("\n"))
 }
 
 /// What a lever answers.

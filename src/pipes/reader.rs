@@ -8,9 +8,9 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 
 use super::queues::PipeQueues;
 use pointsman_journal::{
-    DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom, HistoryPlace,
-    JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent, SubscriptionStatus,
-    TaskLife, Totals,
+    BlockedPage, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom,
+    HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent,
+    SubscriptionStatus, TaskLife, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -69,6 +69,16 @@ impl Reader for PipesReader {
         let here = self.queues.lock().pending(subscription, after, room);
         pending.extend(here.into_iter().map(|one| self.shown(one)));
         Ok(pending)
+    }
+
+    /// Of what is only in memory nothing is told: nor could it be skipped.
+    async fn blocked(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<BlockedPage, JournalError> {
+        self.inner.blocked(subscription, after, limit).await
     }
 
     /// Of what is only in memory no history is kept.

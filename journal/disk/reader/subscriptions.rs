@@ -92,7 +92,7 @@ fn oldest(
     Ok(oldest)
 }
 
-fn shown(epochs: &Epochs, row: &PendingRow, sequence: u64) -> Pending {
+pub(super) fn shown(epochs: &Epochs, row: &PendingRow, sequence: u64) -> Pending {
     let run = if row.is_block() { 0 } else { row.key.run };
     Pending {
         id: epochs.id(row.key.subscription, sequence, run),

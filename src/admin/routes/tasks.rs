@@ -1,8 +1,10 @@
 //! Tasks: listed, shown, cancelled, suspended, resumed and tried again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_schemas::DeliveryId;
+use pointsman_journal::Lookup;
+use pointsman_schemas::{DeliveryId, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +14,18 @@ use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::steer::{self, Done, Lever};
 use crate::admin::view::{
-    self, Ids, Onlooker, Page, TaskCursor, TaskSelection, TaskView, TaskWhole, TasksRequest,
+    self, BlockedCursor, BlockedSelection, BlockedView, Ids, Onlooker, Page, TaskCursor,
+    TaskSelection, TaskView, TaskWhole, TasksRequest,
 };
 
 pub(super) fn register(api: Api) -> Api {
     api.read("/tasks", "listTasks", "Tasks, a page at a time", list)
+        .read(
+            "/tasks/blocked",
+            "listBlocked",
+            "Order keys whose first task was tried, or is suspended, and waits",
+            blocked,
+        )
         .read(
             "/tasks/{id}",
             "getTask",
@@ -72,6 +81,9 @@ pub(super) struct TasksQuery {
     selection: TaskSelection,
     /// These, with commas between them, and no conditions.
     ids: Option<Ids>,
+    /// Those of the events that were sent with this id as `Pointsman-Task-Id`, ended or not, as
+    /// long as it is remembered; with no condition but `tenant`.
+    task_id: Option<String>,
     /// Go on behind this one: the `next` of the page before.
     #[schemars(with = "Option<TaskCursor>")]
     after: Option<String>,
@@ -93,7 +105,7 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
         now: admin.clock.now(),
     };
     if let Some(Ids(ids)) = query.ids {
-        if !query.selection.is_open() || query.after.is_some() {
+        if !query.selection.is_open() || query.after.is_some() || query.task_id.is_some() {
             return Err(Refused::bad_request(
                 "ids and conditions exclude each other, and ids have no next page",
             ));
@@ -102,12 +114,55 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
     }
     let after = query.after.as_deref().map(str::parse::<TaskCursor>);
     let after = after.transpose().map_err(Refused::bad_request)?;
+    if let Some(id) = &query.task_id {
+        let tenant = query.selection.tenant.clone();
+        let of_tenant = TaskSelection {
+            tenant: tenant.clone(),
+            ..TaskSelection::default()
+        };
+        if query.selection != of_tenant {
+            return Err(Refused::bad_request(
+                "task_id goes with no condition but tenant",
+            ));
+        }
+        return by_task_id(&onlooker, id, tenant, after, limit).await;
+    }
     if after.is_some_and(|after| matches!(after, TaskCursor::Ended(_)) != of_ended) {
         return Err(Refused::bad_request(
             "after is the next of another list: give it with the same state",
         ));
     }
     Ok(view::task_page(&onlooker, &query.selection, of_ended, after, limit).await?)
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlockedQuery {
+    #[serde(flatten)]
+    selection: BlockedSelection,
+    /// Go on behind this one: the `next` of the page before.
+    #[schemars(with = "Option<BlockedCursor>")]
+    after: Option<String>,
+    /// How many at most.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
+    limit: Option<usize>,
+}
+
+pub(super) async fn blocked(
+    admin: Arc<Admin>,
+    (): (),
+    query: BlockedQuery,
+) -> Answer<Page<BlockedView>> {
+    let limit = limited(query.limit)?;
+    let after = query.after.as_deref().map(str::parse::<BlockedCursor>);
+    let after = after.transpose().map_err(Refused::bad_request)?;
+    let stopping = admin.overview.stopping();
+    let onlooker = Onlooker {
+        reader: &*admin.pipes.reader(),
+        stopping: &stopping,
+        now: admin.clock.now(),
+    };
+    Ok(view::blocked_page(&onlooker, query.selection, after, limit).await?)
 }
 
 /// Those of some tasks of which anything is known, ended or not.
@@ -124,6 +179,49 @@ async fn by_ids(onlooker: &Onlooker<'_>, ids: &[DeliveryId]) -> Answer<Page<Task
         items.extend(onlooker.task(*id).await?.map(|whole| whole.task));
     }
     Ok(Page::whole(items))
+}
+
+/// The tasks of an id that a sender gave, of which anything is known, in the order of their ids:
+/// it may have been given by several senders, and an event may have been taken by several rules.
+async fn by_task_id(
+    onlooker: &Onlooker<'_>,
+    id: &str,
+    tenant: Option<Name>,
+    after: Option<TaskCursor>,
+    limit: usize,
+) -> Answer<Page<TaskView>> {
+    let after = match after {
+        None => None,
+        Some(TaskCursor::Waiting(after)) => Some(place(after)),
+        Some(TaskCursor::Ended(_)) => {
+            return Err(Refused::bad_request("after is the next of another list"));
+        }
+    };
+    let tenants = match tenant {
+        Some(tenant) => BTreeSet::from([tenant]),
+        None => onlooker.tenants().await?,
+    };
+    let mut ids = BTreeMap::new();
+    for tenant in tenants {
+        let id = id.to_owned();
+        for key in onlooker.reader.keys(Lookup::TaskId { tenant, id }).await? {
+            ids.extend(key.deliveries.into_iter().map(|id| (place(id), id)));
+        }
+    }
+    ids.retain(|place, _| after.is_none_or(|after| *place > after));
+    let more = ids.len() > limit;
+    let (mut items, mut last) = (Vec::new(), None);
+    for (_, id) in ids.into_iter().take(limit) {
+        last = Some(id);
+        items.extend(onlooker.task(id).await?.map(|whole| whole.task));
+    }
+    let next = last.filter(|_| more).map(|last| last.to_string());
+    Ok(Page { items, next })
+}
+
+/// The place of a task among those of one id, which does not change.
+fn place(id: DeliveryId) -> (u32, u64, u64, u64) {
+    (id.subscription.0, id.sequence.0, id.run, id.epoch.0)
 }
 
 pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskWhole> {

@@ -1,19 +1,21 @@
 //! Tasks: deliveries, from when they come until they have ended, and what is kept of them then.
 
+mod blocked;
 mod life;
 mod list;
 mod selection;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pointsman_journal::{
     DeadReason, HistoryEntry, JournalError, Pending, Reader, SubscriptionIdentity, TaskLife,
     TaskState,
 };
-use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::blocked::{BlockedCursor, BlockedSelection, BlockedView, blocked_page};
 pub use self::life::{AttemptView, EntryView, TaskWhole};
 pub(in crate::admin) use self::list::each_waiting;
 pub use self::list::{TaskCursor, task_page};
@@ -113,6 +115,15 @@ impl Onlooker<'_> {
         Ok(statuses
             .map(|status| (status.number, status.identity))
             .collect())
+    }
+
+    /// The tenants that have subscriptions.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub async fn tenants(&self) -> Result<BTreeSet<Name>, JournalError> {
+        let statuses = self.reader.subscriptions().await?.into_iter();
+        Ok(statuses.map(|status| status.identity.tenant).collect())
     }
 
     /// Everything that is known of a task; none where nothing is, or is any more.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use pointsman_journal::{
-    Append, DeadReason, DeadSelection, Ending, Entry, Grant, Journal, Leased, NewDelivery, Record,
-    Settlement,
+    Append, DeadReason, DeadSelection, Ending, Entry, Grant, Guards, Identity, Journal, Key,
+    Leased, NewDelivery, Record, Settlement, Terms,
 };
 use pointsman_schemas::{Event, SubscriptionNumber, Timestamp};
+use smallvec::SmallVec;
 
 use super::*;
 use crate::admin::testing::{NOON, TestBus, name};
@@ -33,17 +34,48 @@ async fn typed(bus: &TestBus<impl Journal + 'static>, line: &str) -> String {
 
 /// Stores an event for subscriptions.
 async fn append(journal: &dyn Journal, numbers: &[u32], due: Option<Timestamp>) {
+    append_with(journal, numbers, due, None).await;
+}
+
+/// Stores an event that a sender has sent with an id of his own.
+async fn append_named(journal: &dyn Journal, numbers: &[u32], sender: &str, id: &str) {
+    let key = Key {
+        identity: Identity::of_task(&name("default"), &name("uploads"), sender, id),
+        window: Duration::from_secs(60),
+        guards: Guards::Task,
+    };
+    let terms = Terms {
+        keys: vec![key],
+        watch: None,
+    };
+    append_with(journal, numbers, None, Some(Box::new(terms))).await;
+}
+
+async fn append_with(
+    journal: &dyn Journal,
+    numbers: &[u32],
+    due: Option<Timestamp>,
+    terms: Option<Box<Terms>>,
+) {
     let delivery = |number: &u32| NewDelivery {
         due,
         ..NewDelivery::now(SubscriptionNumber(*number))
     };
+    append_deliveries(journal, numbers.iter().map(delivery).collect(), terms).await;
+}
+
+async fn append_deliveries(
+    journal: &dyn Journal,
+    deliveries: SmallVec<[NewDelivery; 2]>,
+    terms: Option<Box<Terms>>,
+) {
     let event = Event::builder("1", "/s", "t").build().unwrap();
     let entry = Entry {
         event: Arc::new(event),
-        deliveries: numbers.iter().map(delivery).collect(),
+        deliveries,
         deduplicate: None,
         dead: None,
-        terms: None,
+        terms,
     };
     let append = Append {
         tenant: name("default"),
@@ -143,6 +175,183 @@ async fn tasks_are_listed_by_their_states_and_shown() {
     let ended = typed(&in_memory, &format!("show {}", other.id)).await;
     assert!(ended.contains("nothing is kept of it any more"), "{ended}");
     assert!(typed(&in_memory, "show x").await.contains("not the id"));
+}
+
+#[tokio::test]
+async fn tasks_are_found_by_the_ids_that_senders_gave() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = TestBus::start_on_disk(folder.path()).await;
+    append_named(&*bus.journal, &[1, 2], "x", "order-17").await;
+    append_named(&*bus.journal, &[2], "y", "order-17").await;
+    append_named(&*bus.journal, &[2], "x", "order-18").await;
+    let list = async |query: &str| -> Vec<(String, u64)> {
+        let (status, page) = bus.get(&format!("/api/v1/tasks?{query}")).await;
+        assert_eq!(status, 200, "{query}: {page}");
+        let items = page["items"].as_array().unwrap().iter();
+        let of = |task: &Value| {
+            (
+                task["rule"].as_str().unwrap().to_owned(),
+                task["sequence"].as_u64().unwrap(),
+            )
+        };
+        items.map(of).collect()
+    };
+    let of = |rule: &str, sequence| (rule.to_owned(), sequence);
+    let all = [of("thumbnails", 5), of("audit", 5), of("audit", 6)];
+    assert_eq!(list("task_id=order-17").await, all);
+    assert_eq!(list("task_id=order-17&tenant=default").await, all);
+    assert_eq!(list("task_id=order-18").await, [of("audit", 7)]);
+    assert_eq!(list("task_id=order-17&tenant=other").await, []);
+    assert_eq!(list("task_id=order-1").await, []);
+    // Page by page, also where what a page ended with has ended.
+    let (mut paged, mut query) = (Vec::new(), "task_id=order-17&limit=1".to_owned());
+    loop {
+        paged.extend(list(&query).await);
+        let (_, page) = bus.get(&format!("/api/v1/tasks?{query}")).await;
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        query = format!("task_id=order-17&limit=1&after={next}");
+    }
+    assert_eq!(paged, all);
+    for (query, why) in [
+        ("task_id=order-17&rule=audit", "no condition but tenant"),
+        ("task_id=order-17&state=failed", "no condition but tenant"),
+        ("task_id=order-17&after=1-1", "another list"),
+        (
+            "task_id=order-17&ids=00000000000000aa-1-1-0",
+            "exclude each other",
+        ),
+    ] {
+        let (status, problem) = bus.get(&format!("/api/v1/tasks?{query}")).await;
+        assert_eq!(status, 400, "{query}: {problem}");
+        assert!(problem.to_string().contains(why), "{query}: {problem}");
+    }
+    let listed = typed(&bus, "list --task-id order-17").await;
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    let shown = typed(&bus, "show --task-id order-18").await;
+    assert!(shown.contains("event     7: t from /s, id 1\n"), "{shown}");
+    let shown = typed(&bus, "show --task-id order-17 --tenant default --json").await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown.as_array().map(Vec::len), Some(3), "{shown}");
+    let none = typed(&bus, "show --task-id nobody").await;
+    assert!(
+        none.contains("no task is known by the id \"nobody\""),
+        "{none}"
+    );
+    let id = &shown[0]["id"].as_str().unwrap();
+    let both = typed(&bus, &format!("show {id} --task-id order-17")).await;
+    assert!(both.contains("cannot be used with"), "{both}");
+    assert!(typed(&bus, "show").await.contains("required"));
+    // What has ended is found as well.
+    let leased = lease(&*bus.journal, 1).await;
+    let settlement = Settlement {
+        record: Record::End,
+        ..Settlement::new(leased.token, Ending::Delivered)
+    };
+    bus.journal.settle(vec![settlement]).await.unwrap();
+    let listed = typed(&bus, "list --task-id order-17").await;
+    assert!(listed.contains("succeeded"), "{listed}");
+}
+
+#[tokio::test]
+async fn order_keys_that_do_not_go_on_are_listed_with_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (on_disk, in_memory) = (
+        TestBus::start_on_disk(folder.path()).await,
+        TestBus::start(&[]).await,
+    );
+    blocked(&on_disk).await;
+    blocked(&in_memory).await;
+}
+
+async fn blocked(bus: &TestBus<impl Journal + 'static>) {
+    let none = typed(bus, "blocked --json").await;
+    assert_eq!(none, "[]\n", "what has no key blocks nothing");
+    for order_key in [7, 7, u64::MAX, 8, 7, u64::MAX] {
+        let delivery = NewDelivery {
+            order_key: Some(order_key),
+            ..NewDelivery::now(SubscriptionNumber(2))
+        };
+        append_deliveries(&*bus.journal, [delivery].into_iter().collect(), None).await;
+    }
+    let retry = Ending::Retry {
+        at: NOON.plus(Duration::from_secs(9)),
+        failure: true,
+        batch_max: None,
+        last: pointsman_journal::LastOutcome {
+            at: NOON,
+            class: pointsman_schemas::Class::Failed,
+            code: Some(500),
+            message: "500 Internal Server Error".into(),
+            response: String::new(),
+        },
+    };
+    let heads = [lease(&*bus.journal, 2).await, lease(&*bus.journal, 2).await];
+    for head in &heads {
+        let settlement = Settlement::new(head.token, retry.clone());
+        bus.journal.settle(vec![settlement]).await.unwrap();
+    }
+    let listed = async |line: &str| -> Vec<(String, u64, u64)> {
+        let text = typed(bus, &format!("blocked --json {line}")).await;
+        let keys: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        let of = |key: &Value| {
+            (
+                key["id"].as_str().unwrap().to_owned(),
+                key["attempts"].as_u64().unwrap(),
+                key["behind"].as_u64().unwrap(),
+            )
+        };
+        keys.as_array().unwrap().iter().map(of).collect()
+    };
+    let [seven, max] = heads.each_ref().map(|head| head.id.to_string());
+    let all = [(max.clone(), 1, 1), (seven.clone(), 1, 2)];
+    for (line, found) in [
+        ("", &all[..]),
+        ("--rule audit --target archive --subscription 2", &all[..]),
+        ("--tenant default", &all[..]),
+        ("--limit 1", &all[..1]),
+        ("--after 2-ffffffffffffffff", &all[1..]),
+        ("--after 2-0000000000000007", &[]),
+        ("--after 1-7fffffffffffffff", &all[..]),
+        ("--rule thumbnails", &[]),
+        ("--subscription 1", &[]),
+    ] {
+        assert_eq!(listed(line).await, found, "{line}");
+    }
+    let (_, page) = bus.get("/api/v1/tasks/blocked?limit=1").await;
+    assert_eq!(page["next"], "2-ffffffffffffffff", "{page}");
+    for bad in [
+        "after=x",
+        "after=2-7",
+        "after=02-0000000000000007",
+        "limit=0",
+        "state=failed",
+    ] {
+        let (status, problem) = bus.get(&format!("/api/v1/tasks/blocked?{bad}")).await;
+        assert_eq!(status, 400, "{bad}: {problem}");
+    }
+    let table = typed(bus, "blocked").await;
+    let row = table.lines().nth(2).unwrap();
+    let words: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(
+        words[..4],
+        [&*seven, "retrying", "audit", "archive"],
+        "{table}"
+    );
+    assert_eq!(words[5..7], ["1", "2"], "{table}");
+    assert!(row.ends_with("500 Internal Server Error"), "{table}");
+    // What is told of can be skipped, and one that is held back blocks as well.
+    let skipped = typed(bus, &format!("skip {max}")).await;
+    assert_eq!(skipped, "1 task skipped\n");
+    typed(bus, &format!("suspend {seven}")).await;
+    let (_, page) = bus.get("/api/v1/tasks/blocked").await;
+    let items = page["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{page}");
+    assert_eq!(
+        (&items[0]["state"], &items[0]["id"]),
+        (&json!("suspended"), &json!(seven))
+    );
 }
 
 #[tokio::test]
