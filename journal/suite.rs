@@ -16,6 +16,7 @@ mod appending;
 mod bounds;
 mod clock;
 mod dead;
+mod ended;
 mod history;
 mod keys;
 mod leasing;
@@ -28,6 +29,7 @@ pub use appending::*;
 pub use bounds::*;
 pub use clock::*;
 pub use dead::*;
+pub use ended::*;
 pub use history::*;
 pub use keys::*;
 pub use leasing::*;
@@ -137,6 +139,8 @@ macro_rules! conformance {
             a_replay_keeps_what_it_still_looks_at
             a_subscription_that_begins_with_a_replay_misses_nothing
             a_stop_of_a_start_passes_over_the_past_alone
+            pages_of_what_has_ended_miss_nothing_while_more_ends
+            the_history_is_kept_for_its_time_and_what_has_not_ended_longer
             dead_letters_are_redriven_some_at_a_time_and_elsewhere
         );
         #[test]

@@ -99,6 +99,15 @@ CREATE TABLE keys (
 CREATE INDEX keys_by_end ON keys (until);
 ";
 
+/// The indexes of some rows of a table alone: the table, the index, and which rows.
+pub(super) const PARTIAL_INDEXES: [(&str, &str, &str); 5] = [
+    ("pending", "by_due", "due IS NOT NULL"),
+    ("pending", "by_key", "order_key IS NOT NULL"),
+    ("pending", "blocks", "run < 0"),
+    ("history", "history_of_one", "first = last"),
+    ("history", "history_of_many", "first < last"),
+];
+
 /// What every format from 3 on has added to the tables of the one before it.
 const ADDED: [&str; 3] = [POSITIONS, OF_FORMAT_4, KEYS];
 

@@ -5,6 +5,7 @@ mod concurrent;
 mod damage;
 mod failure;
 mod fixture;
+mod history;
 mod ids;
 mod log;
 mod look;

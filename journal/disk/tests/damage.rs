@@ -5,12 +5,15 @@
 //! length of the files are tried, in a release build on a tmpfs in about an hour: `TMPDIR=/dev/shm
 //! POINTSMAN_LONG=1 cargo test --release -p pointsman-journal damage`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::fixture::{POSITIONS, everything, fill};
+use super::fixture::{HISTORY, KEYED, POSITIONS, attempt, everything, fill, remembered};
 use super::*;
 use crate::suite::rows;
-use crate::{Counts, Ending, NewDelivery, SettleAnswer};
+use crate::{
+    Counts, EndedSelection, Ending, HistoryEntry, JournalError, Key, NewDelivery, Record,
+    SettleAnswer,
+};
 
 /// A store's files and what is seen when it is opened.
 struct Specimen {
@@ -24,10 +27,15 @@ impl Specimen {
         copy(directory.path(), again.path());
         let journal = open(again.path()).unwrap();
         assert_eq!(journal.warnings(), &[] as &[String]);
-        let seen = visible(&journal).await;
+        let seen = visible(&journal).await.unwrap();
         journal.close().await;
-        let positions = seen.iter().filter(|line| line.starts_with("position"));
-        assert!(positions.count() >= usize::from(POSITIONS), "{seen:#?}");
+        let count = |kind| seen.iter().filter(|line| line.starts_with(kind)).count();
+        assert!(
+            count("position") >= usize::from(POSITIONS)
+                && count("history") == HISTORY
+                && count("key") == KEYED.len(),
+            "{seen:#?}"
+        );
         Self { directory, seen }
     }
 
@@ -65,16 +73,67 @@ impl Specimen {
     }
 }
 
-/// All that can be seen of a store, and what is stored for its sources.
-async fn visible(journal: &DiskJournal) -> Vec<String> {
+/// All that can be seen of a store, what is stored for its sources, its history by rows, and the
+/// keys that it remembers. The last two are shown without their epoch: where the epochs are damaged
+/// ids have another, and the records are still what they were.
+async fn visible(journal: &DiskJournal) -> Result<Vec<String>, JournalError> {
     let mut seen = everything(&*journal.reader()).await;
     let rows = rows(journal, "default", "suite", 3).await;
     seen.extend(rows.iter().map(|row| format!("position {row:?}")));
-    seen
+    seen.extend(history(journal).await?);
+    for id in KEYED {
+        for key in journal.reader().keys(remembered(id).1).await? {
+            let deliveries: Vec<_> = key.deliveries.iter().map(|id| id.subscription).collect();
+            let what = (key.identity, key.sequence, key.at, key.until, deliveries);
+            seen.push(format!("key {id} {what:?}"));
+        }
+    }
+    Ok(seen)
+}
+
+/// The history of all that is known of in any other way, one line per row.
+async fn history(journal: &DiskJournal) -> Result<Vec<String>, JournalError> {
+    let reader = journal.reader();
+    let mut known = Vec::new();
+    for status in reader.subscriptions().await? {
+        let pending = reader.pending(status.number, None, 100).await?;
+        known.extend(pending.iter().map(|pending| pending.id));
+    }
+    let ended = reader.ended(&EndedSelection::default(), None, 100).await;
+    known.extend(ended?.entries.iter().map(|entry| entry.id));
+    let mut rows = BTreeMap::<u64, BTreeMap<u32, HistoryEntry>>::new();
+    for id in known {
+        let life = reader.life(id).await?;
+        for entry in life.into_iter().flat_map(|life| life.history) {
+            let row = rows.entry(entry.place.row).or_default();
+            row.insert(entry.place.entry, entry);
+        }
+    }
+    let show = |entry: &HistoryEntry| {
+        let DeliveryId {
+            sequence,
+            subscription,
+            run,
+            ..
+        } = entry.id;
+        let what = (
+            entry.at,
+            entry.state,
+            entry.reason,
+            entry.next,
+            &entry.attempt,
+        );
+        format!("{sequence:?} {subscription:?} {run} {what:?}")
+    };
+    let lines = rows.iter().map(|(row, entries)| {
+        let entries: Vec<_> = entries.values().map(show).collect();
+        format!("history {row} {entries:?}")
+    });
+    Ok(lines.collect())
 }
 
 /// How lines begin that show a record as it was stored.
-const RECORDS: [&str; 2] = ["event", "position"];
+const RECORDS: [&str; 4] = ["event", "position", "history", "key"];
 
 /// Opens a store that may not become large: taking the room of a whole ballast would take most of
 /// the time.
@@ -101,7 +160,9 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
     damage(directory.path());
     let journal =
         open_small(directory.path()).map_err(|error| format!("it does not start: {error}"))?;
-    let seen = visible(&journal).await;
+    let seen = visible(&journal)
+        .await
+        .map_err(|error| format!("{error}: {:?}", journal.warnings()))?;
     let totals = journal
         .reader()
         .totals()
@@ -144,6 +205,7 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
         .append(suite::append_of(vec![suite::entry("after", &[])]))
         .await
         .map_err(|error| format!("nothing can be stored: {error}"))?;
+    go_on(&journal).await?;
     journal.close().await;
     if seen == specimen.seen {
         return Ok(Examined {
@@ -173,6 +235,31 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
             .cloned()
             .collect(),
     })
+}
+
+/// Ends what is due, and says what is wrong where its history is not kept.
+async fn go_on(journal: &DiskJournal) -> Result<(), String> {
+    let grants = [1, 2].map(|number| Grant {
+        subscription: SubscriptionNumber(number),
+        count: 2,
+        lease: MINUTE,
+        bytes_max: usize::MAX,
+        batching: None,
+    });
+    let leased = journal.lease(&grants, usize::MAX).await;
+    for leased in leased.map_err(|error| error.to_string())?.leased {
+        let settlement = Settlement {
+            record: Record::Attempt(attempt("POST http://f/later")),
+            ..Settlement::new(leased.token, Ending::Delivered)
+        };
+        let answer = journal.settle(vec![settlement]).await;
+        let life = journal.reader().life(leased.id).await;
+        let is_kept = life.as_ref().is_ok_and(|life| life.is_some());
+        if answer != Ok(vec![SettleAnswer::Settled]) || !is_kept {
+            return Err(format!("a delivery was settled: {answer:?}, {life:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the tests that take long are run whole.
@@ -570,21 +657,29 @@ fn what_an_earlier_log_left_behind_this_one_is_none_of_it() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_rows_of_a_position_is_found_and_loses_no_more_than_one() {
+fn a_flipped_bit_in_rows_of_any_kind_is_found_and_loses_no_more_than_one() {
     suite::paused(async {
         let at_rest = Specimen::at_rest().await;
         let database = std::fs::read(at_rest.directory.path().join("journal.db")).unwrap();
         let page_bytes = schema::PAGE_BYTES as usize;
-        let row = b"folder/3";
-        let place = database
-            .windows(row.len())
-            .position(|bytes| bytes == row)
-            .unwrap();
-        let page = place / page_bytes * page_bytes..(place / page_bytes + 1) * page_bytes;
-        let in_use = page.filter(|at| database[*at] != 0);
-        let bits = in_use.flat_map(|at| at * 8..(at + 1) * 8);
-        let bits: Vec<usize> = bits.step_by(if is_long() { 1 } else { 11 }).collect();
-        let found = flip(&at_rest, "journal.db", 1, bits.iter().copied()).await;
-        assert_eq!(found, bits.len());
+        let (Key { identity, .. }, _) = remembered(KEYED[0]);
+        let key = identity.0[0].to_be_bytes();
+        // A row of a position, of one entry of the history, of many, and of a key.
+        let rows: [&[u8]; 4] = [b"folder/3", b"POST http://f/one", b"PUT http://f/two", &key];
+        let pages: BTreeSet<usize> = rows
+            .into_iter()
+            .map(|row| {
+                let mut windows = database.windows(row.len());
+                windows.position(|bytes| bytes == row).unwrap() / page_bytes * page_bytes
+            })
+            .collect();
+        assert_eq!(pages.len(), 3, "both kinds of history lie in one");
+        for page in pages {
+            let in_use = (page..page + page_bytes).filter(|at| database[*at] != 0);
+            let bits = in_use.flat_map(|at| at * 8..(at + 1) * 8);
+            let bits: Vec<usize> = bits.step_by(if is_long() { 1 } else { 11 }).collect();
+            let found = flip(&at_rest, "journal.db", 1, bits.iter().copied()).await;
+            assert_eq!(found, bits.len());
+        }
     });
 }

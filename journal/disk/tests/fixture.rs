@@ -5,13 +5,14 @@
 //! a folder, when a new format needs one.
 
 use bytes::Bytes;
-use pointsman_schemas::{Reject, Sequence, Timestamp};
+use pointsman_schemas::{Class, Reject, Sequence, Timestamp};
 
 use super::*;
 use crate::suite::{append_of, delete, entry, last, rows, upsert};
 use crate::{
-    Append, Counts, DeadReason, Ending, Entry, FollowUp, LeaseToken, NewDelivery, Role,
-    SettleAnswer, SubscriptionIdentity,
+    Append, AttemptMade, Counts, DeadReason, Ending, Entry, FollowUp, Guards, Identity, Key,
+    LeaseToken, Lookup, NewDelivery, Record, Role, SettleAnswer, SubscriptionIdentity, Terms,
+    WaitReason,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -36,13 +37,54 @@ pub(super) fn wanted(rule: &str) -> Subscription {
 /// How many rows of a position lie in a store that was filled.
 pub(super) const POSITIONS: u8 = 8;
 
+/// How many rows of the history.
+pub(super) const HISTORY: usize = 5;
+
+/// The events that were appended with a key.
+pub(super) const KEYED: [&str; 3] = ["k1", "k2", "k3"];
+
+/// The key with which such an event is appended; in the order of [`KEYED`] of another kind each.
+/// And where it is looked for.
+pub(super) fn remembered(id: &str) -> (Key, Lookup) {
+    let (tenant, own) = (name("default"), name("suite"));
+    let (identity, guards) = match id {
+        "k1" => (Identity::of_source(&tenant, &own, "", id), Guards::Event),
+        "k2" => (Identity::of_task(&tenant, &own, "", id), Guards::Task),
+        _ => {
+            let guarded = [SubscriptionNumber(2)].into_iter().collect();
+            let identity = Identity::of_rule(&tenant, &name("keys"), id);
+            (identity, Guards::Deliveries(guarded))
+        }
+    };
+    let key = Key {
+        identity,
+        window: MINUTE * 60,
+        guards,
+    };
+    (key, Lookup::Key(identity))
+}
+
+/// An attempt that is told of as much as can be.
+pub(super) fn attempt(called: &str) -> AttemptMade {
+    AttemptMade {
+        began: START,
+        ran: Duration::from_millis(20),
+        called: Some(called.into()),
+        class: Class::Delivered,
+        code: Some(200),
+        message: String::new(),
+        answer: format!("the answer to {called}"),
+        wait: Some(WaitReason::Backoff),
+    }
+}
+
 /// Fills a store with some of everything.
 pub(super) async fn fill(journal: &DiskJournal) {
     let numbers = journal
-        .subscribe(vec![wanted("blocks"), wanted("keys"), wanted("gone")])
+        .subscribe(["blocks", "keys", "gone", "ended"].map(wanted).into())
         .await
         .unwrap();
-    let [blocks, keys, gone] = [numbers[0], numbers[1], numbers[2]];
+    let [blocks, keys, gone, ended] = [numbers[0], numbers[1], numbers[2], numbers[3]];
     let cursor = Cursor {
         fingerprint: 7,
         position: Bytes::from_static(b"here"),
@@ -69,8 +111,14 @@ pub(super) async fn fill(journal: &DiskJournal) {
             order_key: Some(u64::MAX),
             ..NewDelivery::now(keys)
         };
+        let (key, _) = remembered(id);
+        let terms = Terms {
+            keys: vec![key],
+            watch: None,
+        };
         Entry {
-            deliveries: [delivery].into_iter().collect(),
+            deliveries: [delivery, NewDelivery::now(ended)].into_iter().collect(),
+            terms: Some(Box::new(terms)),
             ..entry(id, &[])
         }
     };
@@ -104,6 +152,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
             journal
                 .settle(vec![Settlement {
                     follow_ups,
+                    record: Record::Attempt(attempt("POST http://f/one")),
                     ..Settlement::new(token, ending)
                 }])
                 .await,
@@ -148,6 +197,15 @@ pub(super) async fn fill(journal: &DiskJournal) {
         vec![],
     )
     .await;
+    // Those that end alike share a row.
+    let many = lease(ended, 3).await;
+    let settlements = many.iter().zip(["one", "two", "three"]);
+    let settlements = settlements.map(|(leased, path)| Settlement {
+        record: Record::Attempt(attempt(&format!("PUT http://f/{path}"))),
+        ..Settlement::new(leased.token, Ending::Delivered)
+    });
+    let answers = journal.settle(settlements.collect()).await;
+    assert_eq!(answers, Ok(vec![SettleAnswer::Settled; 3]));
     journal.set_activity(gone, Activity::Gone).await.unwrap();
     journal
         .subscribe(vec![wanted("blocks"), wanted("keys")])

@@ -43,11 +43,15 @@ impl Upkeep {
             };
             let bytes = ledger.history_bytes + ledger.history * ROW_BYTES;
             let is_tight = needs_room && shared.is_disk_full()
-                || shared.room(connection)? * 2 < shared.options.max_size_bytes / 8
-                || bytes > bounds.max_size_bytes;
+                || shared.room(connection)? * 2 < shared.options.max_size_bytes / 8;
+            let excess = if is_tight {
+                u64::MAX
+            } else {
+                bytes.saturating_sub(bounds.max_size_bytes)
+            };
             let pages = shared.ballast.lock().commit_bytes_max() / PAGE_BYTES;
             let rows = HISTORY_PER_STEP.min(usize::try_from(pages).unwrap_or(usize::MAX));
-            let Some(until) = oldest_history(connection, before, is_tight, rows)? else {
+            let Some(until) = oldest_history(connection, before, excess, rows)? else {
                 return Ok(());
             };
             let deleted = shared.ask_blocking(Share::Freeing, move |transaction| {
@@ -172,18 +176,18 @@ impl Upkeep {
 }
 
 /// The number up to which the oldest rows of the history may go, some at a time: those written at
-/// a time or before it, or any.
+/// a time or before it, and others until so many bytes are free.
 fn oldest_history(
     connection: &Connection,
     before: Timestamp,
-    any: bool,
+    excess: u64,
     rows_max: usize,
 ) -> rusqlite::Result<Option<u64>> {
     let mut select = connection.prepare_cached(
         "SELECT number, subscription, first, last, value FROM history ORDER BY number LIMIT ?1",
     )?;
     let mut rows = select.query([schema::limit(rows_max)])?;
-    let mut until = None;
+    let (mut until, mut freed) = (None, 0);
     while let Some(row) = rows.next()? {
         let key = HistoryKey {
             number: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -192,10 +196,12 @@ fn oldest_history(
             last: row.get::<_, i64>(3)?.cast_unsigned(),
         };
         // When a damaged one was written is not known: it goes with those around it.
-        let read = HistoryRow::decode(key, row.get_ref(4)?.as_blob().unwrap_or_default());
-        if !any && read.is_ok_and(|row| row.at > before) {
+        let value = row.get_ref(4)?.as_blob().unwrap_or_default();
+        let read = HistoryRow::decode(key, value);
+        if freed >= excess && read.is_ok_and(|row| row.at > before) {
             break;
         }
+        freed += value.len() as u64 + ROW_BYTES;
         until = Some(key.number);
     }
     Ok(until)
