@@ -145,3 +145,46 @@ fn every_rule_file_that_is_shown_passes_check() {
     assert!(broken.is_empty(), "{broken}");
     assert!(count > 15, "only {count} are found");
 }
+
+/// Every `.rs` file below a folder, read.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            *into += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+}
+
+/// The last column of a comparison's tables names the test that shows the row; one that has none
+/// says what is not there.
+#[test]
+fn every_test_that_a_comparison_names_is_there() {
+    let mut code = String::new();
+    for folder in ["src", "journal", "connectors", "rules", "integration-tests"] {
+        sources(Path::new(folder), &mut code);
+    }
+    let page = std::fs::read_to_string("docs/compare.md").unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for row in rows {
+        let last = row
+            .trim_end_matches(" |")
+            .rsplit('|')
+            .next()
+            .unwrap()
+            .trim();
+        if last == "test" || (last.is_empty() && row.contains("not there")) {
+            continue;
+        }
+        count += 1;
+        let name = last.trim_matches('`');
+        if name.is_empty() || !code.contains(&format!("fn {name}(")) {
+            missing.push(row);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(count > 30, "only {count} are found");
+}

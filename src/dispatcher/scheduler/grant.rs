@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{LEASE_MARGIN, LOOKED_AT_FOR_BYTES, LeaseGrant, Pause, Probe, Scheduler, Timer};
 use crate::dispatcher::byte_budget::{ByteBudget, Pool};
 use crate::dispatcher::fair::Turn;
-use crate::dispatcher::lane::Room;
+use crate::dispatcher::lane::{Lane, Room};
 use crate::dispatcher::target_state::Capacity;
 
 impl Scheduler {
@@ -97,8 +97,8 @@ impl Scheduler {
             self.starved.push(index);
             return None;
         }
-        let lane = |number| subscriptions.get(&number).map(|state| state.lane);
-        let is_apart = |number| lane(number).is_some_and(|lane| lane.is_apart());
+        let lane = |number| subscriptions.get(&number).map(|state| &state.lane);
+        let is_apart = |number| lane(number).is_some_and(Lane::is_apart);
         let goes_alone = |number| {
             subscriptions
                 .get(&number)

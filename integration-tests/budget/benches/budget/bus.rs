@@ -58,15 +58,16 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Starts it with one rule that has the function called, and connects the callers.
-    pub fn start() -> Self {
+    /// Starts it with one rule that has the function called, and connects the callers. `history`
+    /// is the rule's setting of that name.
+    pub fn start(history: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let (function_port, function) = Function::start();
         let (listen, admin) = (free_port(), free_port());
         let rules = format!(
             "listen: 127.0.0.1:{listen}\nadmin: 127.0.0.1:{admin}\nstore: {{ path: ./store }}\n\
              targets:\n  function:\n    http: {{ url: \"http://127.0.0.1:{function_port}/\" }}\n    \
-             delivery: {{ concurrency: {{ max: {CALLS_MAX} }} }}\n\
+             delivery: {{ concurrency: {{ max: {CALLS_MAX} }}, history: {history} }}\n\
              rules:\n  orders: {{ match: {{ type: [order.paid] }}, to: function }}\n"
         );
         std::fs::write(folder.path().join("pointsman.yaml"), rules).expect("a file can be written");

@@ -2,7 +2,8 @@
 //! in `figures.txt`: `cargo bench -p pointsman-budget`. docs/develop/performance.md says how to
 //! read it.
 //!
-//! `-- write` keeps the figures; `-- functions` shows the largest functions of each stage.
+//! `-- write` keeps the figures; `-- functions` shows the largest functions of each stage;
+//! `-- history` shows what the history of tasks costs.
 
 #![expect(
     clippy::print_stdout,
@@ -45,11 +46,15 @@ fn main() -> ExitCode {
         println!("valgrind is not there: install it (Debian: apt-get install valgrind)");
         return ExitCode::SUCCESS;
     };
-    let (profile, events) = measure();
+    let made_with = made_with(&valgrind);
+    if asked("history") {
+        return compare_history(&made_with);
+    }
+    let (profile, events) = measure("all");
     let attributed = attributed(&profile);
     let per_event = |instructions: f64| instructions / f64::from(events);
     let figures = Figures {
-        made_with: made_with(&valgrind),
+        made_with,
         stages: attributed.stages.map(per_event),
     };
     if asked("functions") {
@@ -62,9 +67,24 @@ fn main() -> ExitCode {
     compare(&figures, &file)
 }
 
-/// The profile of a bus, and of how many events.
-fn measure() -> (Profile, u32) {
-    let mut bus = Bus::start();
+/// Prints what an event costs with the history of every task kept, beside what it costs with none.
+fn compare_history(made_with: &str) -> ExitCode {
+    let [with, without] = ["all", "none"].map(|history| {
+        let (profile, events) = measure(history);
+        Figures {
+            made_with: made_with.to_owned(),
+            stages: attributed(&profile)
+                .stages
+                .map(|instructions| instructions / f64::from(events)),
+        }
+    });
+    print!("{}", with.table(Some(&without)));
+    ExitCode::SUCCESS
+}
+
+/// The profile of a bus whose rule has this `history`, and of how many events.
+fn measure(history: &str) -> (Profile, u32) {
+    let mut bus = Bus::start(history);
     bus.count_from_now();
     for _ in 0..WARM_UP_ROUNDS {
         bus.round();
