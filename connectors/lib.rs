@@ -259,4 +259,115 @@ mod tests {
             }
         }
     }
+
+    /// Settings of each kind of target with secrets wherever they may stand; what each template of
+    /// them was filled in with, and what is called then.
+    const CALLED: [(&str, &str, &str, &str); 14] = [
+        (
+            "exec",
+            r#"{ "command": ["/bin/f", "--token=hunter2", "<$.data.token>"], "env": { "TOKEN": "hunter2" } }"#,
+            "hunter2",
+            "/bin/f",
+        ),
+        (
+            "exec",
+            r#"{ "command": [{ "env": "PATH" }] }"#,
+            "",
+            "{env: PATH}",
+        ),
+        (
+            "http",
+            r#"{ "url": "http://h/a?key=hunter2#hunter2", "headers": { "X": "hunter2" }, "auth": { "bearer": "hunter2" } }"#,
+            "",
+            "POST http://h/a?…",
+        ),
+        (
+            "http",
+            r#"{ "url": "http://h/a", "auth": { "basic": { "username": "hunter2", "password": "hunter2" } }, "method": "PUT" }"#,
+            "",
+            "PUT http://h/a",
+        ),
+        (
+            "http",
+            r#"{ "url": { "env": "PATH" } }"#,
+            "",
+            "POST {env: PATH}",
+        ),
+        (
+            "http",
+            r#"{ "url": "http://<$.data.host>" }"#,
+            "http://u:hunter2@h/a?hunter2#hunter2",
+            "POST http://h/a?…",
+        ),
+        (
+            "http",
+            r#"{ "url": "http://<$.data.host>" }"#,
+            "http:///hunter2@h/a#hunter2",
+            "POST http://h/a",
+        ),
+        (
+            "nats",
+            r#"{ "url": "nats://h", "subject": "a.b", "auth": { "token": "hunter2" } }"#,
+            "",
+            "publish to a.b",
+        ),
+        (
+            "nats",
+            r#"{ "url": "nats://h", "subject": "<$.data.a>", "auth": { "token": "hunter2" } }"#,
+            "c",
+            "publish to c",
+        ),
+        (
+            "object-storage",
+            r#"{ "bucket": "b", "key": "k", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "",
+            "PUT b/k",
+        ),
+        (
+            "object-storage",
+            r#"{ "bucket": { "env": "PATH" }, "key": { "file": "/k" } }"#,
+            "",
+            "PUT {env: PATH}/{file: /k}",
+        ),
+        (
+            "rabbitmq",
+            r#"{ "url": "amqp://h", "username": "hunter2", "password": "hunter2", "routing_key": "q" }"#,
+            "",
+            "publish to queue q",
+        ),
+        (
+            "rabbitmq",
+            r#"{ "url": "amqp://h", "password": "hunter2", "exchange": "x", "routing_key": "<$.data.a>" }"#,
+            "k",
+            "publish to x k",
+        ),
+        ("stdout", "{}", "", "stdout"),
+    ];
+
+    #[test]
+    fn what_is_called_is_told_without_secrets() {
+        for connector in CONNECTORS {
+            let Some(kind) = connector.target.built() else {
+                continue;
+            };
+            let of_kind = CALLED.iter().filter(|(name, ..)| *name == connector.kind);
+            let mut count = 0;
+            for (_, settings, text, expect) in of_kind {
+                count += 1;
+                let mut from = serde_json::Deserializer::from_str(settings);
+                let from = &mut <dyn erased_serde::Deserializer<'_>>::erase(&mut from);
+                let target =
+                    (kind.parse)(from).unwrap_or_else(|error| panic!("{settings}: {error}"));
+                let told = match target.called() {
+                    Called::Always(told) => told.to_string(),
+                    Called::Filled(of) => {
+                        let texts = vec![(*text).to_owned(); target.templates().len()];
+                        of(&texts)
+                    }
+                };
+                assert_eq!(&told, expect, "{settings}");
+            }
+            assert!(count > 0, "no target of {} is looked at", connector.kind);
+        }
+    }
 }

@@ -101,6 +101,8 @@ pub(super) fn shown(text: &str) -> String {
     match address.split_once("://") {
         None => format!("{address}{query}"),
         Some((scheme, behind)) => {
+            // However many slashes there are, the host begins behind them.
+            let behind = behind.trim_start_matches(['/', '\\', '\t', '\n', '\r']);
             let end = behind.find(['/', '\\']).unwrap_or(behind.len());
             let (host, path) = behind.split_at(end);
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -170,6 +172,27 @@ mod tests {
             assert!(problem.message.contains(why), "{bad}: {problem}");
         }
         assert_eq!(check(&Text::Env("URL".into())), None);
+    }
+
+    #[test]
+    fn what_may_be_secret_of_a_url_is_not_shown() {
+        for (url, expect) in [
+            ("http://h:80/a/b", "http://h:80/a/b"),
+            ("https://h/a?key=hunter2", "https://h/a?…"),
+            ("https://h?key=hunter2#hunter2", "https://h?…"),
+            ("http://h/a#hunter2", "http://h/a"),
+            ("http://h/a#hunter2?b", "http://h/a"),
+            ("http://hunter2@h/a@b", "http://h/a@b"),
+            ("http://u:hunter2@h", "http://h"),
+            ("http://u:hunter2@@h/", "http://h/"),
+            ("http://u:hunter2@h\\a", "http://h\\a"),
+            ("http:///u:hunter2@h/a", "http://h/a"),
+            ("http://\\\\u:hunter2@h/a", "http://h/a"),
+            ("http://\t/u:hunter2@h/a", "http://h/a"),
+            ("HTTP://[::1]:80/?hunter2", "HTTP://[::1]:80/?…"),
+        ] {
+            assert_eq!(shown(url), expect, "{url}");
+        }
     }
 
     #[test]
