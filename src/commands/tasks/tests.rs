@@ -265,9 +265,8 @@ async fn order_keys_that_do_not_go_on_are_listed_with_what_waits() {
     blocked(&in_memory).await;
 }
 
-async fn blocked(bus: &TestBus<impl Journal + 'static>) {
-    let none = typed(bus, "blocked --json").await;
-    assert_eq!(none, "[]\n", "what has no key blocks nothing");
+/// Appends deliveries of three order keys, and has the first of two of them tried.
+async fn two_keys_blocked(bus: &TestBus<impl Journal + 'static>) -> [Leased; 2] {
     for order_key in [7, 7, u64::MAX, 8, 7, u64::MAX] {
         let delivery = NewDelivery {
             order_key: Some(order_key),
@@ -292,6 +291,13 @@ async fn blocked(bus: &TestBus<impl Journal + 'static>) {
         let settlement = Settlement::new(head.token, retry.clone());
         bus.journal.settle(vec![settlement]).await.unwrap();
     }
+    heads
+}
+
+async fn blocked(bus: &TestBus<impl Journal + 'static>) {
+    let none = typed(bus, "blocked --json").await;
+    assert_eq!(none, "[]\n", "what has no key blocks nothing");
+    let heads = two_keys_blocked(bus).await;
     let listed = async |line: &str| -> Vec<(String, u64, u64)> {
         let text = typed(bus, &format!("blocked --json {line}")).await;
         let keys: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
