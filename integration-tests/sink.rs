@@ -113,7 +113,14 @@ impl Sink {
     /// A sink that takes everything and keeps nothing but how often each event id came: for loads
     /// that would not fit into memory.
     pub async fn counting() -> Self {
-        Self::with_book(0, Book::default(), |_| Answer::status(204)).await
+        Self::forgetting(|_| Answer::status(204)).await
+    }
+
+    /// A sink that answers by a function and keeps nothing but how often each event id came.
+    pub async fn forgetting(
+        function: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_book(0, Book::default(), function).await
     }
 
     /// A sink that answers by a function.

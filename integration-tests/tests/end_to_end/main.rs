@@ -15,6 +15,7 @@ mod examples;
 mod ingress;
 mod listeners;
 mod operation;
+mod ordered;
 mod pipes;
 mod push;
 mod reload;
