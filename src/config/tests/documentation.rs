@@ -170,12 +170,7 @@ fn every_test_that_a_comparison_names_is_there() {
     let rows = page.lines().filter(|line| line.starts_with("| "));
     let (mut missing, mut count) = (Vec::new(), 0);
     for row in rows {
-        let last = row
-            .trim_end_matches(" |")
-            .rsplit('|')
-            .next()
-            .unwrap()
-            .trim();
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
         if last == "test" || (last.is_empty() && row.contains("not there")) {
             continue;
         }
