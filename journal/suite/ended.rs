@@ -90,6 +90,7 @@ pub async fn pages_of_what_has_ended_miss_nothing_while_more_ends(
             loop {
                 let (entries, next) = bench.page(&selection, after, limit).await;
                 shown.extend(entries);
+                assert!(shown.len() <= 60, "the pages come to an end");
                 let Some(next) = next else { break };
                 after = Some(next);
                 // More ends between two pages, of both, alone and together.
