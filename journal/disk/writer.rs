@@ -310,13 +310,7 @@ impl Writer {
             // The commit stands; what is missing is the means to notice that it was lost.
             tracing::warn!(%error, "writing the mark of the last commit");
         }
-        if should_wake {
-            shared.wake.notify_one();
-        }
-        if low {
-            shared.loader.wake();
-        }
-        shared.upkeep.written();
+        wake_others(shared, should_wake, low);
         Ok(())
     }
 
@@ -416,4 +410,16 @@ pub(super) fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalErr
     for job in group {
         job.answer(committed.clone());
     }
+}
+
+/// Wakes whoever something follows for from a commit: who leases, where something fell due; who
+/// loads, where a window runs low; and who looks after the log.
+fn wake_others(shared: &Shared, should_wake: bool, low: bool) {
+    if should_wake {
+        shared.wake.notify_one();
+    }
+    if low {
+        shared.loader.wake();
+    }
+    shared.upkeep.written();
 }

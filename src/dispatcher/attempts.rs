@@ -196,21 +196,7 @@ impl Dispatcher {
         else {
             return self.put_back(call);
         };
-        if call
-            .iter()
-            .any(|one| never_tried(one, &route, now).is_some())
-        {
-            for leased in std::mem::take(&mut call) {
-                match never_tried(&leased, &route, now) {
-                    None => call.push(leased),
-                    Some(reason) => {
-                        let ending = Ending::Dead { reason, last: None };
-                        let record = route.recording.end();
-                        self.end(leased, Arc::clone(&route), ending, None, record, now);
-                    }
-                }
-            }
-        }
+        self.end_never_tried(&mut call, &route, now);
         let Some(token) = call.first().map(|first| first.token) else {
             return;
         };
@@ -268,6 +254,24 @@ impl Dispatcher {
             task: AbortOnDropHandle::new(task),
         };
         self.under_way.insert(token, under_way);
+    }
+
+    /// Takes out of a call what is dead before it is tried.
+    fn end_never_tried(&mut self, call: &mut LeasedCall, route: &Arc<Route>, now: Now) {
+        let is_dead = |one: &Leased| never_tried(one, route, now).is_some();
+        if !call.iter().any(is_dead) {
+            return;
+        }
+        for leased in std::mem::take(call) {
+            match never_tried(&leased, route, now) {
+                None => call.push(leased),
+                Some(reason) => {
+                    let ending = Ending::Dead { reason, last: None };
+                    let record = route.recording.end();
+                    self.end(leased, Arc::clone(route), ending, None, record, now);
+                }
+            }
+        }
     }
 
     fn put_back(&mut self, call: LeasedCall) {

@@ -232,10 +232,7 @@ impl Run {
         while self.page.front().is_some_and(|next| next.sequence <= after) {
             self.page.pop_front();
         }
+        // A stop may have moved it on.
         self.read = self.read.max(after);
-        if self.page.is_empty() {
-            // A stop may have moved it on.
-            self.read = self.read.max(after);
-        }
     }
 }

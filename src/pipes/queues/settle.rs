@@ -34,13 +34,7 @@ impl PipeQueues {
         let (goes_back, is_orphan) = sources.map_or((true, true), |source| {
             (source.goes_back(message), source.is_orphan(message))
         });
-        if let Some(state) = self.subscriptions.get_mut(&subscription) {
-            state.is_refused = match &ending {
-                Ending::Retry { last, .. } => last.class == Class::Refused,
-                Ending::Released => state.is_refused,
-                Ending::Delivered | Ending::Stopped | Ending::Dead { .. } => false,
-            };
-        }
+        self.note_refusal(subscription, &ending);
         match ending {
             Ending::Released | Ending::Retry { .. } if goes_back => self.hand_back(sequence),
             Ending::Dead { .. } if is_orphan => self.hand_back(sequence),
@@ -89,6 +83,17 @@ impl PipeQueues {
             source.wake.notify_one();
         }
         true
+    }
+
+    /// Notes whether a subscription's target refuses, as the end of an attempt tells.
+    fn note_refusal(&mut self, subscription: SubscriptionNumber, ending: &Ending) {
+        if let Some(state) = self.subscriptions.get_mut(&subscription) {
+            state.is_refused = match ending {
+                Ending::Retry { last, .. } => last.class == Class::Refused,
+                Ending::Released => state.is_refused,
+                Ending::Delivered | Ending::Stopped | Ending::Dead { .. } => false,
+            };
+        }
     }
 
     /// Ends a lease whose delivery waits again: as before, or for its next attempt.
