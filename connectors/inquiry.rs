@@ -11,7 +11,7 @@ use pointsman_schemas::{DeliveryId, Name, Sequence};
 use serde::{Serialize, Serializer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::source::Verdict;
+use crate::verdict::Verdict;
 
 /// A caller who waits to hear more than a [`Verdict`]. Dropping it unsent counts as
 /// [`Verdict::Failed`].

@@ -33,6 +33,7 @@ pub mod stdout;
 mod suite;
 pub mod target;
 pub mod timer;
+mod verdict;
 pub mod webhook;
 
 use pointsman_schemas::Problem;
@@ -46,12 +47,13 @@ pub use link::{Link, LinkStatus, SourceState};
 pub use log_limit::{LOG_EVERY, LogLimit};
 pub use source::{
     Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext,
-    SourceError, SourceSettings, StoredPositions, Verdict,
+    SourceError, SourceSettings, StoredPositions,
 };
 pub use target::{
     Attempt, AttemptEnd, AttemptError, Called, Delivery, FilledCall, TargetContext, TargetService,
     TargetSettings,
 };
+pub use verdict::Verdict;
 
 /// One kind of outside system, as the rule file names it.
 #[derive(Debug)]

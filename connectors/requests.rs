@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::inquiry::{Inquiry, Made};
 use crate::listener::{Attachment, BUSY_WAIT, Refusal, Response};
-use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError, Verdict};
+use crate::source::{Acknowledgement, Arrival, Batch, Message, Source, SourceError};
+use crate::verdict::Verdict;
 
 /// The most events that one request may bring. They are stored all or none, so this bounds the
 /// largest append of one caller.

@@ -24,6 +24,7 @@ use crate::alarms::Alarms;
 use crate::inquiry::Inquiry;
 use crate::link::Link;
 use crate::listener::Routes;
+use crate::verdict::Verdict;
 
 /// Where events come from.
 ///
@@ -164,20 +165,6 @@ impl Plain {
         let owned = fields.map(|(name, value)| (name.to_owned(), value));
         Map::from_iter(owned)
     }
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Everything in it is on disk: it may be acknowledged.
-    Stored,
-    /// Nothing of it is stored because there is no room now: hand it over again after about this
-    /// long.
-    Later(Duration),
-    /// Nothing of it is stored because storing failed: hand it over again.
-    Failed,
-    /// It will never be taken (a mapping failed and the sender is there to hear it): the reason.
-    Rejected(String),
 }
 
 /// The acknowledgement of a message: tells the outside system what became of it.

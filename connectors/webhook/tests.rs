@@ -19,8 +19,9 @@ use super::*;
 use crate::listener::tests::{Answer, Served, serve};
 use crate::listener::{Limits, ListenSettings, Routes};
 use crate::requests::BATCH_REQUESTS_MAX;
-use crate::source::{Acknowledgement, Verdict};
+use crate::source::Acknowledgement;
 use crate::suite::{SourceFixture, sources};
+use crate::verdict::Verdict;
 use crate::{Arrival, Source, SourceContext};
 
 const SECRET: &str = "It's a Secret to Everybody";

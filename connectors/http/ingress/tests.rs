@@ -7,7 +7,8 @@ use super::*;
 use crate::inquiry::{Ends, Inquiry, Made, MadeEvent, Task, TaskStatus};
 use crate::listener::Limits;
 use crate::listener::tests::{Answer, Served, serve};
-use crate::source::{Acknowledgement, Message, Verdict};
+use crate::source::{Acknowledgement, Message};
+use crate::verdict::Verdict;
 
 /// 2026-11-27T12:00:00Z.
 const NOW: Timestamp = Timestamp(1_795_780_800_000_000);
