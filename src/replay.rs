@@ -14,6 +14,7 @@
 mod dead;
 mod events;
 mod request;
+mod selection;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use self::request::{DeadReplay, EventReplay, RawFilters};
+pub use self::selection::{DeadRequest, IDS_MAX};
 use crate::dispatcher::rate::Bucket;
 use crate::router::Router;
 

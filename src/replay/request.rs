@@ -6,8 +6,7 @@ use pointsman_schemas::{Problem, Rate, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ReplayError;
-use crate::admin::view::DeadRequest;
+use super::{DeadRequest, ReplayError};
 use crate::router::Taken;
 use pointsman_journal::DeadSelection;
 

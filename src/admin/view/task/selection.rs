@@ -9,10 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::replay::IDS_MAX;
 use crate::router::order_key;
-
-/// Ids that one request may name.
-pub const IDS_MAX: usize = 10_000;
 
 /// Which tasks are meant: all conditions that are set must hold.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
