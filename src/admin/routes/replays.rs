@@ -116,7 +116,7 @@ impl InPath for ReplayId {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{16}$" })
+        json_schema!({ "type": "string", "pattern": "^(?!0{16}$)[0-7][0-9a-f]{15}$" })
     }
 }
 
