@@ -52,7 +52,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, SubscriptionNumber,
+    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, SubscriptionNumber,
 };
 use tokio::sync::mpsc;
 
@@ -427,6 +427,18 @@ impl Journal for DiskJournal {
             }
             redrive.after = redriven.next;
         }
+    }
+
+    async fn edit_dead(
+        &self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError> {
+        let bytes = event.as_ref().map_or(0, |event| event.size_bytes() as u64);
+        self.ask(Share::Known, bytes, move |transaction| {
+            transaction.edit_dead(id, event.as_ref())
+        })
+        .await
     }
 
     async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {

@@ -50,7 +50,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, JournalId, Name, PositionRow, SubscriptionNumber,
+    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, SubscriptionNumber,
 };
 
 pub use append::{Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Terms, Watch};
@@ -245,11 +245,25 @@ pub trait Journal: fmt::Debug + Send + Sync {
     ) -> Result<u64, JournalError>;
 
     /// Makes a new run of each selected dead letter: due now, with a fresh age and no attempts
-    /// used. Tells how many. Rejects of sources have nothing to run and are passed over.
+    /// used. Tells how many. Rejects of sources have nothing to run and are passed over. One that
+    /// was [edited](Journal::edit_dead) is a run of a new event, which no rule sees.
     ///
     /// # Errors
     /// [`JournalError::Io`].
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError>;
+
+    /// Gives a dead letter the event that its redrive sends in the place of its own, or takes that
+    /// back. The letter's own event stays as it is. With an event even a reject of a source can be
+    /// redriven, to a subscription that is named.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; [`JournalError::NotFound`] where there is no such letter;
+    /// [`JournalError::Full`] and [`JournalError::DiskFull`] where there is no room for the event.
+    async fn edit_dead(
+        &self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError>;
 
     /// As [`Journal::redrive`], some at a time, and for another subscription where one is named:
     /// there it counts as created, and in its own as redriven.

@@ -25,8 +25,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, Epoch, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
-    Timestamp,
+    Clock, Cursor, DeliveryId, Epoch, Event, JournalId, Name, PositionRow, Sequence,
+    SubscriptionNumber, Timestamp,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -305,6 +305,14 @@ impl Journal for MemoryJournal {
             replay: None,
         };
         Ok(self.redrive_some(&redrive).await?.count)
+    }
+
+    async fn edit_dead(
+        &self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError> {
+        self.shared.run(|state| state.edit_dead(id, event))
     }
 
     async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {

@@ -131,6 +131,8 @@ macro_rules! conformance {
             a_redrive_is_a_run_that_never_was
             what_is_in_flight_when_an_earlier_one_comes_and_goes_is_delivered_once
             rejects_are_dead_letters_of_their_source
+            an_edited_dead_letter_is_redriven_as_it_was_edited
+            an_edit_that_has_no_room_changes_nothing
             cancelling_ends_what_is_not_in_flight
             replay_makes_new_runs_of_what_is_retained
             the_mark_of_a_replay_stays_with_its_delivery

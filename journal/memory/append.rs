@@ -19,6 +19,10 @@ fn change_bytes(change: &PositionChange) -> u64 {
     change.value.as_ref().map_or(0, row)
 }
 
+pub(super) fn full() -> JournalError {
+    JournalError::Full("raise store.max_size, or let the targets catch up".to_owned())
+}
+
 impl State {
     pub(super) fn append(&mut self, append: Append) -> Result<Vec<Appended>, JournalError> {
         let events = append.entries.iter().map(|entry| &entry.event);
@@ -27,9 +31,7 @@ impl State {
         let size = events.chain(rows).sum::<u64>();
         self.retain(Timestamp(i64::MIN), size);
         if self.bytes.saturating_add(size) > self.options.bytes_max {
-            return Err(JournalError::Full(
-                "raise store.max_size, or let the targets catch up".to_owned(),
-            ));
+            return Err(full());
         }
         self.check_backlogs(&append)?;
         let Append {

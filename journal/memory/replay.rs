@@ -1,12 +1,16 @@
 //! Replays, and redrives some at a time.
 
-use pointsman_schemas::{Sequence, SubscriptionNumber};
+use std::sync::Arc;
 
-use super::state::{CatchingUp, Delivery, State, not_found};
+use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber};
+
+use super::append::full;
+use super::state::{CatchingUp, Delivery, Retained, State, not_found};
 use crate::queue::DeliveryKey;
 use crate::{
-    AfterStep, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay, REPLAY_PENDING_MAX,
-    Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep, Replayed, Start,
+    AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
+    REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
+    Replayed, Start, StoredEvent,
 };
 
 impl State {
@@ -248,20 +252,67 @@ impl State {
         Ok(redriven)
     }
 
+    /// Gives a dead letter the event that its redrive sends, or takes that back.
+    pub(super) fn edit_dead(
+        &mut self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError> {
+        let selection = DeadSelection {
+            ids: Some(vec![id]),
+            ..DeadSelection::default()
+        };
+        let size = event.as_ref().map_or(0, |event| event.size_bytes() as u64);
+        if self.bytes.saturating_add(size) > self.options.bytes_max {
+            return Err(full());
+        }
+        let found = self.select(&selection).pop();
+        let dead = found.and_then(|dead_key| self.dead.get_mut(&dead_key));
+        let dead = dead.ok_or_else(|| JournalError::NotFound(format!("dead letter {id}")))?;
+        dead.letter.edited = event;
+        Ok(())
+    }
+
+    /// Stores the event that a dead letter was edited to, for its redrive alone: no rule sees it.
+    fn store_edited(&mut self, tenant: Name, origin: Name, event: Arc<Event>) -> Sequence {
+        self.last_sequence += 1;
+        let (sequence, at) = (Sequence(self.last_sequence), self.now.time);
+        self.bytes += event.size_bytes() as u64;
+        let stored = StoredEvent {
+            sequence,
+            tenant,
+            origin,
+            at,
+            event,
+        };
+        self.events.insert(sequence, Retained { stored, pins: 1 });
+        sequence
+    }
+
     /// Makes a run of a dead letter; none where it cannot be run.
     fn redrive_one(
         &mut self,
         dead_key: super::state::DeadKey,
         to: Option<SubscriptionNumber>,
     ) -> Option<()> {
-        let (Sequence(sequence), own, _) = dead_key;
-        // Rejects belong to no subscription.
-        let tenant = self.subscribed(own)?.identity.tenant.clone();
+        let (Sequence(mut sequence), own, _) = dead_key;
+        let dead = self.dead.get(&dead_key)?;
+        let (tenant, is_edited) = (dead.letter.tenant.clone(), dead.letter.edited.is_some());
+        // A reject belongs to no subscription, and has an event where somebody has made one of it.
+        if self.subscribed(own).is_none() && !(is_edited && own.0 == 0 && to.is_some()) {
+            return None;
+        }
         let to = to.unwrap_or(own);
         if self.subscribed(to)?.identity.tenant != tenant {
             return None;
         }
         let dead = self.dead.remove(&dead_key)?;
+        if let Some(edited) = dead.letter.edited {
+            if own.0 != 0 {
+                self.unpin(sequence);
+            }
+            sequence = self.store_edited(tenant, dead.letter.origin, edited).0;
+        }
         if let Some(subscribed) = self.subscribed(own) {
             subscribed.counts.dead -= 1;
             subscribed.counts.redriven += 1;

@@ -4,7 +4,7 @@ use pointsman_schemas::Reject;
 use pointsman_schemas::{DeliveryId, Epoch};
 
 use super::*;
-use crate::{DeadReason, DeadSelection, JournalError, NewDead};
+use crate::{DeadLetter, DeadReason, DeadSelection, JournalError, NewDead, Redrive};
 
 pub async fn dead_letters_are_listed_redriven_and_purged(implementation: &dyn Implementation) {
     let mut bench = Bench::new(implementation).await;
@@ -414,4 +414,138 @@ pub async fn cancelling_ends_what_is_not_in_flight(implementation: &dyn Implemen
     assert_eq!(left, ["2", "4", "6"]);
     bench.reopen().await;
     assert_eq!(bench.counts(r).await.pending, 3);
+}
+
+pub async fn an_edited_dead_letter_is_redriven_as_it_was_edited(
+    implementation: &dyn Implementation,
+) {
+    let mut bench = Bench::new(implementation).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    let reject = Reject {
+        raw: Bytes::from_static(b"?"),
+        reason: "it is no JSON".to_owned(),
+    };
+    let append = Append {
+        rejects: vec![reject],
+        ..append_of(vec![entry("1", &[r]), entry("2", &[r])])
+    };
+    bench.journal.append(append).await.unwrap();
+    for leased in bench.lease(r, 9).await {
+        let (reason, last) = (DeadReason::Rejected, None);
+        assert!(
+            bench
+                .settle(leased.token, Ending::Dead { reason, last })
+                .await
+        );
+    }
+    let (reader, all) = (bench.journal.reader(), DeadSelection::default());
+    let before = reader.dead(&all, None, 9).await.unwrap();
+    let of = |subscription: SubscriptionNumber, sequence: u64| {
+        let is = |id: &DeliveryId| id.subscription == subscription && id.sequence.0 == sequence;
+        before.iter().map(|letter| letter.id).find(is)
+    };
+    let (first, second) = (of(r, 1).unwrap(), of(r, 2).unwrap());
+    let rejected = before
+        .iter()
+        .find(|letter| letter.subscription.is_none())
+        .unwrap()
+        .id;
+    for (id, event) in [
+        (first, Some(event("draft"))),
+        (first, Some(event("mended"))),
+        (second, Some(event("other"))),
+        (second, None),
+        (rejected, Some(event("made"))),
+    ] {
+        bench.journal.edit_dead(id, event).await.unwrap();
+    }
+    let nowhere = DeliveryId { run: 99, ..first };
+    let refused = bench.journal.edit_dead(nowhere, Some(event("x"))).await;
+    assert!(matches!(refused, Err(JournalError::NotFound(_))));
+    bench.reopen().await;
+
+    let reader = bench.journal.reader();
+    let after = reader.dead(&DeadSelection::default(), None, 9).await;
+    for (letter, was) in after.unwrap().into_iter().zip(&before) {
+        let edited = letter.edited.as_ref().map(|event| event.id().to_owned());
+        let expect = match letter.id {
+            id if id == first => Some("mended"),
+            id if id == rejected => Some("made"),
+            _ => None,
+        };
+        assert_eq!(edited.as_deref(), expect);
+        let unedited = DeadLetter {
+            edited: None,
+            ..letter
+        };
+        assert_eq!(&unedited, was, "nothing else changes");
+    }
+    // The original is kept beside it.
+    let original = reader.event(first.sequence).await.unwrap().unwrap();
+    assert_eq!(original.event.id(), "1");
+
+    // A reject has no subscription of its own.
+    assert_eq!(
+        bench.journal.redrive(&DeadSelection::default()).await,
+        Ok(2)
+    );
+    let to_r = Redrive {
+        selection: DeadSelection::default(),
+        to: Some(r),
+        before: bench.now(),
+        after: None,
+        limit: 9,
+        replay: None,
+    };
+    assert_eq!(bench.journal.redrive_some(&to_r).await.unwrap().count, 1);
+    bench.reopen().await;
+    let mut sent = Vec::new();
+    for leased in bench.lease(r, 9).await {
+        let id = leased.event.id().to_owned();
+        // What was edited is an event of its own, with a place of its own.
+        assert_eq!(leased.id.sequence.0 > 2, id != "2", "{id}");
+        assert_eq!(leased.origin, name("suite"));
+        sent.push(id);
+        assert!(bench.settle(leased.token, Ending::Delivered).await);
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, ["2", "made", "mended"]);
+    let counts = bench.counts(r).await;
+    assert_eq!(
+        (
+            counts.created,
+            counts.redriven,
+            counts.delivered,
+            counts.dead
+        ),
+        (5, 2, 3, 0)
+    );
+    let totals = bench.journal.reader().totals().await.unwrap();
+    assert_eq!((totals.dead, totals.rejects), (0, 0));
+    // Nothing refers to them any more.
+    tokio::time::advance(bench.bounds.retention * 2).await;
+    bench.implementation.upkeep().await;
+    assert_eq!(bench.journal.reader().totals().await.unwrap().events, 0);
+}
+
+pub async fn an_edit_that_has_no_room_changes_nothing(implementation: &dyn Implementation) {
+    let bounds = Bounds {
+        bytes_max: 2 << 20,
+        ..ROOMY
+    };
+    let bench = Bench::bounded(implementation, bounds).await;
+    let r = bench.subscribe(&["r"]).await[0];
+    bench.event_for("1", &[r]).await;
+    let leased = bench.lease_one(r).await;
+    let (reason, last) = (DeadReason::Rejected, None);
+    assert!(
+        bench
+            .settle(leased.token, Ending::Dead { reason, last })
+            .await
+    );
+    let large = sized_event("large", 4 << 20);
+    let refused = bench.journal.edit_dead(leased.id, Some(large)).await;
+    assert!(matches!(refused, Err(JournalError::Full(_))), "{refused:?}");
+    let (reader, all) = (bench.journal.reader(), DeadSelection::default());
+    assert_eq!(reader.dead(&all, None, 9).await.unwrap()[0].edited, None);
 }

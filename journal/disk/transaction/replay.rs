@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use pointsman_schemas::{Sequence, SubscriptionNumber};
+use bytes::Bytes;
+use pointsman_schemas::{DeliveryId, Event, Sequence, SubscriptionNumber};
 use rusqlite::params;
 
+use super::append::full;
 use super::operate::not_found;
 use super::{Cause, Failure, Transaction};
 use crate::disk::queues::Effect;
@@ -12,8 +14,9 @@ use crate::disk::reader::{self, DeadKey};
 use crate::disk::record::{CatchingUp, DeadRow, EventRow, encode_replay};
 use crate::disk::row::{PendingRow, RowKey};
 use crate::{
-    AfterStep, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay, REPLAY_PENDING_MAX,
-    Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep, Replayed, Start,
+    AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
+    REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
+    Replayed, Start,
 };
 
 /// Dead letters that one transaction looks at: the writer must not be held up by an operator.
@@ -350,6 +353,55 @@ impl Transaction<'_> {
         Ok(true)
     }
 
+    /// Gives a dead letter the event that its redrive sends, or takes that back.
+    pub(in crate::disk) fn edit_dead(
+        &mut self,
+        id: DeliveryId,
+        event: Option<&Arc<Event>>,
+    ) -> Result<(), Failure> {
+        let selection = DeadSelection {
+            ids: Some(vec![id]),
+            ..DeadSelection::default()
+        };
+        let found = self.dead_page(&selection, None, 1)?.rows.pop();
+        let (key, dead) =
+            found.ok_or_else(|| JournalError::NotFound(format!("dead letter {id}")))?;
+        let record = event.map(|event| {
+            let edited = EventRow {
+                tenant: dead.tenant.clone(),
+                origin: dead.origin.clone(),
+                at: self.now,
+                event: Arc::clone(event),
+            };
+            Bytes::from(edited.encode(key.sequence))
+        });
+        if let Some(record) = &record {
+            self.take_room(record.len())?;
+        }
+        let dead = DeadRow {
+            edited: record,
+            ..dead
+        };
+        let value = dead.encode(&[key.sequence, key.subscription.into(), key.run]);
+        let mut update = self.connection.prepare_cached(
+            "UPDATE dead SET value = ?4 WHERE sequence = ?1 AND subscription = ?2 AND run = ?3",
+        )?;
+        update.execute(params![
+            key.sequence.cast_signed(),
+            key.subscription,
+            key.run.cast_signed(),
+            value
+        ])?;
+        Ok(())
+    }
+
+    /// Takes room for an event: twice its size, for the log too.
+    fn take_room(&mut self, bytes: usize) -> Result<(), Failure> {
+        let room = self.room.checked_sub(2 * bytes as u64);
+        self.room = room.ok_or_else(full)?;
+        Ok(())
+    }
+
     /// Stores the event that a dead letter was edited to, for its redrive alone: no rule sees it.
     fn store_edited(&mut self, edited: EventRow) -> Result<u64, Failure> {
         let sequence = self.next_sequence();
@@ -359,6 +411,7 @@ impl Transaction<'_> {
             ..edited
         };
         let record = stored.encode(sequence);
+        self.take_room(record.len())?;
         self.insert_event(sequence, &record)?;
         Ok(sequence)
     }

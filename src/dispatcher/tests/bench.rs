@@ -293,6 +293,14 @@ impl Journal for Watched {
     async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
         self.inner.redrive(selection).await
     }
+    async fn edit_dead(
+        &self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError> {
+        self.inner.edit_dead(id, event).await
+    }
+
     async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {
         self.inner.redrive_some(redrive).await
     }
