@@ -17,7 +17,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 38] = [
+const SAMPLES: [(&str, &str, &str, u16); 39] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -54,6 +54,12 @@ const SAMPLES: [(&str, &str, &str, u16); 38] = [
     ),
     ("listDeadLetters", "/api/v1/dead", "", 200),
     ("getDeadLetter", "/api/v1/dead/{dead}", "", 200),
+    (
+        "editDeadLetter",
+        "/api/v1/dead/{dead}/edit",
+        r#"{"undo":true}"#,
+        200,
+    ),
     (
         "redriveDeadLetters",
         "/api/v1/dead/redrive",

@@ -1,5 +1,6 @@
 //! `pointsman dead`: the dead letters, looked at and dealt with.
 
+mod edit;
 mod print;
 
 use std::io::{IsTerminal, Write};
@@ -36,6 +37,8 @@ pub enum DeadCommand {
     List(ListArgs),
     /// Show one with its event and what the target answered last
     Show(ShowArgs),
+    /// Change the event that a redrive of one sends
+    Edit(edit::EditArgs),
     /// Deliver them once more, as if they had just matched
     Redrive(RedriveArgs),
     /// Delete them
@@ -180,6 +183,7 @@ async fn execute(args: DeadArgs) -> Result<String, CommandError> {
     match args.command {
         DeadCommand::List(args) => list(&args).await,
         DeadCommand::Show(args) => show(&args).await,
+        DeadCommand::Edit(args) => edit::edit(&args).await,
         DeadCommand::Redrive(args) => redrive(&args).await,
         DeadCommand::Purge(args) => {
             if !args.yes {

@@ -12,7 +12,7 @@ use crate::admin::Admin;
 use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{
-    self, DeadRequest, DeadView, DeadWhole, Page, RedriveRequest, ReplayView,
+    self, DeadRequest, DeadView, DeadWhole, EditRequest, Page, RedriveRequest, ReplayView,
 };
 use crate::replay::DeadReplay;
 
@@ -28,6 +28,12 @@ pub(super) fn register(api: Api) -> Api {
         "getDeadLetter",
         "One dead letter with its content",
         show,
+    )
+    .change(
+        "/dead/{id}/edit",
+        "editDeadLetter",
+        "Change the event that a redrive sends",
+        edit,
     )
     .change(
         "/dead/redrive",
@@ -78,6 +84,18 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: DeadQuery) -> Answer<
 pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<DeadWhole> {
     let letter = view::dead_letter(&*admin.pipes.reader(), id).await?;
     letter.ok_or_else(|| Refused::not_found(format!("dead letter {id}")))
+}
+
+pub(super) async fn edit(
+    admin: Arc<Admin>,
+    id: DeliveryId,
+    request: EditRequest,
+) -> Answer<DeadWhole> {
+    let event = request.event().map_err(Refused::bad_request)?;
+    let is_undone = event.is_none();
+    admin.journal.edit_dead(id, event.map(Arc::new)).await?;
+    tracing::info!(%id, is_undone, "a dead letter was edited");
+    show(admin, id, Nothing {}).await
 }
 
 /// How many were redriven.

@@ -2,11 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use pointsman_journal::{
     DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role,
     SubscriptionStatus,
 };
-use pointsman_schemas::{Class, DeliveryId, Name, SubscriptionNumber};
+use pointsman_schemas::{Class, DeliveryId, Event, Name, SubscriptionNumber, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -97,6 +98,10 @@ pub struct DeadContent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<super::Object>")]
     pub event: Option<Box<RawValue>>,
+    /// What a redrive sends in its place, where somebody has edited it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::Object>")]
+    pub edited: Option<Box<RawValue>>,
     /// Why the event cannot be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_missing: Option<String>,
@@ -148,7 +153,10 @@ pub async fn dead_letter(
     let Some(letter) = reader.dead(&selection, None, 1).await?.pop() else {
         return Ok(None);
     };
-    let mut content = DeadContent::default();
+    let mut content = DeadContent {
+        edited: letter.edited.as_deref().and_then(structured),
+        ..DeadContent::default()
+    };
     if letter.subscription.is_some() {
         match reader.event(id.sequence).await {
             Ok(Some(stored)) => content.event = structured(&stored.event),
@@ -168,6 +176,38 @@ pub async fn dead_letter(
         letter: letter.into(),
         content,
     }))
+}
+
+/// What a dead letter is edited to.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditRequest {
+    /// The event that a redrive sends in the place of the letter's own, in the JSON format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<super::Object>")]
+    pub event: Option<Box<RawValue>>,
+    /// Take back what was edited, in the place of an event.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+}
+
+impl EditRequest {
+    /// The event; none where what was edited is taken back.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn event(&self) -> Result<Option<Event>, String> {
+        match (&self.event, self.undo) {
+            (Some(event), false) => {
+                let text = Bytes::copy_from_slice(event.get().as_bytes());
+                let event = json::decode(&text).map_err(|error| format!("event: {error}"))?;
+                Ok(Some(event))
+            }
+            (None, true) => Ok(None),
+            (None, false) => Err("it does not say to what: give event, or undo".to_owned()),
+            (Some(_), true) => Err("event and undo exclude each other".to_owned()),
+        }
+    }
 }
 
 /// Dead letters to be run anew.

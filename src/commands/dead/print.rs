@@ -80,6 +80,10 @@ pub(super) fn as_sheet(letter: &DeadView, content: &DeadContent) -> String {
         content.event.as_ref().map_or("", |event| event.get()),
     );
     line(
+        "edited to",
+        content.edited.as_ref().map_or("", |event| event.get()),
+    );
+    line(
         "event",
         content.event_missing.as_deref().unwrap_or_default(),
     );

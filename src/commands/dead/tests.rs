@@ -232,3 +232,35 @@ async fn they_are_redriven_elsewhere_and_at_a_rate() {
         assert!(said.contains(expect), "{line}: {said}");
     }
 }
+
+#[tokio::test]
+async fn one_is_edited_from_a_file_redriven_as_that_and_given_back() {
+    let bus = TestBus::start(&[]).await;
+    let ids = bus.dead().await;
+    let id = ids.iter().find(|id| id.subscription.0 == 1).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write(
+        r#"{"specversion":"1.0","id":"mended","source":"/s","type":"t","data":{"n":12345678901234567890123}}"#,
+    );
+    let from_file = format!("edit {id} --file {}", file.path().display());
+    let sheet = typed(&bus, &from_file).await;
+    assert!(
+        sheet.contains("edited to") && sheet.contains("12345678901234567890123"),
+        "{sheet}"
+    );
+    assert!(sheet.contains("event     "), "the original stays: {sheet}");
+    let undone = typed(&bus, &format!("edit {id} --undo")).await;
+    assert!(!undone.contains("edited to"), "{undone}");
+    write("{}");
+    let refused = typed(&bus, &from_file).await;
+    assert!(refused.contains("specversion"), "{refused}");
+    let nobody = typed(&bus, "edit 00000000000000aa-9-1-0 --undo").await;
+    assert!(nobody.contains("there is no dead letter"), "{nobody}");
+    write(r#"{"specversion":"1.0","id":"mended","source":"/s","type":"t"}"#);
+    typed(&bus, &from_file).await;
+    let redriven = typed(&bus, &format!("redrive {id}")).await;
+    assert_eq!(redriven, "1 dead letter redriven\n");
+    let last = bus.journal.reader().last_event().await.unwrap().unwrap();
+    assert_eq!(last.event.id(), "mended");
+}
