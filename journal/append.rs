@@ -78,7 +78,7 @@ pub struct MadeDelivery {
 }
 
 /// A dead letter of a delivery that was never pending here. It counts as created and dead at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewDead {
     /// For whom it was.
     pub subscription: SubscriptionNumber,
@@ -90,6 +90,8 @@ pub struct NewDead {
     pub attempts: u32,
     /// What the last attempt came to.
     pub last: Option<LastOutcome>,
+    /// The event that a redrive sends in the place of the entry's.
+    pub edited: Option<Arc<Event>>,
 }
 
 /// A delivery to be made.

@@ -22,6 +22,12 @@ impl Identity {
         Self(hash(&["key:source", tenant, origin, sender, key]))
     }
 
+    /// Of a dead letter that is brought over from another store, by the id that it has there.
+    #[must_use]
+    pub fn of_dead_letter(tenant: &Name, id: &DeliveryId) -> Self {
+        Self(hash(&["key:dead", tenant.as_str(), &id.to_string()]))
+    }
+
     /// Of a key that a rule declares for its deliveries.
     #[must_use]
     pub fn of_rule(tenant: &Name, rule: &Name, key: &str) -> Self {

@@ -13,6 +13,7 @@
 
 mod dead;
 mod events;
+mod import;
 mod request;
 mod selection;
 
@@ -31,6 +32,7 @@ use pointsman_schemas::{Backoff, Sequence, SubscriptionNumber, Timestamp};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use self::import::ForeignLetter;
 pub use self::request::{DeadReplay, EventReplay, RawFilters};
 pub use self::selection::{DeadRequest, IDS_MAX};
 use crate::dispatcher::rate::Bucket;

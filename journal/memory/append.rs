@@ -242,6 +242,10 @@ impl State {
             ..Delivery::fresh(dead.order_key, self.now.time)
         };
         self.dead_letter(key, ended, dead.reason, dead.last);
+        let dead_key = (Sequence(key.sequence), key.subscription, key.run);
+        if let Some(letter) = self.dead.get_mut(&dead_key) {
+            letter.letter.edited = dead.edited;
+        }
     }
 
     /// Makes a dead letter of a delivery that is not pending (any more).

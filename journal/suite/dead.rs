@@ -152,6 +152,7 @@ pub async fn what_ended_elsewhere_is_a_dead_letter_at_once(implementation: &dyn 
             reason: DeadReason::Exhausted,
             attempts: 4,
             last: Some(last(START)),
+            edited: None,
         })
     };
     let keyed_dead = |id: &str| Entry {
@@ -484,10 +485,26 @@ pub async fn an_edited_dead_letter_is_redriven_as_it_was_edited(
     let original = reader.event(first.sequence).await.unwrap().unwrap();
     assert_eq!(original.event.id(), "1");
 
+    // One that ended elsewhere may have been edited there.
+    let elsewhere = NewDead {
+        subscription: r,
+        order_key: None,
+        reason: DeadReason::Exhausted,
+        attempts: 1,
+        last: None,
+        edited: Some(event("brought")),
+    };
+    let brought = Entry {
+        dead: Some(elsewhere),
+        ..entry("3", &[])
+    };
+    bench.append(vec![brought]).await;
+    bench.reopen().await;
+
     // A reject has no subscription of its own.
     assert_eq!(
         bench.journal.redrive(&DeadSelection::default()).await,
-        Ok(2)
+        Ok(3)
     );
     let to_r = Redrive {
         selection: DeadSelection::default(),
@@ -509,7 +526,7 @@ pub async fn an_edited_dead_letter_is_redriven_as_it_was_edited(
         assert!(bench.settle(leased.token, Ending::Delivered).await);
     }
     sent.sort_unstable();
-    assert_eq!(sent, ["2", "made", "mended"]);
+    assert_eq!(sent, ["2", "brought", "made", "mended"]);
     let counts = bench.counts(r).await;
     assert_eq!(
         (
@@ -518,7 +535,7 @@ pub async fn an_edited_dead_letter_is_redriven_as_it_was_edited(
             counts.delivered,
             counts.dead
         ),
-        (5, 2, 3, 0)
+        (7, 3, 4, 0)
     );
     let totals = bench.journal.reader().totals().await.unwrap();
     assert_eq!((totals.dead, totals.rejects), (0, 0));

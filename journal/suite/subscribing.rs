@@ -189,6 +189,7 @@ pub async fn a_subscription_that_nobody_wants_goes_once_it_holds_nothing(
         reason: DeadReason::Rejected,
         attempts: 1,
         last: None,
+        edited: None,
     };
     bench
         .append(vec![Entry {

@@ -17,7 +17,7 @@ const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 39] = [
+const SAMPLES: [(&str, &str, &str, u16); 40] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -58,6 +58,12 @@ const SAMPLES: [(&str, &str, &str, u16); 39] = [
         "editDeadLetter",
         "/api/v1/dead/{dead}/edit",
         r#"{"undo":true}"#,
+        200,
+    ),
+    (
+        "importDeadLetters",
+        "/api/v1/dead/import",
+        r#"{"letters":[{"id":"00000000000000aa-1-0-0","tenant":"default","origin":"s","reason":"unreadable"}]}"#,
         200,
     ),
     (

@@ -3,6 +3,7 @@
 
 mod dead;
 mod event;
+mod import;
 mod owner;
 mod replay;
 mod task;
@@ -17,6 +18,7 @@ use crate::dispatcher::LaneReason;
 
 pub use self::dead::*;
 pub use self::event::*;
+pub use self::import::*;
 pub use self::owner::OwnerFilter;
 pub use self::replay::*;
 pub(in crate::admin) use self::task::each_waiting;

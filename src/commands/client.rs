@@ -261,8 +261,24 @@ impl Client {
     /// # Errors
     /// As [`Client::send`], and what the API's problem document says.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        self.api(Method::GET, path, HeaderMap::new(), Bytes::new())
-            .await
+        let (uri, answer) = self
+            .api(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await?;
+        read(&uri, &answer)
+    }
+
+    /// As [`Client::get`]; none where there is no such thing.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, CommandError> {
+        let (uri, answer) = self
+            .api(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        read(&uri, &answer).map(Some)
     }
 
     /// Has the admin API do something.
@@ -280,30 +296,35 @@ impl Client {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         )]);
-        self.api(Method::POST, path, json, body.into()).await
+        let (uri, answer) = self.api(Method::POST, path, json, body.into()).await?;
+        read(&uri, &answer)
     }
 
-    async fn api<T: DeserializeOwned>(
+    async fn api(
         &self,
         method: Method,
         path: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<T, CommandError> {
+    ) -> Result<(Uri, Answer), CommandError> {
         let base = self.base.to_string();
         let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|error| {
             CommandError::new(format!("{uri} is not an address to call: {error}"))
         })?;
         let answer = self.exchange(&uri, method, headers, body).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(&uri, &answer));
-        }
-        serde_json::from_slice(&answer.body).map_err(|error| {
-            CommandError::new(format!("cannot understand what {uri} answered: {error}"))
-                .help("is that the admin address of a bus?")
-        })
+        Ok((uri, answer))
     }
+}
+
+fn read<T: DeserializeOwned>(uri: &Uri, answer: &Answer) -> Result<T, CommandError> {
+    if !answer.status.is_success() {
+        return Err(refusal(uri, answer));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        CommandError::new(format!("cannot understand what {uri} answered: {error}"))
+            .help("is that the admin address of a bus?")
+    })
 }
 
 fn refusal(uri: &Uri, answer: &Answer) -> CommandError {

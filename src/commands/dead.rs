@@ -1,6 +1,7 @@
 //! `pointsman dead`: the dead letters, looked at and dealt with.
 
 mod edit;
+mod file;
 mod print;
 
 use std::io::{IsTerminal, Write};
@@ -43,6 +44,10 @@ pub enum DeadCommand {
     Redrive(RedriveArgs),
     /// Delete them
     Purge(PurgeArgs),
+    /// Write them to a file, a line of JSON each
+    Export(file::ExportArgs),
+    /// Keep those of a file, for the rules and targets of the same names
+    Import(file::ImportArgs),
 }
 
 /// Where dead letters are read.
@@ -191,11 +196,25 @@ async fn execute(args: DeadArgs) -> Result<String, CommandError> {
             }
             purge(&args.change).await
         }
+        DeadCommand::Export(args) => file::export(&args).await,
+        DeadCommand::Import(args) => file::import(&args).await,
     }
 }
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {
-    let page: Page<DeadView> = match &args.from.store {
+    let page = page(args).await?;
+    if let Some(next) = &page.next {
+        eprintln!("there are more: --after {next}");
+    }
+    if args.output.json {
+        output::json(&page.items).map_err(unprintable)
+    } else {
+        Ok(as_table(&page.items))
+    }
+}
+
+async fn page(args: &ListArgs) -> Result<Page<DeadView>, CommandError> {
+    match &args.from.store {
         Some(path) => {
             let filter = args.filter.clone();
             let selection = DeadSelection {
@@ -212,7 +231,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
                 usize::from(args.limit),
             )
             .await
-            .map_err(unreadable)?
+            .map_err(unreadable)
         }
         None => {
             let mut query = form_urlencoded::Serializer::new(String::new());
@@ -231,35 +250,39 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
             );
             Client::of_admin(&args.from.admin)?
                 .get(&format!("/dead?{}", query.finish()))
-                .await?
+                .await
         }
-    };
-    if let Some(next) = &page.next {
-        eprintln!("there are more: --after {next}");
-    }
-    if args.output.json {
-        output::json(&page.items).map_err(unprintable)
-    } else {
-        Ok(as_table(&page.items))
     }
 }
 
-async fn show(args: &ShowArgs) -> Result<String, CommandError> {
-    let whole: Box<RawValue> = match &args.from.store {
+/// A letter with its content, as JSON; none where there is no such letter.
+async fn find(from: &FromArgs, id: DeliveryId) -> Result<Option<Box<RawValue>>, CommandError> {
+    match &from.store {
         Some(path) => {
-            let whole = view::dead_letter(&*store::open(path)?, args.id)
-                .await
-                .map_err(unreadable)?;
-            let whole = whole
-                .ok_or_else(|| CommandError::new(format!("there is no dead letter {}", args.id)))?;
-            serde_json::value::to_raw_value(&whole).map_err(unprintable)?
+            let whole = view::dead_letter(&*store::open(path)?, id).await;
+            let whole = whole.map_err(unreadable)?;
+            let text = |whole| serde_json::value::to_raw_value(&whole).map_err(unprintable);
+            whole.map(text).transpose()
         }
         None => {
-            Client::of_admin(&args.from.admin)?
-                .get(&format!("/dead/{}", args.id))
-                .await?
+            Client::of_admin(&from.admin)?
+                .find(&format!("/dead/{id}"))
+                .await
         }
-    };
+    }
+}
+
+async fn whole(from: &FromArgs, id: DeliveryId) -> Result<Box<RawValue>, CommandError> {
+    if from.store.is_none() {
+        let client = Client::of_admin(&from.admin)?;
+        return client.get(&format!("/dead/{id}")).await;
+    }
+    let found = find(from, id).await?;
+    found.ok_or_else(|| CommandError::new(format!("there is no dead letter {id}")))
+}
+
+async fn show(args: &ShowArgs) -> Result<String, CommandError> {
+    let whole = whole(&args.from, args.id).await?;
     if args.output.json {
         return Ok(format!("{whole}\n"));
     }

@@ -249,6 +249,7 @@ fn dead_letter(entries: &mut Vec<Entry>, number: SubscriptionNumber) -> bool {
             reason: DeadReason::Backlog,
             attempts: 0,
             last: None,
+            edited: None,
         };
         found = true;
         // An entry carries one dead letter. The further ones get entries of their own, which are

@@ -313,6 +313,7 @@ impl Transaction<'_> {
             reason,
             attempts,
             last,
+            edited,
         }) = entry.dead.as_ref().filter(is_new)
         {
             let subscription = self.resolve(subscription.0);
@@ -324,6 +325,15 @@ impl Transaction<'_> {
             };
             let (tenant, origin, last) = (tenant.clone(), origin.clone(), last.clone());
             let (at, attempts, reject) = (self.now, *attempts, None);
+            let edited = edited.as_ref().map(|event| {
+                let edited = EventRow {
+                    tenant: tenant.clone(),
+                    origin: origin.clone(),
+                    at,
+                    event: Arc::clone(event),
+                };
+                edited.encode(sequence).into()
+            });
             self.dead_letter(
                 key,
                 &DeadRow {
@@ -336,7 +346,7 @@ impl Transaction<'_> {
                     last,
                     reject,
                     replay: None,
-                    edited: None,
+                    edited,
                 },
             )?;
         }
@@ -408,6 +418,10 @@ pub(in crate::disk) fn size_bytes(append: &Append) -> u64 {
                 .last
                 .as_ref()
                 .map_or(0, |last| (last.message.len() + last.response.len()) as u64)
+            + dead
+                .edited
+                .as_ref()
+                .map_or(0, |event| event.size_bytes() as u64)
     };
     let entry = |entry: &Entry| {
         entry.event.size_bytes() as u64

@@ -263,6 +263,7 @@ impl Play<'_> {
                     reason: DeadReason::Expired,
                     attempts: 2,
                     last: Some(last(now)),
+                    edited: None,
                 };
                 let ended = Entry {
                     dead: Some(dead),

@@ -12,7 +12,8 @@ use crate::admin::Admin;
 use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{
-    self, DeadRequest, DeadView, DeadWhole, EditRequest, Page, RedriveRequest, ReplayView,
+    self, DeadRequest, DeadView, DeadWhole, EditRequest, ImportRequest, Imported, Page,
+    RedriveRequest, ReplayView,
 };
 use crate::replay::DeadReplay;
 
@@ -34,6 +35,12 @@ pub(super) fn register(api: Api) -> Api {
         "editDeadLetter",
         "Change the event that a redrive sends",
         edit,
+    )
+    .change(
+        "/dead/import",
+        "importDeadLetters",
+        "Keep dead letters of another bus",
+        import,
     )
     .change(
         "/dead/redrive",
@@ -96,6 +103,29 @@ pub(super) async fn edit(
     admin.journal.edit_dead(id, event.map(Arc::new)).await?;
     tracing::info!(%id, is_undone, "a dead letter was edited");
     show(admin, id, Nothing {}).await
+}
+
+pub(super) async fn import(admin: Arc<Admin>, (): (), request: ImportRequest) -> Answer<Imported> {
+    let all = request.letters.len();
+    if !(1..=view::LETTERS_MAX).contains(&all) {
+        let max = view::LETTERS_MAX;
+        return Err(Refused::bad_request(format!("letters holds 1 to {max}")));
+    }
+    let read = request
+        .letters
+        .iter()
+        .filter_map(|one| one.read().transpose());
+    let letters: Vec<_> = read
+        .collect::<Result<_, _>>()
+        .map_err(Refused::bad_request)?;
+    let with_event = letters.len();
+    let imported = admin.replays.import(letters).await?;
+    tracing::info!(imported, "dead letters were brought over");
+    Ok(Imported {
+        imported,
+        known: with_event as u64 - imported,
+        without_event: (all - with_event) as u64,
+    })
 }
 
 /// How many were redriven.

@@ -264,3 +264,82 @@ async fn one_is_edited_from_a_file_redriven_as_that_and_given_back() {
     let last = bus.journal.reader().last_event().await.unwrap().unwrap();
     assert_eq!(last.event.id(), "mended");
 }
+
+#[tokio::test]
+async fn they_are_written_to_a_file_and_kept_by_another_bus_once() {
+    let (from, to) = (TestBus::start(&[]).await, TestBus::start(&[]).await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.jsonl");
+    let all = from.dead().await;
+    let edited = all.iter().find(|id| id.subscription.0 == 1).unwrap();
+    let event = folder.path().join("event.json");
+    // Data may have line breaks.
+    let text = "{\"specversion\":\"1.0\",\"id\":\"mended\",\"source\":\"/s\",\"type\":\"t\",\"data\":{\n\"n\":1}}";
+    std::fs::write(&event, text).unwrap();
+    typed(&from, &format!("edit {edited} --file {}", event.display())).await;
+
+    let export = format!("export --file {}", file.display());
+    let told = typed(&from, &export).await;
+    assert!(
+        told.starts_with(&format!("{} dead letters written to", all.len())),
+        "{told}"
+    );
+    let lines = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(lines.lines().count(), all.len(), "{lines}");
+    let twice = typed(&from, &export).await;
+    assert!(twice.contains("exists"), "what is there stays: {twice}");
+
+    // Nothing of its own comes twice.
+    let import = format!("import {}", file.display());
+    let with_event = all.len() - 1;
+    let back = typed(&from, &import).await;
+    assert!(
+        back.contains(&format!(
+            "0 dead letters imported\n{with_event} dead letter"
+        )),
+        "{back}"
+    );
+    // In another bus they are kept, once, also where they are gone again. What a source could not
+    // read is no use there.
+    typed(&to, "purge --all --yes").await;
+    let told = typed(&to, &import).await;
+    assert_eq!(
+        told,
+        format!("{with_event} dead letters imported\n1 dead letter left out: no event is in it\n")
+    );
+    let letters = to
+        .journal
+        .reader()
+        .dead(&Default::default(), None, 100)
+        .await
+        .unwrap();
+    assert_eq!(letters.len(), with_event);
+    let mended = letters.iter().filter_map(|letter| letter.edited.as_ref());
+    assert_eq!(
+        mended.map(|event| event.id()).collect::<Vec<_>>(),
+        ["mended"]
+    );
+    typed(&to, "redrive --all").await;
+    assert!(
+        typed(&to, &import)
+            .await
+            .starts_with("0 dead letters imported")
+    );
+
+    std::fs::write(
+        &file,
+        lines.replace("\"rule\":\"thumbnails\"", "\"rule\":\"nobody\""),
+    )
+    .unwrap();
+    let refused = typed(&to, &import).await;
+    assert!(
+        refused.contains("has no rule nobody with to thumbnailer"),
+        "{refused}"
+    );
+    std::fs::write(&file, format!("{lines}{{\"id\":1}}\n")).unwrap();
+    let refused = typed(&to, &import).await;
+    assert!(
+        refused.contains(&format!("line {}", all.len() + 1)),
+        "{refused}"
+    );
+}

@@ -72,6 +72,7 @@ impl PipeQueues {
                         order_key: delivery.order_key,
                         reason,
                         attempts: delivery.attempts + u32::from(last.is_some()),
+                        edited: None,
                         last: last.or(delivery.last.take()),
                     };
                     self.end_delivery(&delivery, Some(dead), follow_ups);
