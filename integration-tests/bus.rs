@@ -47,6 +47,8 @@ pub fn workspace() -> &'static Path {
 pub struct Bus {
     folder: TempDir,
     listen: u16,
+    /// What `listen` says beside the address, in a YAML mapping without its braces.
+    listen_settings: &'static str,
     admin: u16,
     environment: Vec<(String, String)>,
     /// Whether what it prints on standard output is kept with its log.
@@ -84,6 +86,7 @@ impl Bus {
         let bus = Self {
             folder,
             listen: free_port(),
+            listen_settings: "",
             admin: free_port(),
             environment: Vec::new(),
             keeps_output: true,
@@ -105,14 +108,19 @@ impl Bus {
             "store: { path: ./store }\n"
         };
         let text = format!(
-            "listen: 127.0.0.1:{}\nadmin: 127.0.0.1:{}\n{store}{rules}",
-            self.listen, self.admin
+            "listen: {{ address: \"127.0.0.1:{}\", {} }}\nadmin: 127.0.0.1:{}\n{store}{rules}",
+            self.listen, self.listen_settings, self.admin
         );
         // Renamed into place, so that a reload never sees half a file.
         let draft = self.path("draft");
         std::fs::write(&draft, text).expect("the rule file can be written");
         std::fs::rename(draft, self.path("pointsman.yaml"))
             .expect("the rule file can be put in place");
+    }
+
+    /// Sets what `listen` says beside the address in rule files written from now on.
+    pub fn set_listen(&mut self, settings: &'static str) {
+        self.listen_settings = settings;
     }
 
     /// Sets variables of the processes started from now on.

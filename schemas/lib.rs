@@ -35,6 +35,6 @@ pub use name::Name;
 pub use outcome::{Class, Outcome, Replies, Unreadable};
 pub use problem::{Problem, Segment};
 pub use reject::Reject;
-pub use setting::{Interval, Rate, Secret, Size, Text};
+pub use setting::{Duplicates, Interval, Rate, Secret, Size, Text};
 pub use template::{Placement, TemplateText};
 pub use time::{Clock, SystemClock, Timestamp};

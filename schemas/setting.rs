@@ -1,6 +1,7 @@
 //! Kinds of values in the rule file: texts that may come from the environment or a file, and
 //! numbers with a unit.
 
+mod duplicates;
 mod unit;
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::duplicates::Duplicates;
 pub use self::unit::{Interval, Rate, Size};
 
 /// A text setting: written out, or `{ env: NAME }`, or `{ file: path }`.

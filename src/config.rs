@@ -46,6 +46,8 @@ use crate::telemetry::metrics::Detail;
 pub struct Config {
     /// Where CloudEvents and webhooks come in.
     pub listen: ListenSettings,
+    /// Which events of the HTTP ingress are duplicates: what `listen` says, compiled.
+    pub deduplicate: Option<Deduplicate>,
     /// Where the bus is watched and reported.
     pub admin: Admin,
     /// Where events and deliveries are kept.

@@ -66,7 +66,7 @@ impl Ingress {
             origins: settings.origins.clone(),
             queue,
             clock,
-            deduplicates: false,
+            deduplicates: settings.deduplicate.is_some(),
             waiting: Arc::new(Semaphore::new(waiting_callers(settings))),
         };
         let attachment = routes.attach(EVENTS_PATH, "ingress", Arc::new(handler))?;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use pointsman_schemas::{Problem, Size, Text};
+use pointsman_schemas::{Duplicates, Problem, Size, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
@@ -34,6 +34,8 @@ pub struct ListenSettings {
     /// Which senders the CloudEvents ingress consents to in the webhook handshake: DNS names, or
     /// `*`.
     pub origins: Vec<String>,
+    /// Which events of the CloudEvents ingress are duplicates of earlier ones.
+    pub deduplicate: Option<Duplicates>,
 }
 
 /// A certificate and its key.
@@ -71,6 +73,8 @@ struct Full {
     /// Senders consented to in the CloudEvents webhook handshake: DNS names, or `*`, the default.
     #[serde(default = "default_origins")]
     origins: Vec<String>,
+    /// Which events of the CloudEvents ingress are duplicates of earlier ones.
+    deduplicate: Option<Duplicates>,
 }
 
 fn default_address() -> Text {
@@ -108,6 +112,7 @@ impl ListenSettings {
             max_body: default_max_body(),
             max_connections: default_max_connections(),
             origins: default_origins(),
+            deduplicate: None,
         }
     }
 
@@ -204,6 +209,7 @@ impl<'de> Deserialize<'de> for ListenSettings {
                     max_body,
                     max_connections,
                     origins,
+                    deduplicate,
                 } = Full::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(ListenSettings {
                     address,
@@ -212,6 +218,7 @@ impl<'de> Deserialize<'de> for ListenSettings {
                     max_body,
                     max_connections,
                     origins,
+                    deduplicate,
                 })
             }
         }

@@ -341,7 +341,10 @@ fn run_ingress(
     let ingress =
         Ingress::open(&config.listen, &listener.routes(), clock).map_err(RunError::Listen)?;
     let (tenant, name) = (Name::default_tenant(), Name::ingress());
-    sources.run_always(tenant, name, "http", waiting, Box::new(ingress));
+    let reader = sources.reader(&tenant, &name).waiting(waiting);
+    let deduplicate = config.deduplicate.clone().map(wiring::deduplicate);
+    let reader = reader.deduplicating(deduplicate);
+    sources.run_always((tenant, name), "http", reader, Box::new(ingress));
     Ok(())
 }
 

@@ -24,7 +24,6 @@ use crate::pipes::{PipeIntake, Pipes};
 use crate::router::{Matcher, Router};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
-use crate::waiting::Waiting;
 use pointsman_journal::Journal;
 
 /// First and longest pause before a source is opened again, of which at least half is waited:
@@ -106,13 +105,11 @@ impl Sources {
     /// may wait for the ends of tasks.
     pub fn run_always(
         &self,
-        tenant: Name,
-        name: Name,
+        (tenant, name): (Name, Name),
         kind: &'static str,
-        waiting: Arc<Waiting>,
+        reader: MessageReader,
         mut source: Box<dyn Source>,
     ) {
-        let reader = self.reader(&tenant, &name).waiting(waiting);
         let metrics = reader.metrics.clone();
         let mut intake = Intake::new(reader, Arc::clone(&self.journal));
         let stop = CancellationToken::new();
@@ -203,7 +200,8 @@ impl Sources {
             .collect()
     }
 
-    fn reader(&self, tenant: &Name, name: &Name) -> MessageReader {
+    /// Reads what comes from a source.
+    pub fn reader(&self, tenant: &Name, name: &Name) -> MessageReader {
         let matcher = Matcher::new(
             Arc::clone(&self.router),
             self.journal.clock(),

@@ -258,10 +258,12 @@ impl<'d> Loader<'d, '_> {
         let listen = self.single("listen").and_then(|(_, piece)| {
             let listen = read::<ListenSettings>(piece)?;
             piece.report_check(listen.check());
-            Some(listen)
+            Some((listen, deduplicate::deduplicate(piece)))
         });
+        let (listen, deduplicate) = listen.unwrap_or_default();
         let mut config = Config {
-            listen: listen.unwrap_or_default(),
+            listen,
+            deduplicate,
             admin: self.admin(),
             store: self.store(),
             sources: Vec::new(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use pointsman_rules::RawFilter;
 use pointsman_rules::transform::RawTransform;
-use pointsman_schemas::{Interval, Name, Rate, Size};
+use pointsman_schemas::{Duplicates, Interval, Name, Rate, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use self::short::{OneOrMany, RawAdmin, RawEvent, RawFollowUp, RawTo};
 use super::quota::RawQuota;
 use super::schema::{
-    ConditionText, EventPattern, Expected, KeyText, PathText, RuleDelivery, SourceName, TestEvent,
+    ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TestEvent,
 };
 use crate::dispatcher::HistoryLevel;
 
@@ -82,7 +82,7 @@ pub struct RawRule {
     /// Filters in the dialects of the CloudEvents Subscriptions API, all of which must hold.
     pub filters: Option<Vec<RawFilter>>,
     /// Which of its deliveries are left out, because an event of the same key came before.
-    pub deduplicate: Option<RawDeduplicate>,
+    pub deduplicate: Option<Duplicates>,
     /// What the targets get: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the targets'.
@@ -178,19 +178,6 @@ impl From<RawPipe> for RawRule {
             start: None,
         }
     }
-}
-
-/// `deduplicate`, of a source or a rule.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Deduplicate")]
-pub struct RawDeduplicate {
-    /// The key of an event, a text with templates over it as it came: two of one key are
-    /// duplicates. An event in which it finds nothing is none.
-    #[schemars(with = "KeyText", required)]
-    pub by: Option<String>,
-    /// How long a key is remembered, up to 366 days; `24h` by default.
-    pub window: Option<Interval>,
 }
 
 /// What a follow-up target is sent.

@@ -12,19 +12,18 @@ mod texts;
 use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{CONNECTORS, Connector};
 use pointsman_rules::transform::RawMapping;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Duplicates, Name};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::quota::RawQuota;
-use super::raw::{RawAdmin, RawDeduplicate, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
+use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 pub use names::Known;
 pub(super) use pattern::EventPattern;
 pub(super) use texts::{
-    Address, ConditionText, Expected, KeyText, PathText, RuleDelivery, SourceName, TargetName,
-    TestEvent,
+    Address, ConditionText, Expected, PathText, RuleDelivery, SourceName, TargetName, TestEvent,
 };
 
 /// The pattern of names.
@@ -57,7 +56,7 @@ pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let of_source = vec![
         ("event", generator.subschema_for::<RawMapping>()),
-        ("deduplicate", generator.subschema_for::<RawDeduplicate>()),
+        ("deduplicate", generator.subschema_for::<Duplicates>()),
     ];
     let of_target = vec![("delivery", generator.subschema_for::<RawDelivery>())];
     let source = entity(&mut generator, of_source, |connector, generator| {

@@ -188,6 +188,10 @@ fn what_a_running_bus_cannot_change() {
             None,
         ),
         ("listen: 127.0.0.1:9090", Some("listen")),
+        (
+            "listen: { address: 127.0.0.1:8080, deduplicate: { by: <$.id> } }",
+            Some("listen"),
+        ),
         ("admin: 127.0.0.1:9091", Some("admin")),
         ("store: { retention: 7d }", Some("store")),
     ] {

@@ -446,3 +446,58 @@ rules:
         .find(|rule| rule["name"] == "once");
     assert_eq!(once.unwrap()["duplicates"], 1);
 }
+
+#[tokio::test]
+async fn the_listener_leaves_duplicates_by_a_key_out_over_a_crash() {
+    let sink = Sink::start().await;
+    let rules = format!(
+        "targets: {{ function: {{ http: {{ url: \"{}\" }} }} }}\nrules: {{ all: {{ to: function }} }}\n",
+        sink.url()
+    );
+    let mut bus = Bus::prepare(&rules);
+    bus.set_listen("deduplicate: { by: <$.data.order>, window: 1h }");
+    bus.write_rules(&rules);
+    bus.spawn();
+    bus.ready().await;
+    let send = async |bus: &Bus, id: &str, data: &str, prefer: &str| {
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id),
+            ("ce-source", "/test"),
+            ("ce-type", "one"),
+            ("content-type", "application/json"),
+            ("prefer", prefer),
+        ];
+        let url = bus.url("/events");
+        let answer = Caller::new()
+            .call(Method::POST, &url, &headers, data.to_owned())
+            .await;
+        let (status, _, body) = answer.unwrap();
+        (status, body)
+    };
+    let (status, body) = send(&bus, "1", "{\"order\":7}", "return=representation").await;
+    assert_eq!(
+        (status, &document(&body)["events"][0]["duplicate"]),
+        (202, &json!(false))
+    );
+    bus.kill();
+    bus.spawn();
+    bus.ready().await;
+    let (status, body) = send(&bus, "2", "{\"order\":7}", "return=representation").await;
+    let told = document(&body);
+    assert_eq!(
+        (status, &told["events"][0]["duplicate"]),
+        (202, &json!(true)),
+        "{told}"
+    );
+    assert_eq!(
+        told["events"][0]["sequence"], 1,
+        "that of the one stored: {told}"
+    );
+    // Nobody asks what became of this one: it is left out all the same.
+    assert_eq!(send(&bus, "3", "{\"order\":7}", "").await.0, 202);
+    assert_eq!(send(&bus, "4", "{}", "").await.0, 202, "without a key");
+    assert_eq!(send(&bus, "5", "{\"order\":8}", "").await.0, 202);
+    assert_eq!(bus.api("/api/v1/status").await["totals"]["events"], 3);
+    until("they have arrived", async || sink.received().len() >= 3).await;
+}

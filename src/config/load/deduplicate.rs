@@ -1,22 +1,21 @@
-//! `deduplicate`, of sources and rules.
+//! `deduplicate`, of sources, rules and the HTTP ingress.
 
 use std::time::Duration;
 
 use pointsman_rules::TextTemplate;
-use pointsman_schemas::{Placement, TemplateText, schedule};
+use pointsman_schemas::{Duplicates, Placement, TemplateText, schedule};
 
 use super::addresses;
 use crate::config::Deduplicate;
-use crate::config::raw::RawDeduplicate;
 use crate::config::reader::{Piece, read};
 
 /// How long a key is remembered unless something else is said.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads what a source or a rule says of duplicates.
+/// Reads what a source, a rule or the listener says of duplicates.
 pub(super) fn deduplicate(piece: Piece<'_>) -> Option<Deduplicate> {
     let at = piece.get("deduplicate")?;
-    let raw = read::<RawDeduplicate>(at)?;
+    let raw = read::<Duplicates>(at)?;
     let window = raw.window.map_or(WINDOW, |interval| interval.0);
     if let Some(place) = at.get("window") {
         if window.is_zero() {

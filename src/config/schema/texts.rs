@@ -74,16 +74,6 @@ described! {
 }
 
 described! {
-    /// `by` of `deduplicate`.
-    KeyText("KeyText", |_generator| json_schema!({
-        "description": "A text with templates over the event.",
-        "examples": ["<$.id>", "<$.source>/<$.data.order>"],
-        "type": "string",
-        "pattern": "<\\$",
-    }))
-}
-
-described! {
     /// `delivery` of a rule, a pipe or a `to` entry: concurrency and rate belong to the target
     /// alone.
     RuleDelivery("RuleDelivery", |generator| {
