@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use self::import::ForeignLetter;
-pub use self::request::{DeadReplay, EventReplay, RawFilters};
+pub use self::request::{DeadReplay, EventReplay, EventSelection, RawFilters};
 pub use self::selection::{DeadRequest, IDS_MAX};
 use crate::dispatcher::rate::Bucket;
 use crate::router::Router;
@@ -120,7 +120,7 @@ impl Replays {
     /// # Errors
     /// [`ReplayError`].
     pub async fn begin(self: &Arc<Self>, replay: &EventReplay) -> Result<Replay, ReplayError> {
-        replay.taken().map_err(ReplayError::Invalid)?;
+        replay.events.taken().map_err(ReplayError::Invalid)?;
         let (after, until) = self.range(replay).await?;
         self.begin_new(NewReplay {
             kind: ReplayKind::Events,
@@ -173,8 +173,8 @@ impl Replays {
         replay: &EventReplay,
         identity: &SubscriptionIdentity,
     ) -> Result<(u64, u64), ReplayError> {
-        let taken = replay.taken().map_err(ReplayError::Invalid)?;
-        let ((after, until), to) = (self.range(replay).await?, replay.to()?);
+        let taken = replay.events.taken().map_err(ReplayError::Invalid)?;
+        let ((after, until), to) = (self.range(replay).await?, replay.events.to()?);
         let number = SubscriptionNumber(replay.subscription);
         let (reader, clock) = (self.journal.reader(), self.journal.clock());
         let (mut from, mut scratch) = (Some(EventsFrom::After(after)), Scratch::default());
@@ -202,7 +202,7 @@ impl Replays {
     async fn range(&self, replay: &EventReplay) -> Result<(Sequence, Sequence), ReplayError> {
         let reader = self.journal.reader();
         let last = Sequence(reader.totals().await?.last_sequence);
-        let first = match replay.from()? {
+        let first = match replay.events.from()? {
             None => return Ok((Sequence(0), last)),
             Some(from) => reader.events(EventsFrom::Time(from), 1, 1).await?,
         };

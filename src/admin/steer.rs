@@ -123,6 +123,7 @@ async fn selected(
     let mut ids = Vec::new();
     let next = each_waiting(
         &onlooker,
+        &request.of,
         &request.selection,
         after,
         STEP,

@@ -598,6 +598,14 @@ async fn whatever_is_no_success_is_a_problem_document() {
         ),
         (
             "POST",
+            "/api/v1/replays",
+            json,
+            r#"{"rule":"a","form":"2026-01-31T09:30:00Z"}"#,
+            400,
+            "the body cannot be used: unknown field `form`",
+        ),
+        (
+            "POST",
             "/api/v1/dead/redrive",
             json,
             r#"{"target":"A"}"#,

@@ -17,7 +17,7 @@ use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use super::store;
 use crate::admin::view::{
-    self, DeadRequest, DeadView, OwnerFilter, Page, RedriveRequest, RedriveTo, ReplayView,
+    self, DeadRequest, DeadView, Destination, OwnerFilter, Page, RedriveRequest, ReplayView,
 };
 use crate::output::{self, OutputArgs};
 use pointsman_journal::{DeadReason, DeadSelection, JournalError};
@@ -113,7 +113,7 @@ pub struct RedriveArgs {
     pub change: ChangeArgs,
     /// To this rule's subscription, or to that of this number, in the place of their own
     #[arg(long, value_name = "RULE[/TARGET] | NUMBER", value_parser = redrive_to)]
-    pub to: Option<RedriveTo>,
+    pub to: Option<Destination>,
     /// How fast, such as 10/s: the bus goes on with it by itself, and `replay list` shows it. All
     /// at once where left out
     #[arg(long, value_parser = super::replay::rate)]
@@ -150,11 +150,11 @@ pub struct PurgeArgs {
     pub yes: bool,
 }
 
-fn redrive_to(text: &str) -> Result<RedriveTo, String> {
+fn redrive_to(text: &str) -> Result<Destination, String> {
     if let Ok(number) = text.parse() {
-        return Ok(RedriveTo {
+        return Ok(Destination {
             subscription: Some(number),
-            ..RedriveTo::default()
+            ..Destination::default()
         });
     }
     let name = |text: &str| Name::new(text).map(Some).map_err(|error| error.to_string());
@@ -162,10 +162,10 @@ fn redrive_to(text: &str) -> Result<RedriveTo, String> {
         Some((rule, target)) => (name(rule)?, name(target)?),
         None => (name(text)?, None),
     };
-    Ok(RedriveTo {
+    Ok(Destination {
         rule,
         target,
-        ..RedriveTo::default()
+        ..Destination::default()
     })
 }
 
@@ -304,7 +304,7 @@ async fn redrive(args: &RedriveArgs) -> Result<String, CommandError> {
     let tenant = change.filter.owner.tenant.clone();
     let request = RedriveRequest {
         selection: selected(change)?,
-        to: to.clone().map(|to| RedriveTo {
+        to: to.clone().map(|to| Destination {
             tenant: tenant.filter(|_| to.subscription.is_none()),
             ..to
         }),

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
-use crate::admin::view::{OwnerFilter, Page, ReplayRequest, ReplayView};
+use crate::admin::view::{Destination, OwnerFilter, Page, ReplayRequest, ReplayView};
 use crate::config::mistake::Mistakes;
 use crate::config::reader::{self, Piece};
 use crate::config::yaml;
 use crate::output::{self, OutputArgs};
-use crate::replay::RawFilters;
+use crate::replay::{EventSelection, RawFilters};
 
 /// Replay retained events to one subscription
 #[derive(Clone, Debug, clap::Args)]
@@ -153,15 +153,19 @@ async fn begin(args: &BeginArgs) -> Result<String, CommandError> {
     }
     let pattern = args.pattern.as_deref().map(read_filters).transpose()?;
     let request = ReplayRequest {
-        tenant: args.owner.tenant.clone(),
-        rule: args.owner.rule.clone(),
-        target: args.owner.target.clone(),
-        subscription: args.subscription,
-        from: args.from.clone(),
-        to: args.to.clone(),
-        pattern,
-        all: args.all,
-        rate: args.rate.clone(),
+        to: Destination {
+            tenant: args.owner.tenant.clone(),
+            rule: args.owner.rule.clone(),
+            target: args.owner.target.clone(),
+            subscription: args.subscription,
+        },
+        events: EventSelection {
+            from: args.from.clone(),
+            to: args.to.clone(),
+            pattern,
+            all: args.all,
+            rate: args.rate.clone(),
+        },
         dry_run: args.dry_run,
     };
     let answer: Value = Client::of_admin(&args.admin)?
@@ -283,7 +287,7 @@ fn shown(replay: &ReplayView, output: OutputArgs) -> Result<String, CommandError
         ("why", or_dash(&replay.message)),
         ("began", replay.began.clone()),
         ("ended", or_dash(&replay.ended)),
-        ("rate", or_dash(&replay.rate)),
+        ("rate", or_dash(&replay.events.rate)),
         ("done", share(replay)),
         ("seen", replay.seen.to_string()),
         ("made", replay.made.to_string()),

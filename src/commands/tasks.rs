@@ -15,7 +15,8 @@ use self::timeline::timeline;
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use crate::admin::view::{
-    BlockedSelection, BlockedView, IDS_MAX, Page, TaskSelection, TaskView, TaskWhole, TasksRequest,
+    BlockedView, IDS_MAX, Page, SubscriptionSelection, TaskSelection, TaskView, TaskWhole,
+    TasksRequest, pairs,
 };
 use crate::output::{self, OutputArgs};
 
@@ -57,6 +58,9 @@ pub enum TasksCommand {
 /// What `tasks list` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListArgs {
+    /// Of which subscriptions
+    #[command(flatten)]
+    pub of: SubscriptionSelection,
     /// Which
     #[command(flatten)]
     pub selection: TaskSelection,
@@ -83,7 +87,7 @@ pub struct ListArgs {
 pub struct BlockedArgs {
     /// Of which subscriptions
     #[command(flatten)]
-    pub selection: BlockedSelection,
+    pub of: SubscriptionSelection,
     /// Go on behind this one
     #[arg(long, value_name = "KEY")]
     pub after: Option<String>,
@@ -123,6 +127,9 @@ pub struct ShowArgs {
 pub struct SteerArgs {
     /// These
     pub ids: Vec<DeliveryId>,
+    /// Of which subscriptions
+    #[command(flatten)]
+    pub of: SubscriptionSelection,
     /// Which
     #[command(flatten)]
     pub selection: TaskSelection,
@@ -173,7 +180,8 @@ async fn execute(args: TasksArgs) -> Result<String, CommandError> {
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {
     let client = Client::of_admin(&args.admin)?;
-    let mut conditions = args.selection.pairs();
+    let mut conditions = pairs(&args.of);
+    conditions.extend(pairs(&args.selection));
     conditions.extend(named(args.task_id.as_deref()));
     let (tasks, next): (Vec<TaskView>, _) = pages(
         &client,
@@ -213,7 +221,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
 
 async fn blocked(args: &BlockedArgs) -> Result<String, CommandError> {
     let client = Client::of_admin(&args.admin)?;
-    let conditions = TaskSelection::from(args.selection.clone()).pairs();
+    let conditions = pairs(&args.of);
     let (keys, next): (Vec<BlockedView>, _) = pages(
         &client,
         "/tasks/blocked",
@@ -331,7 +339,10 @@ struct Steered {
 }
 
 async fn steer(args: &SteerArgs, lever: Lever) -> Result<String, CommandError> {
-    let (has_ids, is_open) = (!args.ids.is_empty(), args.selection.is_open());
+    let (has_ids, is_open) = (
+        !args.ids.is_empty(),
+        args.of.is_open() && args.selection.is_open(),
+    );
     match (has_ids, !is_open, args.all) {
         (false, false, false) => {
             let help = "give ids, --rule, --target, --subscription, --state, --type or another \
@@ -349,6 +360,7 @@ async fn steer(args: &SteerArgs, lever: Lever) -> Result<String, CommandError> {
     let client = Client::of_admin(&args.admin)?;
     let request = TasksRequest {
         ids: None,
+        of: args.of.clone(),
         selection: args.selection.clone(),
         all: args.all,
         dry_run: args.dry_run,

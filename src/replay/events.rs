@@ -10,7 +10,10 @@ use pointsman_rules::Scratch;
 use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::{EventReplay, PAGE_BYTES_MAX, PAGE_EVENTS, Pace, ReplayError, Replays, until_done};
+use super::{
+    EventReplay, EventSelection, PAGE_BYTES_MAX, PAGE_EVENTS, Pace, ReplayError, Replays,
+    until_done,
+};
 use crate::aside::aside;
 use crate::dispatcher::rate::Bucket;
 use crate::router::{Place, Router, Taken};
@@ -46,8 +49,12 @@ struct Run {
 impl Replays {
     pub(super) async fn run_events(&self, replay: Replay) -> Result<(), ReplayError> {
         let request = match replay.kind {
-            ReplayKind::Start => EventReplay::default(),
-            _ => EventReplay::decode(&replay.request).map_err(ReplayError::Invalid)?,
+            ReplayKind::Start => EventSelection::default(),
+            _ => {
+                EventReplay::decode(&replay.request)
+                    .map_err(ReplayError::Invalid)?
+                    .events
+            }
         };
         let rate = request.rate().map_err(ReplayError::Invalid)?;
         let mut pace = Pace(rate.map(|rate| Bucket::new(rate, Instant::now())));

@@ -49,16 +49,13 @@ impl RawFilters {
     }
 }
 
-/// A replay of retained events for one subscription.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventReplay {
-    /// The subscription.
-    pub subscription: u32,
-    /// From this time on; from the first event that is there where none is given. RFC 3339.
+/// Which of the retained events a replay takes, and how fast.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventSelection {
+    /// From this time on, RFC 3339; from the first event that is there where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Up to this time; to the last event that is there where none is given. RFC 3339.
+    /// Up to this time; to the last event that is there where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// What must hold of the events beside what the rule asks for.
@@ -67,26 +64,13 @@ pub struct EventReplay {
     /// Also events that the rule does not take.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    /// How many deliveries are made in a time; as many as the subscription takes where none is
-    /// given.
+    /// Deliveries made in a time, such as `100/s`; as many as the subscription takes where left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
 }
 
-impl EventReplay {
-    pub(super) fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
-    }
-
-    /// Reads what the journal has kept.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn decode(request: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(request)
-            .map_err(|error| format!("its request cannot be read: {error}"))
-    }
-
+impl EventSelection {
     pub(super) fn from(&self) -> Result<Option<Timestamp>, ReplayError> {
         time("from", self.from.as_deref())
     }
@@ -121,6 +105,32 @@ impl EventReplay {
             all: self.all,
             filter: filter.transpose()?.unwrap_or_default(),
         })
+    }
+}
+
+/// A replay of retained events for one subscription.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventReplay {
+    /// The subscription.
+    pub subscription: u32,
+    /// What it takes.
+    #[serde(flatten)]
+    pub events: EventSelection,
+}
+
+impl EventReplay {
+    pub(super) fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// Reads what the journal has kept.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn decode(request: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(request)
+            .map_err(|error| format!("its request cannot be read: {error}"))
     }
 }
 

@@ -64,10 +64,10 @@ impl Bench {
         }
     }
 
-    fn request(&self) -> EventReplay {
+    fn request(&self, events: EventSelection) -> EventReplay {
         EventReplay {
             subscription: self.number.0,
-            ..EventReplay::default()
+            events,
         }
     }
 
@@ -143,7 +143,11 @@ async fn append(
 #[tokio::test(start_paused = true)]
 async fn a_rule_takes_what_it_would_have_taken_under_its_order_key() {
     let bench = Bench::new(None, 9).await;
-    let replay = bench.replays.begin(&bench.request()).await.unwrap();
+    let replay = bench
+        .replays
+        .begin(&bench.request(EventSelection::default()))
+        .await
+        .unwrap();
     let replay = bench.ended(replay.id).await;
     assert_eq!((replay.seen, replay.made), (9, 6));
     // Of each key one at a time.
@@ -151,10 +155,10 @@ async fn a_rule_takes_what_it_would_have_taken_under_its_order_key() {
     let ids: Vec<_> = leased.iter().map(|one| one.event.id()).collect();
     assert_eq!(ids, ["0", "1"]);
     assert!(leased.iter().all(|one| one.replay == Some(replay.id)));
-    let all = EventReplay {
+    let all = bench.request(EventSelection {
         all: true,
-        ..bench.request()
-    };
+        ..EventSelection::default()
+    });
     let replay = bench.replays.begin(&all).await.unwrap();
     assert_eq!(
         bench.ended(replay.id).await.made,
@@ -166,10 +170,10 @@ async fn a_rule_takes_what_it_would_have_taken_under_its_order_key() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_kept_and_a_stop_leaves_the_rest() {
     let bench = Bench::new(None, 90).await;
-    let request = EventReplay {
+    let request = bench.request(EventSelection {
         rate: Some("10/s".to_owned()),
-        ..bench.request()
-    };
+        ..EventSelection::default()
+    });
     let began = Instant::now();
     let replay = bench.replays.begin(&request).await.unwrap();
     for _ in 0..300 {
@@ -188,10 +192,10 @@ async fn a_rate_is_kept_and_a_stop_leaves_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_replay_goes_on_where_it_was_after_a_restart() {
     let bench = Bench::new(None, 90).await;
-    let request = EventReplay {
+    let request = bench.request(EventSelection {
         rate: Some("10/s".to_owned()),
-        ..bench.request()
-    };
+        ..EventSelection::default()
+    });
     let replay = bench.replays.begin(&request).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     bench.replays.close().await;
@@ -244,23 +248,23 @@ async fn what_cannot_be_replayed_is_refused() {
     let bench = Bench::new(None, 3).await;
     for (request, expect) in [
         (
-            EventReplay {
+            bench.request(EventSelection {
                 rate: Some("10".to_owned()),
-                ..bench.request()
-            },
+                ..EventSelection::default()
+            }),
             "is not a rate",
         ),
         (
-            EventReplay {
+            bench.request(EventSelection {
                 from: Some("yesterday".to_owned()),
-                ..bench.request()
-            },
+                ..EventSelection::default()
+            }),
             "from is \"yesterday\"",
         ),
         (
             EventReplay {
                 subscription: 99,
-                ..bench.request()
+                ..bench.request(EventSelection::default())
             },
             "there is no subscription 99",
         ),
@@ -268,10 +272,10 @@ async fn what_cannot_be_replayed_is_refused() {
         let error = bench.replays.begin(&request).await.unwrap_err();
         assert!(error.to_string().contains(expect), "{error}");
     }
-    let slow = EventReplay {
+    let slow = bench.request(EventSelection {
         rate: Some("1/h".to_owned()),
-        ..bench.request()
-    };
+        ..EventSelection::default()
+    });
     for _ in 0..RUNNING_MAX {
         bench.replays.begin(&slow).await.unwrap();
     }
@@ -281,10 +285,10 @@ async fn what_cannot_be_replayed_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_replay_ends_with_its_rule() {
     let bench = Bench::new(None, 90).await;
-    let slow = EventReplay {
+    let slow = bench.request(EventSelection {
         rate: Some("10/s".to_owned()),
-        ..bench.request()
-    };
+        ..EventSelection::default()
+    });
     let replay = bench.replays.begin(&slow).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     bench.journal.subscribe(Vec::new()).await.unwrap();

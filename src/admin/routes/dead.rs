@@ -148,6 +148,7 @@ pub(super) async fn redrive(
     let statuses = admin.journal.reader().subscriptions().await?;
     let to = request.to.as_ref().map(|to| to.find(&statuses));
     let to = to.transpose().map_err(Refused::bad_request)?;
+    let to = to.map(|status| status.number);
     if request.rate.is_some() {
         let replay = DeadReplay {
             selection: request.selection,

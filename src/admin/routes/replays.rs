@@ -12,7 +12,7 @@ use crate::admin::Admin;
 use crate::admin::api::{Answer, Api, InPath, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::view::{Page, ReplayRequest, ReplayView};
-use crate::replay::ReplayError;
+use crate::replay::{EventReplay, ReplayError};
 
 pub(super) fn register(api: Api) -> Api {
     api.read(
@@ -60,10 +60,11 @@ pub(super) enum Begun {
 /// Begins a replay, or counts what it would look at and make.
 async fn begin(admin: Arc<Admin>, (): (), request: ReplayRequest) -> Answer<Begun> {
     let statuses = admin.journal.reader().subscriptions().await?;
-    let status = request
-        .subscription(&statuses)
-        .map_err(Refused::bad_request)?;
-    let replay = request.replay(status.number);
+    let status = request.to.find(&statuses).map_err(Refused::bad_request)?;
+    let replay = EventReplay {
+        subscription: status.number.0,
+        events: request.events,
+    };
     if request.dry_run {
         let (events, taken) = admin.replays.count(&replay, &status.identity).await?;
         return Ok(Begun::Counted { events, taken });

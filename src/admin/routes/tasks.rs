@@ -14,7 +14,7 @@ use crate::admin::api::{Answer, Api, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::steer::{self, Done, Lever};
 use crate::admin::view::{
-    self, BlockedCursor, BlockedSelection, BlockedView, Ids, Onlooker, Page, TaskCursor,
+    self, BlockedCursor, BlockedView, Ids, Onlooker, Page, SubscriptionSelection, TaskCursor,
     TaskSelection, TaskView, TaskWhole, TasksRequest,
 };
 
@@ -78,6 +78,8 @@ pub(super) fn register(api: Api) -> Api {
 #[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
     #[serde(flatten)]
+    of: SubscriptionSelection,
+    #[serde(flatten)]
     selection: TaskSelection,
     /// These, with commas between them, and no conditions.
     ids: Option<Ids>,
@@ -105,7 +107,8 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
         now: admin.clock.now(),
     };
     if let Some(Ids(ids)) = query.ids {
-        if !query.selection.is_open() || query.after.is_some() || query.task_id.is_some() {
+        let is_open = query.of.is_open() && query.selection.is_open();
+        if !is_open || query.after.is_some() || query.task_id.is_some() {
             return Err(Refused::bad_request(
                 "ids and conditions exclude each other, and ids have no next page",
             ));
@@ -115,12 +118,12 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
     let after = query.after.as_deref().map(str::parse::<TaskCursor>);
     let after = after.transpose().map_err(Refused::bad_request)?;
     if let Some(id) = &query.task_id {
-        let tenant = query.selection.tenant.clone();
-        let of_tenant = TaskSelection {
+        let tenant = query.of.tenant.clone();
+        let of_tenant = SubscriptionSelection {
             tenant: tenant.clone(),
-            ..TaskSelection::default()
+            ..SubscriptionSelection::default()
         };
-        if query.selection != of_tenant {
+        if query.of != of_tenant || !query.selection.is_open() {
             return Err(Refused::bad_request(
                 "task_id goes with no condition but tenant",
             ));
@@ -132,14 +135,22 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
             "after is the next of another list: give it with the same state",
         ));
     }
-    Ok(view::task_page(&onlooker, &query.selection, of_ended, after, limit).await?)
+    Ok(view::task_page(
+        &onlooker,
+        &query.of,
+        &query.selection,
+        of_ended,
+        after,
+        limit,
+    )
+    .await?)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BlockedQuery {
     #[serde(flatten)]
-    selection: BlockedSelection,
+    of: SubscriptionSelection,
     /// Go on behind this one: the `next` of the page before.
     #[schemars(with = "Option<BlockedCursor>")]
     after: Option<String>,
@@ -162,7 +173,7 @@ pub(super) async fn blocked(
         stopping: &stopping,
         now: admin.clock.now(),
     };
-    Ok(view::blocked_page(&onlooker, query.selection, after, limit).await?)
+    Ok(view::blocked_page(&onlooker, &query.of, after, limit).await?)
 }
 
 /// Those of some tasks of which anything is known, ended or not.

@@ -5,14 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use pointsman_journal::{
     DeadLetter, DeadReason, DeadSelection, JournalError, LastOutcome, Reader, Role,
-    SubscriptionStatus,
 };
-use pointsman_schemas::{Class, DeliveryId, Event, Name, SubscriptionNumber, json};
+use pointsman_schemas::{Class, DeliveryId, Event, Name, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Page, structured};
+use super::{Destination, Page, structured};
 pub use crate::replay::DeadRequest;
 
 /// What an attempt came to.
@@ -216,46 +215,11 @@ impl EditRequest {
 pub struct RedriveRequest {
     #[serde(flatten)]
     pub selection: DeadRequest,
-    /// Where they go, in the place of their own subscriptions.
+    /// Where they go, in the place of their own subscriptions: one of the same tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<RedriveTo>,
+    pub to: Option<Destination>,
     /// How many in a time, such as `10/s`: it is then a replay, which is listed with the others and
     /// can be stopped. At once where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-}
-
-/// A subscription that dead letters of the same tenant go to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RedriveTo {
-    /// Whose; the tenant `default` where none is named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<Name>,
-    /// Of this rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<Name>,
-    /// For this target of it; may be left out where it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Name>,
-    /// By its number, in the place of the three above.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subscription: Option<u32>,
-}
-
-impl RedriveTo {
-    /// The subscription that is meant.
-    ///
-    /// # Errors
-    /// None is, or more than one, in words.
-    pub fn find(&self, statuses: &[SubscriptionStatus]) -> Result<SubscriptionNumber, String> {
-        let request = super::ReplayRequest {
-            tenant: self.tenant.clone(),
-            rule: self.rule.clone(),
-            target: self.target.clone(),
-            subscription: self.subscription,
-            ..super::ReplayRequest::default()
-        };
-        request.subscription(statuses).map(|status| status.number)
-    }
 }

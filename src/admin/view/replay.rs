@@ -7,14 +7,15 @@ use pointsman_schemas::{Name, Sequence, SubscriptionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::replay::{DeadReplay, EventReplay, RawFilters};
+use crate::replay::{DeadReplay, EventReplay, EventSelection};
 
 use super::DeadRequest;
 
-/// A replay of retained events, as it is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The one subscription that deliveries are made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReplayRequest {
+#[schemars(rename = "RedriveTo")]
+pub struct Destination {
     /// Whose; the tenant `default` where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Name>,
@@ -24,35 +25,17 @@ pub struct ReplayRequest {
     /// For this target of it; may be left out where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Name>,
-    /// For the subscription of this number, in the place of the three above.
+    /// By its number, in the place of the three above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<u32>,
-    /// From this time on, RFC 3339; from the first event that is there where left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// Up to this time; to the last event that is there where left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// What must hold of the events beside what the rule asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<RawFilters>,
-    /// Also events that the rule does not take.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub all: bool,
-    /// Deliveries made in a time, such as `100/s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<String>,
-    /// Only count.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
 }
 
-impl ReplayRequest {
+impl Destination {
     /// The subscription that is meant.
     ///
     /// # Errors
     /// None is, or more than one, in words.
-    pub fn subscription<'s>(
+    pub fn find<'s>(
         &self,
         statuses: &'s [SubscriptionStatus],
     ) -> Result<&'s SubscriptionStatus, String> {
@@ -70,19 +53,19 @@ impl ReplayRequest {
         let tenant = self.tenant.clone().unwrap_or_else(Name::default_tenant);
         find_to(statuses, &tenant, rule, self.target.as_ref())
     }
+}
 
-    /// The replay for that subscription.
-    #[must_use]
-    pub fn replay(&self, number: SubscriptionNumber) -> EventReplay {
-        EventReplay {
-            subscription: number.0,
-            from: self.from.clone(),
-            to: self.to.clone(),
-            pattern: self.pattern.clone(),
-            all: self.all,
-            rate: self.rate.clone(),
-        }
-    }
+/// A replay of retained events, as it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    #[serde(flatten)]
+    pub to: Destination,
+    #[serde(flatten)]
+    pub events: EventSelection,
+    /// Only count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The subscription of a rule to a target, which may be left out where the rule has one.
@@ -157,21 +140,9 @@ pub struct ReplayView {
     /// How much of its events it has looked at, from 0 to 1; none of dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
-    /// From which time on, as it was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// Up to which time, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// What must hold of the events beside what the rule asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<RawFilters>,
-    /// Whether events are taken that the rule does not take.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub all: bool,
-    /// Deliveries made in a time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<String>,
+    /// What it was asked to take; of a replay of dead letters only the rate.
+    #[serde(flatten)]
+    pub events: EventSelection,
     /// Which dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<DeadRequest>,
@@ -184,12 +155,16 @@ impl ReplayView {
         let progress = progress(&replay, last);
         let number = replay.subscription;
         let status = statuses.iter().find(|status| Some(status.number) == number);
-        let events = EventReplay::decode(&replay.request).unwrap_or_default();
+        let mut events = EventReplay::decode(&replay.request)
+            .unwrap_or_default()
+            .events;
         let dead = match replay.kind {
             ReplayKind::Dead => DeadReplay::decode(&replay.request).ok(),
             ReplayKind::Events | ReplayKind::Start => None,
         };
-        let rate = dead.as_ref().and_then(|dead| dead.rate.clone());
+        if let Some(dead) = &dead {
+            events.rate.clone_from(&dead.rate);
+        }
         Self {
             id: replay.id.to_string(),
             kind: replay.kind,
@@ -202,11 +177,7 @@ impl ReplayView {
             seen: replay.seen,
             made: replay.made,
             progress,
-            from: events.from,
-            to: events.to,
-            pattern: events.pattern,
-            all: events.all,
-            rate: rate.or(events.rate),
+            events,
             selection: dead.map(|dead| dead.selection),
         }
     }

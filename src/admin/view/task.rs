@@ -15,11 +15,13 @@ use pointsman_schemas::{DeliveryId, Name, Sequence, SubscriptionNumber, Timestam
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::blocked::{BlockedCursor, BlockedSelection, BlockedView, blocked_page};
+pub use self::blocked::{BlockedCursor, BlockedView, blocked_page};
 pub use self::life::{AttemptView, EntryView, TaskWhole};
 pub(in crate::admin) use self::list::each_waiting;
 pub use self::list::{TaskCursor, task_page};
-pub use self::selection::{IDS_MAX, Ids, TaskSelection, TasksRequest};
+pub use self::selection::{
+    IDS_MAX, Ids, SubscriptionSelection, TaskSelection, TasksRequest, pairs,
+};
 
 /// A task as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -409,20 +409,27 @@ async fn page_by_page_nothing_is_missed_and_nothing_shown_twice_while_others_end
     for _ in 0..40 {
         append(journal, &[1, 2], None).await;
     }
-    let (reader, all, stopping) = (journal.reader(), TaskSelection::default(), HashSet::new());
+    let (reader, all, stopping) = (
+        journal.reader(),
+        SubscriptionSelection::default(),
+        HashSet::new(),
+    );
+    let any = TaskSelection::default();
     let onlooker = Onlooker {
         reader: &*reader,
         stopping: &stopping,
         now: NOON,
     };
-    let whole = task_page(&onlooker, &all, false, None, 1_000)
+    let whole = task_page(&onlooker, &all, &any, false, None, 1_000)
         .await
         .unwrap();
     assert_eq!((whole.items.len(), whole.next), (81, None));
     let (mut seen, mut after) = (Vec::new(), None);
     let mut ended = Vec::new();
     loop {
-        let page = task_page(&onlooker, &all, false, after, 7).await.unwrap();
+        let page = task_page(&onlooker, &all, &any, false, after, 7)
+            .await
+            .unwrap();
         assert!(page.items.len() <= 7);
         seen.extend(page.items.into_iter().map(|task| task.id));
         match page.next {

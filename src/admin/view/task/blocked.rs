@@ -4,59 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use pointsman_journal::JournalError;
-use pointsman_schemas::{Name, SubscriptionNumber};
+use pointsman_schemas::SubscriptionNumber;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::selection::number;
-use super::{Onlooker, TaskSelection, TaskView};
+use super::{Onlooker, SubscriptionSelection, TaskView};
 use crate::admin::view::Page;
 
 /// Rows that one request looks at, about.
 const LOOKED_AT_MAX: u64 = 100_000;
-
-/// Of which subscriptions: all conditions that are set must hold.
-#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize, JsonSchema)]
-pub struct BlockedSelection {
-    /// Of this tenant
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<Name>,
-    /// Of this rule
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<Name>,
-    /// For this target
-    #[arg(long)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Name>,
-    /// Of this subscription, as `subscriptions list` numbers it
-    #[arg(long, value_name = "NUMBER")]
-    #[serde(
-        default,
-        deserialize_with = "number",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub subscription: Option<u32>,
-}
-
-impl From<BlockedSelection> for TaskSelection {
-    fn from(selection: BlockedSelection) -> Self {
-        let BlockedSelection {
-            tenant,
-            rule,
-            target,
-            subscription,
-        } = selection;
-        Self {
-            tenant,
-            rule,
-            target,
-            subscription,
-            ..Self::default()
-        }
-    }
-}
 
 /// An order key of which the first task was tried, or is held back, and waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -117,18 +73,17 @@ impl JsonSchema for BlockedCursor {
 /// [`JournalError::Io`].
 pub async fn blocked_page(
     onlooker: &Onlooker<'_>,
-    selection: BlockedSelection,
+    of: &SubscriptionSelection,
     after: Option<BlockedCursor>,
     limit: usize,
 ) -> Result<Page<BlockedView>, JournalError> {
-    let selection = TaskSelection::from(selection);
     let from = after.map_or(SubscriptionNumber(0), |after| after.subscription);
     let (mut items, mut looked_at) = (Vec::new(), 0);
     for status in onlooker.reader.subscriptions().await? {
         let (subscription, identity) = (status.number, &status.identity);
         let names = [&identity.tenant, &identity.rule, &identity.target];
         let pending = status.counts.pending;
-        if subscription < from || pending == 0 || !selection.admits(subscription, names) {
+        if subscription < from || pending == 0 || !of.admits(subscription, names) {
             continue;
         }
         let behind = after.filter(|after| after.subscription == subscription);

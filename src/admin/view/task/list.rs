@@ -10,7 +10,7 @@ use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
-use super::{Onlooker, TaskSelection, TaskView};
+use super::{Onlooker, SubscriptionSelection, TaskSelection, TaskView};
 use crate::admin::view::Page;
 
 /// Tasks that one request looks at: where few of them are selected the page is short, and says
@@ -76,6 +76,7 @@ impl JsonSchema for TaskCursor {
 /// [`JournalError::Io`].
 pub async fn task_page(
     onlooker: &Onlooker<'_>,
+    of: &SubscriptionSelection,
     selection: &TaskSelection,
     of_ended: bool,
     after: Option<TaskCursor>,
@@ -86,7 +87,7 @@ pub async fn task_page(
             TaskCursor::Ended(place) => Some(place),
             TaskCursor::Waiting(_) => None,
         });
-        return ended_page(onlooker, selection, after, limit).await;
+        return ended_page(onlooker, of, selection, after, limit).await;
     }
     let after = after.and_then(|after| match after {
         TaskCursor::Waiting(id) => Some(id),
@@ -95,6 +96,7 @@ pub async fn task_page(
     let mut items = Vec::new();
     let next = each_waiting(
         onlooker,
+        of,
         selection,
         after,
         limit,
@@ -113,6 +115,7 @@ pub async fn task_page(
 /// [`JournalError::Io`].
 pub(in crate::admin) async fn each_waiting(
     onlooker: &Onlooker<'_>,
+    of: &SubscriptionSelection,
     selection: &TaskSelection,
     after: Option<DeliveryId>,
     limit: usize,
@@ -124,7 +127,7 @@ pub(in crate::admin) async fn each_waiting(
     for status in onlooker.reader.subscriptions().await? {
         let (number, identity) = (status.number, &status.identity);
         let names = [&identity.tenant, &identity.rule, &identity.target];
-        if number < from || status.counts.pending == 0 || !selection.admits(number, names) {
+        if number < from || status.counts.pending == 0 || !of.admits(number, names) {
             continue;
         }
         // One event may have several runs here, so those of the event that the page before ended
@@ -179,6 +182,7 @@ async fn admits_event(
 
 async fn ended_page(
     onlooker: &Onlooker<'_>,
+    of: &SubscriptionSelection,
     selection: &TaskSelection,
     after: Option<HistoryPlace>,
     limit: usize,
@@ -186,7 +190,7 @@ async fn ended_page(
     let identities = onlooker.identities().await?;
     let of_owner = identities.iter().filter(|(number, identity)| {
         let names = [&identity.tenant, &identity.rule, &identity.target];
-        selection.admits(**number, names)
+        of.admits(**number, names)
     });
     let ended = EndedSelection {
         subscriptions: Some(of_owner.map(|(number, _)| *number).collect()),

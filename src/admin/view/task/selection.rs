@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use crate::replay::IDS_MAX;
 use crate::router::order_key;
 
-/// Which tasks are meant: all conditions that are set must hold.
+/// Of which subscriptions: all conditions that are set must hold.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
-pub struct TaskSelection {
+pub struct SubscriptionSelection {
     /// Of this tenant
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +35,34 @@ pub struct TaskSelection {
         skip_serializing_if = "Option::is_none"
     )]
     pub subscription: Option<u32>,
+}
+
+impl SubscriptionSelection {
+    /// Whether no condition is set.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the tasks of a subscription can be meant.
+    #[must_use]
+    pub fn admits(&self, number: SubscriptionNumber, [tenant, rule, target]: [&Name; 3]) -> bool {
+        let is = |wanted: &Option<Name>, name: &Name| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        is(&self.tenant, tenant)
+            && is(&self.rule, rule)
+            && is(&self.target, target)
+            && self.subscription.is_none_or(|wanted| wanted == number.0)
+    }
+}
+
+/// Which tasks of them are meant: all conditions that are set must hold.
+///
+/// It does not hold the [`SubscriptionSelection`], but stands beside it: serde does not refuse
+/// unknown fields where what is flattened flattens in turn.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+pub struct TaskSelection {
     /// In this state; several with commas between them
     #[arg(long, value_name = "STATE")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,18 +128,6 @@ impl TaskSelection {
         Ok(true)
     }
 
-    /// Whether the tasks of a subscription can be meant.
-    #[must_use]
-    pub fn admits(&self, number: SubscriptionNumber, [tenant, rule, target]: [&Name; 3]) -> bool {
-        let is = |wanted: &Option<Name>, name: &Name| {
-            wanted.as_ref().is_none_or(|wanted| wanted == name)
-        };
-        is(&self.tenant, tenant)
-            && is(&self.rule, rule)
-            && is(&self.target, target)
-            && self.subscription.is_none_or(|wanted| wanted == number.0)
-    }
-
     /// Whether a state is meant.
     #[must_use]
     pub fn admits_state(&self, state: TaskState) -> bool {
@@ -150,25 +166,25 @@ impl TaskSelection {
             && is(&self.subject, event.subject())
             && is(&self.event_id, Some(event.id()))
     }
+}
 
-    /// What is set, as the API's queries name it.
-    #[must_use]
-    pub fn pairs(&self) -> Vec<(String, String)> {
-        let Ok(serde_json::Value::Object(set)) = serde_json::to_value(self) else {
-            return Vec::new();
-        };
-        let text = |value| match value {
-            serde_json::Value::String(text) => text,
-            value => value.to_string(),
-        };
-        set.into_iter()
-            .map(|(key, value)| (key, text(value)))
-            .collect()
-    }
+/// What of a selection is set, as the API's queries name it.
+#[must_use]
+pub fn pairs(selection: &impl Serialize) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(set)) = serde_json::to_value(selection) else {
+        return Vec::new();
+    };
+    let text = |value| match value {
+        serde_json::Value::String(text) => text,
+        value => value.to_string(),
+    };
+    set.into_iter()
+        .map(|(key, value)| (key, text(value)))
+        .collect()
 }
 
 /// A number, which in a query is a text.
-pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Number<'t> {
@@ -311,6 +327,8 @@ pub struct TasksRequest {
     #[schemars(length(min = 1, max = 10_000))]
     pub ids: Option<Vec<DeliveryId>>,
     #[serde(flatten)]
+    pub of: SubscriptionSelection,
+    #[serde(flatten)]
     pub selection: TaskSelection,
     /// Every one: has to be said where nothing else is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -334,7 +352,7 @@ impl TasksRequest {
         {
             return Err(format!("ids holds 1 to {IDS_MAX} ids"));
         }
-        let has_conditions = !self.selection.is_open();
+        let has_conditions = !(self.of.is_open() && self.selection.is_open());
         match (self.ids.is_some(), has_conditions, self.all) {
             (true, false, false) if self.after.is_some() => {
                 Err("after goes on in a selection, and ids name each task".to_owned())
@@ -362,37 +380,38 @@ mod tests {
     fn tenants_rules_targets_and_subscriptions_are_kept_apart() {
         let name = |text: &str| Name::new(text).unwrap();
         let own = [name("a"), name("r"), name("t")];
-        let admits = |selection: &TaskSelection, [tenant, rule, target]: [&str; 3], number| {
-            let names = [name(tenant), name(rule), name(target)];
-            selection.admits(SubscriptionNumber(number), names.each_ref())
-        };
+        let admits =
+            |selection: &SubscriptionSelection, [tenant, rule, target]: [&str; 3], number| {
+                let names = [name(tenant), name(rule), name(target)];
+                selection.admits(SubscriptionNumber(number), names.each_ref())
+            };
         let [tenant, rule, target] = own.map(Some);
-        let open = TaskSelection::default();
+        let open = SubscriptionSelection::default();
         assert!(admits(&open, ["b", "x", "y"], 9));
         for (selection, other) in [
             (
-                TaskSelection {
+                SubscriptionSelection {
                     tenant,
                     ..open.clone()
                 },
                 (["b", "r", "t"], 7),
             ),
             (
-                TaskSelection {
+                SubscriptionSelection {
                     rule,
                     ..open.clone()
                 },
                 (["a", "x", "t"], 7),
             ),
             (
-                TaskSelection {
+                SubscriptionSelection {
                     target,
                     ..open.clone()
                 },
                 (["a", "r", "y"], 7),
             ),
             (
-                TaskSelection {
+                SubscriptionSelection {
                     subscription: Some(7),
                     ..open.clone()
                 },
