@@ -11,7 +11,7 @@ use pointsman_schemas::{
 };
 use smallvec::SmallVec;
 
-use crate::{DeadReason, Key, KnownKeys, LastOutcome, SubscriptionIdentity};
+use crate::{DeadReason, Due, Key, KnownKeys, LastOutcome, Priority, SubscriptionIdentity};
 
 /// What a source hands over at once, matched.
 #[derive(Clone, Debug)]
@@ -103,6 +103,8 @@ pub struct NewDelivery {
     pub order_key: Option<u64>,
     /// When it falls due by [`Journal::clock`](crate::Journal::clock); none for at once.
     pub due: Option<Timestamp>,
+    /// How urgent it is among those of its subscription, where it is unordered.
+    pub priority: Priority,
 }
 
 impl NewDelivery {
@@ -113,7 +115,19 @@ impl NewDelivery {
             subscription,
             order_key: None,
             due: None,
+            priority: Priority::USUAL,
         }
+    }
+
+    /// When it falls due where it is made now, and how urgent it is then.
+    pub(crate) fn due_from(&self, now: Timestamp) -> Due {
+        let is_ordered = self.order_key.is_some();
+        let priority = if is_ordered {
+            Priority::USUAL
+        } else {
+            self.priority
+        };
+        Due::new(priority, self.due.unwrap_or(now))
     }
 }
 

@@ -35,6 +35,7 @@ mod history;
 mod key;
 mod lease;
 pub mod memory;
+mod priority;
 pub mod queue;
 mod quota;
 mod reader;
@@ -64,6 +65,7 @@ pub use lease::{
     Batching, Cut, Ending, FollowUp, Gathering, Grant, LastOutcome, LeaseOwner, LeaseToken, Leased,
     Leases, SettleAnswer, Settlement,
 };
+pub use priority::{Due, Priority};
 pub use quota::{BacklogQuota, QuotaOwner};
 pub use reader::{
     BEHIND_MAX, BlockedKey, BlockedPage, EventPage, EventsFrom, Pending, Reader, StoredEvent,

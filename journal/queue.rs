@@ -18,7 +18,10 @@
 //!
 //! - A delivery waits or is in flight, never both, and is leased to one token at a time. A token is
 //!   given out once; after its lease has ended, in whatever way, it does nothing.
-//! - Of one subscription, what is due is leased by due time, then sequence, then run.
+//! - Of one subscription and one [priority](crate::Priority), what is due is leased by due time,
+//!   then sequence, then run. Of the first ones of several priorities the one goes that fell due
+//!   first, where each is taken to have done so ten minutes earlier for every priority above the
+//!   usual one.
 //! - Of one order key at most one delivery is in the ready queue or in flight: the one with the
 //!   lowest sequence and run, unless a later one was in flight when an earlier one came.
 //! - Whenever something becomes leasable that was not, its subscription is among the next
@@ -33,6 +36,7 @@ mod waking;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -45,7 +49,7 @@ pub use self::batch::{Filling, Fit, Member};
 pub use self::lease::Lease;
 use self::order::KeyQueue;
 use self::waking::Alarm;
-use crate::{LeaseOwner, NumberMap};
+use crate::{Due, LeaseOwner, NumberMap, Priority};
 
 /// How far in the future a lease may end: "for ever", and no overflow.
 const LEASE_MAX: Duration = Duration::from_secs(60 * 60 * 24 * 365);
@@ -87,12 +91,12 @@ pub struct DeliveryKey {
     pub run: u64,
 }
 
-/// The key of an entry in the ready queue of a subscription; keys are ordered as their entries are
-/// leased.
+/// The key of an entry in the ready queue of a subscription; keys of one priority are ordered as
+/// their entries are leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadyKey {
-    /// The due time.
-    pub due: Timestamp,
+    /// The due time, and how urgent it is then.
+    pub due: Due,
     /// The event's sequence; of a block the lowest that it has or had.
     pub sequence: u64,
     /// The run, or [`ReadyKey::BLOCK`].
@@ -104,18 +108,21 @@ impl ReadyKey {
     /// that stands alone.
     pub const BLOCK: i64 = -1;
 
-    /// The key before all others.
-    pub const FIRST: Self = Self {
-        due: Timestamp(i64::MIN),
-        sequence: 0,
-        run: Self::BLOCK,
-    };
+    /// The key before all others of a priority.
+    #[must_use]
+    pub fn first(priority: Priority) -> Self {
+        Self {
+            due: Due::first(priority),
+            sequence: 0,
+            run: Self::BLOCK,
+        }
+    }
 
     /// The key of a delivery that stands alone.
     #[must_use]
-    pub fn of(key: &DeliveryKey, due: Timestamp) -> Self {
+    pub fn of(key: &DeliveryKey, due: impl Into<Due>) -> Self {
         Self {
-            due,
+            due: due.into(),
             sequence: key.sequence,
             run: key.run.cast_signed(),
         }
@@ -180,6 +187,11 @@ impl<T> Slot<T> {
     pub fn carried(&self) -> &T {
         &self.carried
     }
+
+    /// Whether it is due under its key.
+    fn is_due(&self, ready_key: ReadyKey, time: Timestamp) -> bool {
+        self.immediate || ready_key.due.time() <= time
+    }
 }
 
 /// Where the deliveries of an order key wait that may not be leased yet.
@@ -220,8 +232,8 @@ struct Queue<T> {
     /// Nothing is leased until whoever is taking deliveries out has come to an end.
     is_paused: bool,
     slots: BTreeMap<ReadyKey, Slot<T>>,
-    /// Deliveries in the slots.
-    ready: usize,
+    /// Deliveries in the slots, by priority.
+    ready: [usize; Priority::COUNT],
     in_flight: usize,
     /// Up to here there are immediate slots: those are due, whatever the time is.
     immediate_until: Timestamp,
@@ -236,7 +248,7 @@ impl<T> Default for Queue<T> {
             is_open: false,
             is_paused: false,
             slots: BTreeMap::new(),
-            ready: 0,
+            ready: [0; Priority::COUNT],
             in_flight: 0,
             immediate_until: Timestamp(i64::MIN),
             timer: None,
@@ -312,7 +324,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         let Some(queue) = self.queues.remove(&subscription) else {
             return;
         };
-        self.ready -= queue.ready;
+        self.ready -= queue.all_ready();
         if let Some(timer) = queue.timer {
             self.timers.remove(&(timer, subscription));
         }
@@ -335,26 +347,25 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     /// Puts a slot into the ready queue, and sees to it that somebody hears of it in time.
     fn push(&mut self, subscription: SubscriptionNumber, ready_key: ReadyKey, slot: Slot<T>) {
         let queue = self.queues.entry(subscription).or_default();
+        let due = ready_key.due.time();
         if slot.immediate {
-            queue.immediate_until = queue.immediate_until.max(ready_key.due);
+            queue.immediate_until = queue.immediate_until.max(due);
         }
-        let (is_due, count) = (
-            slot.immediate || ready_key.due <= self.time,
-            slot.sequences.len(),
-        );
+        let (is_due, count) = (slot.immediate || due <= self.time, slot.sequences.len());
         let replaced = queue.slots.insert(ready_key, slot);
         let replaced = replaced.map_or(0, |slot| slot.sequences.len());
-        queue.ready = queue.ready + count - replaced;
+        queue.count(ready_key, |ready| ready + count - replaced);
         self.ready = self.ready + count - replaced;
         if !is_due {
-            self.set_timer(subscription, ready_key.due);
+            self.set_timer(subscription, due);
         } else if queue.is_open {
             self.newly_ready.insert(subscription);
         }
     }
 
     /// Takes a waiting delivery out of the queue; false where it does not wait.
-    pub fn remove(&mut self, key: DeliveryKey, due: Timestamp) -> bool {
+    pub fn remove(&mut self, key: DeliveryKey, due: impl Into<Due>) -> bool {
+        let due = due.into();
         let Some(queue) = self.queues.get_mut(&key.subscription) else {
             return false;
         };
@@ -384,7 +395,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         if is_empty {
             queue.slots.remove(&ready_key);
         }
-        queue.ready -= 1;
+        queue.count(ready_key, |ready| ready - 1);
         self.ready -= 1;
         self.leave_key(key.subscription, order_key);
         true
@@ -396,7 +407,8 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         let Some(queue) = self.queues.get_mut(&subscription) else {
             return;
         };
-        self.ready -= std::mem::take(&mut queue.ready);
+        self.ready -= queue.all_ready();
+        queue.ready = [0; Priority::COUNT];
         queue.slots.clear();
         queue
             .order_keys
@@ -405,7 +417,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
 
     /// Whether a delivery is in the ready queue, under a key of its own.
     #[must_use]
-    pub fn is_ready(&self, key: DeliveryKey, due: Timestamp) -> bool {
+    pub fn is_ready(&self, key: DeliveryKey, due: Due) -> bool {
         let queue = self.queues.get(&key.subscription);
         queue.is_some_and(|queue| queue.slots.contains_key(&ReadyKey::of(&key, due)))
     }
@@ -413,9 +425,14 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     /// Deliveries in the ready queue of a subscription, due or not.
     #[must_use]
     pub fn ready(&self, subscription: SubscriptionNumber) -> usize {
-        self.queues
-            .get(&subscription)
-            .map_or(0, |queue| queue.ready)
+        self.queues.get(&subscription).map_or(0, Queue::all_ready)
+    }
+
+    /// The same of one priority.
+    #[must_use]
+    pub fn ready_of(&self, subscription: SubscriptionNumber, priority: Priority) -> usize {
+        let queue = self.queues.get(&subscription);
+        queue.map_or(0, |queue| queue.ready_of(priority))
     }
 
     /// Deliveries in all ready queues.
@@ -424,37 +441,96 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         self.ready
     }
 
-    /// The last key of a ready queue.
+    /// The last key of a priority in a ready queue.
     #[must_use]
-    pub fn last_ready_key(&self, subscription: SubscriptionNumber) -> Option<ReadyKey> {
-        let (ready_key, _) = self.queues.get(&subscription)?.slots.last_key_value()?;
-        Some(*ready_key)
+    pub fn last_ready_key(
+        &self,
+        subscription: SubscriptionNumber,
+        priority: Priority,
+    ) -> Option<ReadyKey> {
+        let queue = self.queues.get(&subscription)?;
+        let mut lane = queue
+            .slots
+            .range(ReadyKey::first(priority)..=last_until(Due::last(priority)));
+        lane.next_back().map(|(ready_key, _)| *ready_key)
+    }
+}
+
+/// The last key that may be due at a time.
+fn last_until(due: Due) -> ReadyKey {
+    ReadyKey {
+        due,
+        sequence: u64::MAX,
+        run: i64::MAX,
     }
 }
 
 impl<T> Queue<T> {
-    /// The slots that are due, in order.
-    fn due(&self, time: Timestamp) -> impl Iterator<Item = (&ReadyKey, &Slot<T>)> {
-        let until = ReadyKey {
-            due: time.max(self.immediate_until),
-            sequence: u64::MAX,
-            run: i64::MAX,
-        };
+    fn all_ready(&self) -> usize {
+        self.ready.iter().sum()
+    }
+
+    fn ready_of(&self, priority: Priority) -> usize {
+        let ready = self.ready.get(priority.index());
+        ready.copied().unwrap_or_default()
+    }
+
+    /// Counts the deliveries of a key's priority anew.
+    fn count(&mut self, ready_key: ReadyKey, count: impl FnOnce(usize) -> usize) {
+        if let Some(ready) = self.ready.get_mut(ready_key.due.priority().index()) {
+            *ready = count(*ready);
+        }
+    }
+
+    /// The priorities that anything waits with.
+    fn priorities(&self) -> impl Iterator<Item = Priority> {
+        Priority::all().filter(|priority| self.ready_of(*priority) > 0)
+    }
+
+    /// The slots of a priority that are due, in order.
+    fn due_of(
+        &self,
+        priority: Priority,
+        time: Timestamp,
+    ) -> impl Iterator<Item = (&ReadyKey, &Slot<T>)> {
+        let until = last_until(Due::new(priority, time.max(self.immediate_until)));
         self.slots
-            .range(..=until)
-            .filter(move |(ready_key, slot)| ready_key.due <= time || slot.immediate)
+            .range(ReadyKey::first(priority)..=until)
+            .filter(move |(ready_key, slot)| slot.is_due(**ready_key, time))
+    }
+
+    /// The slots that are due, in the order in which they are leased.
+    fn due(&self, time: Timestamp) -> impl Iterator<Item = (&ReadyKey, &Slot<T>)> {
+        let mut lanes: SmallVec<[_; 1]> = self
+            .priorities()
+            .map(|priority| self.due_of(priority, time).peekable())
+            .collect();
+        std::iter::from_fn(move || {
+            let heads = lanes.iter_mut().enumerate();
+            let heads = heads.filter_map(|(at, lane)| Some((turn(*lane.peek()?.0), at)));
+            let (_, at) = heads.min()?;
+            lanes.get_mut(at)?.next()
+        })
     }
 
     /// The first due time after this one.
     fn next_due(&self, time: Timestamp) -> Option<Timestamp> {
-        let after = ReadyKey {
-            due: Timestamp(time.0.saturating_add(1)),
-            sequence: 0,
-            run: i64::MIN,
-        };
-        self.slots
-            .range(after..)
-            .next()
-            .map(|(ready_key, _)| ready_key.due)
+        let later = Timestamp(time.0.saturating_add(1));
+        let nexts = self.priorities().filter_map(|priority| {
+            let after = ReadyKey {
+                due: Due::new(priority, later),
+                ..ReadyKey::first(priority)
+            };
+            let mut lane = self.slots.range(after..=last_until(Due::last(priority)));
+            lane.next().map(|(ready_key, _)| ready_key.due.time())
+        });
+        nexts.min()
     }
+}
+
+/// By what the first ones of several priorities are compared: the least goes next, of two alike the
+/// more urgent one.
+#[must_use]
+pub fn turn(ready_key: ReadyKey) -> (Timestamp, Reverse<Priority>) {
+    (ready_key.due.turn(), Reverse(ready_key.due.priority()))
 }

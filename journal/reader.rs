@@ -8,7 +8,7 @@ use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, T
 
 use crate::{
     Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, HistoryPlace, JournalError,
-    LastOutcome, Lookup, RememberedKey, Replay, SubscriptionStatus, TaskLife, TaskState,
+    LastOutcome, Lookup, Priority, RememberedKey, Replay, SubscriptionStatus, TaskLife, TaskState,
 };
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
@@ -140,6 +140,8 @@ pub struct Pending {
     pub suspended: bool,
     /// Its order key, in the journal's own form.
     pub order_key: Option<u64>,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 impl Pending {

@@ -21,6 +21,7 @@ mod history;
 mod keys;
 mod leasing;
 mod positions;
+mod priorities;
 mod replaying;
 mod subscribing;
 mod watching;
@@ -34,6 +35,7 @@ pub use history::*;
 pub use keys::*;
 pub use leasing::*;
 pub use positions::*;
+pub use priorities::*;
 pub use replaying::*;
 pub use subscribing::*;
 pub use watching::*;
@@ -111,6 +113,9 @@ macro_rules! conformance {
             a_retry_comes_back_when_it_is_due
             a_delayed_delivery_waits
             a_delivery_put_off_for_months_outlives_restarts
+            what_is_urgent_goes_first_and_overtakes_no_more_than_ten_minutes
+            what_is_urgent_goes_first_however_much_waits
+            a_priority_stays_with_its_delivery
             order_keys_go_one_at_a_time
             an_earlier_one_of_its_key_goes_first_after_a_redrive
             a_large_backlog_is_leased_whole_and_in_order

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use pointsman_schemas::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::ballast::Share;
-use super::queues::{Damaged, Found, Leasing, Need, ReadyKey};
+use super::queues::{Damaged, Found, Lane, Leasing, Load, Loaded, Need, ReadyKey};
 use super::reader::{self, io};
 use super::record::Damage;
-use super::row::{PendingRow, read_row};
+use super::row::{RowKey, read_row};
 use super::schema::{self, Purpose};
 use super::trouble::corrupt;
-use crate::{JournalError, Leases};
+use crate::{Due, JournalError, Leases, Priority};
 
 /// How many bytes of events are read at once, about: small ones are read ahead of their leases, of
 /// large ones no more than is asked for.
@@ -137,7 +137,7 @@ impl Loader {
             let need = leasing.run(&mut self.shared.queues.lock(), &found);
             let read = match need {
                 Need::Nothing => break,
-                Need::Rows(subscription) => self.load(subscription),
+                Need::Rows(lane) => self.load(lane),
                 Need::Events(sequences) => self.events(&sequences, &mut found),
             };
             if let Err(error) = read {
@@ -162,20 +162,20 @@ impl Loader {
     /// Fills every queue that has run low.
     fn fill(&mut self) -> rusqlite::Result<()> {
         loop {
-            let Some(subscription) = self.shared.queues.lock().take_low() else {
+            let Some(lane) = self.shared.queues.lock().take_low() else {
                 return Ok(());
             };
-            self.load(subscription)?;
+            self.load(lane)?;
             if self.shared.queues.lock().should_wake() {
                 self.shared.wake.notify_one();
             }
         }
     }
 
-    /// Reads the rows behind a queue's window.
-    fn load(&mut self, subscription: u32) -> rusqlite::Result<()> {
+    /// Reads the rows behind a lane's window.
+    fn load(&mut self, lane: Lane) -> rusqlite::Result<()> {
         let shared = Arc::clone(&self.shared);
-        load(&shared, self.connection()?, subscription)
+        load(&shared, self.connection()?, lane)
     }
 
     fn events(&mut self, sequences: &[u64], found: &mut Found) -> rusqlite::Result<()> {
@@ -229,15 +229,11 @@ fn leased_at(shared: &Shared) -> Timestamp {
     shared.clock.now()
 }
 
-/// Reads the rows behind a queue's window into it.
-pub(super) fn load(
-    shared: &Shared,
-    connection: &Connection,
-    subscription: u32,
-) -> rusqlite::Result<()> {
+/// Reads the rows behind a lane's window into it.
+pub(super) fn load(shared: &Shared, connection: &Connection, lane: Lane) -> rusqlite::Result<()> {
     loop {
         let gate = shared.gate.lock();
-        let Some((from, count)) = shared.queues.lock().begin_load(subscription) else {
+        let Some(load) = shared.queues.lock().begin_load(lane) else {
             return Ok(());
         };
         let snapshot = connection.unchecked_transaction()?;
@@ -245,72 +241,97 @@ pub(super) fn load(
         // may be applied.
         schema::read_ledger(&snapshot)?.ok();
         drop(gate);
-        let Batch {
-            rows,
-            next,
-            damaged,
-        } = read(&snapshot, subscription, from, count)?;
+        let (mut loaded, damaged) = read(&snapshot, lane, load)?;
+        if load.explores {
+            loaded.priorities = Some(priorities(&snapshot, lane.subscription)?);
+        }
         drop(snapshot);
         for (key, why) in damaged {
             shared.submit(Share::Known, move |transaction| {
                 transaction.quarantine_row(key, &why)
             });
         }
-        if shared.queues.lock().end_load(subscription, rows, next) {
+        if shared.queues.lock().end_load(lane, loaded) {
             return Ok(());
         }
     }
 }
 
-struct Batch {
-    rows: Vec<PendingRow>,
-    next: Option<ReadyKey>,
-    damaged: Vec<(super::row::RowKey, Damage)>,
+/// The least and the greatest that the column `due` may be in a lane. The outermost lanes have what
+/// lies past all of them: a row that a flipped bit has taken there is found with them.
+fn columns(priority: Priority) -> (i64, i64) {
+    let first = match priority {
+        Priority::HIGHEST => i64::MIN,
+        _ => Due::first(priority).column(),
+    };
+    let last = match priority {
+        Priority::USUAL => i64::MAX,
+        _ => Due::last(priority).column(),
+    };
+    (first, last)
 }
 
+/// The priorities of a subscription's rows.
+fn priorities(connection: &Connection, subscription: u32) -> rusqlite::Result<Vec<Priority>> {
+    let mut first_from = connection.prepare_cached(
+        "SELECT due FROM pending INDEXED BY by_due
+         WHERE subscription = ?1 AND due IS NOT NULL AND due >= ?2 ORDER BY due LIMIT 1",
+    )?;
+    let mut from_column = |from: i64| {
+        let column = first_from.query_row(params![subscription, from], |row| row.get::<_, i64>(0));
+        column.optional()
+    };
+    let mut found = Vec::new();
+    let mut next = from_column(i64::MIN)?;
+    // They lie in the index the most urgent first.
+    while let Some(column) = next {
+        let is_of = |priority: &Priority| column <= columns(*priority).1;
+        let priority = Priority::all().filter(is_of).max().unwrap_or_default();
+        found.push(priority);
+        next = columns(priority)
+            .1
+            .checked_add(1)
+            .map_or(Ok(None), &mut from_column)?;
+    }
+    Ok(found)
+}
+
+/// Reads the rows of a lane, and those that are damaged.
 fn read(
     connection: &Connection,
-    subscription: u32,
-    from: ReadyKey,
-    count: usize,
-) -> rusqlite::Result<Batch> {
+    lane: Lane,
+    load: Load,
+) -> rusqlite::Result<(Loaded, Vec<(RowKey, Damage)>)> {
     let mut select = connection.prepare_cached(
         "SELECT subscription, sequence, run, due, order_key, value FROM pending INDEXED BY by_due
          WHERE subscription = ?1 AND due IS NOT NULL AND (due, sequence, run) >= (?2, ?3, ?4)
-         ORDER BY due, sequence, run",
+         AND due <= ?5 ORDER BY due, sequence, run",
     )?;
-    let mut found = select.query(params![
-        subscription,
-        from.due.0,
-        from.sequence.cast_signed(),
-        from.run
-    ])?;
-    let (mut batch, mut deliveries) = (
-        Batch {
-            rows: Vec::new(),
-            next: None,
-            damaged: Vec::new(),
-        },
-        0,
-    );
+    let ReadyKey { due, sequence, run } = load.from;
+    let (first, until) = columns(lane.priority);
+    let from = if load.from == ReadyKey::first(lane.priority) {
+        first
+    } else {
+        due.column()
+    };
+    let sequence = sequence.cast_signed();
+    let mut found = select.query(params![lane.subscription, from, sequence, run, until])?;
+    let (mut loaded, mut damaged, mut deliveries) = (Loaded::default(), Vec::new(), 0);
     while let Some(row) = found.next()? {
-        let due = row.get_ref(3)?.as_i64().unwrap_or_default();
         let (key, decoded) = read_row(row)?;
-        if deliveries >= count {
-            batch.next = Some(ReadyKey {
-                due: Timestamp(due),
-                sequence: key.sequence,
-                run: key.run_column(),
-            });
+        let row = match decoded {
+            Ok(row) => row,
+            Err(damage) => {
+                damaged.push((key, damage));
+                continue;
+            }
+        };
+        if deliveries >= load.count {
+            loaded.next = Some(row.ready_key());
             break;
         }
-        match decoded {
-            Ok(row) => {
-                deliveries += row.sequences.len();
-                batch.rows.push(row);
-            }
-            Err(damage) => batch.damaged.push((key, damage)),
-        }
+        deliveries += row.sequences.len();
+        loaded.rows.push(row);
     }
-    Ok(batch)
+    Ok((loaded, damaged))
 }

@@ -5,8 +5,9 @@
 //! by due time:   [ window: in memory ]  beyond │ rows that only the disk knows
 //! ```
 //!
-//! Each queue holds a window: every row on disk whose key lies before `beyond` and that is not
-//! leased. Where `beyond` is none the window is all there is. Fresh rows past it are left to the
+//! Each queue holds a window for every priority that its deliveries have: every row on disk of that
+//! priority whose key lies before `beyond` and that is not leased. Where `beyond` is none the window
+//! is all there is. Fresh rows past it are left to the
 //! disk and loaded when the window runs low, so that a backlog takes no memory. Everything here
 //! follows a commit and never runs ahead of it. What is leased in which order, and when, is up to
 //! the [machine](crate::queue).
@@ -14,9 +15,11 @@
 mod cache;
 mod lease;
 mod load;
+mod window;
 
 pub(super) use cache::Cache;
 pub(super) use lease::{Damaged, Found, Leasing, Need};
+pub(super) use load::{Load, Loaded};
 
 use std::collections::{BTreeSet, HashSet};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -26,13 +29,14 @@ use std::time::Duration;
 use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use self::load::Loading;
+pub(super) use self::window::Lane;
+use self::window::Windows;
 use super::epochs::Epochs;
 use super::record::EventRow;
 use super::row::{PendingRow, RowKey};
 use crate::queue::{DeliveryQueues, Parking, Slot};
 pub(super) use crate::queue::{Moment, ReadyKey};
-use crate::{LeaseOwner, LeaseToken, MadeDelivery, NumberMap, ReplayId, Watch};
+use crate::{Due, LeaseOwner, LeaseToken, MadeDelivery, NumberMap, ReplayId, Watch};
 
 /// Deliveries of one subscription in memory: enough for the widest grant between two loads.
 const WINDOW_DELIVERIES: usize = 1024;
@@ -59,7 +63,7 @@ pub(super) struct Lease {
     pub(super) key: RowKey,
     /// The sequence in the key of the block that it lies in; none where it has a row of its own.
     pub(super) block: Option<u64>,
-    pub(super) due: Timestamp,
+    pub(super) due: Due,
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
     pub(super) failures: u32,
@@ -75,7 +79,7 @@ pub(super) enum Effect {
     /// A row is there (again), not leased.
     Insert(PendingRow),
     /// A delivery is gone from the queue without having been leased.
-    Remove { key: RowKey, due: Timestamp },
+    Remove { key: RowKey, due: Due },
     /// A lease has ended; other effects say what became of its delivery.
     End(LeaseToken),
     /// A lease has ended and its delivery is as it was.
@@ -92,33 +96,12 @@ pub(super) enum Effect {
     Forget(u32),
 }
 
-/// How much of a subscription's queue is in memory.
-#[derive(Debug)]
-struct Window {
-    /// Rows from here on are on disk alone.
-    beyond: Option<ReadyKey>,
-    loading: Option<Loading>,
-    /// Up to here rows that were due at once when they were made are due, whatever the clock says
-    /// now.
-    immediate_until: Timestamp,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            beyond: None,
-            loading: None,
-            immediate_until: Timestamp(i64::MIN),
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Queues {
     machine: DeliveryQueues<Carried, Name>,
-    windows: NumberMap<u32, Window>,
-    /// Queues that the loader should fill.
-    low: BTreeSet<u32>,
+    windows: NumberMap<u32, Windows>,
+    /// What the loader should fill.
+    low: BTreeSet<Lane>,
     pub(super) cache: Cache,
     epochs: Arc<Epochs>,
 }
@@ -151,9 +134,9 @@ impl Queues {
 
     /// Says that all of a subscription's rows are on disk alone.
     fn unload(&mut self, subscription: u32) {
-        let window = self.windows.entry(subscription).or_default();
-        window.beyond = Some(ReadyKey::FIRST);
-        self.low.insert(subscription);
+        let windows = self.windows.entry(subscription).or_default();
+        windows.unload();
+        self.low.extend(windows.lanes(subscription));
     }
 
     pub(super) fn in_flight(&self, subscription: u32) -> u64 {
@@ -186,7 +169,7 @@ impl Queues {
     }
 
     /// Takes a delivery out of the queue, so that nobody leases it; false where it is in flight.
-    pub(super) fn withhold(&mut self, key: RowKey, due: Timestamp) -> bool {
+    pub(super) fn withhold(&mut self, key: RowKey, due: Due) -> bool {
         if self.machine.is_in_flight(key.into()) {
             return false;
         }
@@ -211,12 +194,10 @@ impl Queues {
             self.machine.unclaim(*token);
         }
         for number in withheld {
-            let Some(window) = self.windows.get_mut(number) else {
+            let Some(windows) = self.windows.get_mut(number) else {
                 continue;
             };
-            if let Some(loading) = &mut window.loading {
-                loading.stale = true;
-            }
+            windows.spoil_loading();
             self.machine.clear(SubscriptionNumber(*number));
             self.machine.resume(SubscriptionNumber(*number));
             self.unload(*number);
@@ -248,8 +229,11 @@ impl Queues {
                 Effect::Forget(subscription) => {
                     self.machine
                         .remove_subscription(SubscriptionNumber(subscription));
-                    self.windows.remove(&subscription);
-                    self.low.remove(&subscription);
+                    if let Some(windows) = self.windows.remove(&subscription) {
+                        for lane in windows.lanes(subscription) {
+                            self.low.remove(&lane);
+                        }
+                    }
                 }
             }
         }
@@ -259,9 +243,16 @@ impl Queues {
         let (number, ready_key) = (row.key.subscription, row.ready_key());
         let subscription = SubscriptionNumber(number);
         let capacity = self.capacity();
-        let window = self.windows.entry(number).or_default();
+        let priority = row.due.priority();
+        let (window, is_low) = self.windows.entry(number).or_default().of(priority);
+        if is_low {
+            self.low.insert(Lane {
+                subscription: number,
+                priority,
+            });
+        }
         if row.immediate {
-            window.immediate_until = window.immediate_until.max(row.due);
+            window.immediate_until = window.immediate_until.max(row.due.time());
         }
         // What waits for the one of its order key that is in flight takes no place in the window.
         let is_behind = row
@@ -269,10 +260,10 @@ impl Queues {
             .is_some_and(|order_key| self.machine.is_busy(subscription, order_key));
         if !is_behind {
             if window.beyond.is_none()
-                && self.machine.ready(subscription) >= capacity
+                && self.machine.ready_of(subscription, priority) >= capacity
                 && self
                     .machine
-                    .last_ready_key(subscription)
+                    .last_ready_key(subscription, priority)
                     .is_none_or(|last| last < ready_key)
             {
                 window.beyond = Some(ready_key);
@@ -289,10 +280,9 @@ impl Queues {
         self.machine.insert(subscription, ready_key, slot(row));
     }
 
-    fn remove(&mut self, key: RowKey, due: Timestamp) {
-        let window = self.windows.get_mut(&key.subscription);
-        if let Some(loading) = window.and_then(|window| window.loading.as_mut()) {
-            loading.stale = true;
+    fn remove(&mut self, key: RowKey, due: Due) {
+        if let Some(windows) = self.windows.get_mut(&key.subscription) {
+            windows.spoil_loading();
         }
         self.machine.remove(key.into(), due);
     }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::record::{Damage, Decoder, Encoder, Table, decode_last, encode_last};
 use crate::queue::{DeliveryKey, ReadyKey};
-use crate::{LastOutcome, ReplayId};
+use crate::{Due, LastOutcome, ReplayId};
 
 /// Deliveries in a block at most: a damaged row loses no more than these, and rewriting one costs
 /// no more than this.
@@ -72,7 +72,7 @@ impl From<RowKey> for DeliveryKey {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PendingRow {
     pub(super) key: RowKey,
-    pub(super) due: Timestamp,
+    pub(super) due: Due,
     pub(super) since: Timestamp,
     /// Made to be due at once: so it is, whatever the clock says later.
     pub(super) immediate: bool,
@@ -99,7 +99,7 @@ impl PendingRow {
         let (order_key, last) = (None, None);
         Self {
             key,
-            due: now,
+            due: now.into(),
             since: now,
             immediate: true,
             parked: false,
@@ -148,7 +148,7 @@ impl PendingRow {
     /// The column `due`: rows that are not queued have none, so that the index by due time does not
     /// know them.
     pub(super) fn due_column(&self) -> Option<i64> {
-        self.is_queued().then_some(self.due.0)
+        self.is_queued().then_some(self.due.column())
     }
 
     /// The column `order_key`.
@@ -187,7 +187,7 @@ impl PendingRow {
             }
         } else {
             if !self.is_queued() {
-                out.time(self.due);
+                out.time(Timestamp(self.due.column()));
             }
             out.number(u64::from(self.attempts))
                 .number(u64::from(self.failures));
@@ -220,11 +220,11 @@ impl PendingRow {
         if is_block != (key.run == BLOCK_RUN) || (parked || suspended) != due.is_none() {
             return Err(Damage("it does not fit its key"));
         }
-        let due = due.map(Timestamp);
+        let due = due.map(due_of).transpose()?;
         let order_key = order_key.map(i64::cast_unsigned);
         let mut row = Self {
             key,
-            due: due.unwrap_or_default(),
+            due: due.unwrap_or_else(|| since.into()),
             since,
             immediate,
             parked,
@@ -247,7 +247,7 @@ impl PendingRow {
             }
         } else {
             if parked || suspended {
-                row.due = from.time()?;
+                row.due = due_of(from.time()?.0)?;
             }
             (row.attempts, row.failures) = (from.narrow()?, from.narrow()?);
             row.last = decode_last(&mut from)?;
@@ -266,6 +266,10 @@ impl PendingRow {
             Err(Damage("it goes on after its end"))
         }
     }
+}
+
+fn due_of(column: i64) -> Result<Due, Damage> {
+    Due::from_column(column).ok_or(Damage("its due time is none"))
 }
 
 fn check_key(key: RowKey, due: Option<i64>, order_key: Option<i64>) -> [u64; 5] {

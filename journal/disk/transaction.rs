@@ -35,8 +35,8 @@ use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger};
 use crate::quota::Arrived;
 use crate::{
-    BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, Replay,
-    ReplayId, TaskState,
+    BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, Priority,
+    Replay, ReplayId, TaskState,
 };
 
 /// Why a job did not do what it was asked.
@@ -334,14 +334,15 @@ impl<'c> Transaction<'c> {
         }
         subscribed.counts.pending += 1;
         quotas.arrived(number, &mut self.arrived);
-        if run == 0 && new.order_key.is_none() && new.due.is_none() && replay.is_none() {
+        let is_plain = new.order_key.is_none() && new.due.is_none() && replay.is_none();
+        if run == 0 && is_plain && new.priority == Priority::USUAL {
             self.fresh.entry(number).or_default().push(sequence);
             return Ok(Some((key, false)));
         }
-        let due = new.due.unwrap_or(now);
+        let since = new.due.unwrap_or(now);
         let row = PendingRow {
-            due,
-            since: due,
+            due: new.due_from(now),
+            since,
             immediate: new.due.is_none(),
             order_key: new.order_key,
             replay,

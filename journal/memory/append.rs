@@ -211,7 +211,7 @@ impl State {
         self.last_run = self.last_run.max(run);
         let delivery = Delivery {
             replay,
-            ..Delivery::fresh(new.order_key, new.due.unwrap_or(self.now.time))
+            ..Delivery::fresh(new.order_key, new.due_from(self.now.time))
         };
         let id = self.id(key);
         let subscribed = self.subscribed(key.subscription)?;
@@ -239,7 +239,7 @@ impl State {
         };
         let ended = Delivery {
             attempts: dead.attempts,
-            ..Delivery::fresh(dead.order_key, self.now.time)
+            ..Delivery::fresh(dead.order_key, self.now.time.into())
         };
         self.dead_letter(key, ended, dead.reason, dead.last);
         let dead_key = (Sequence(key.sequence), key.subscription, key.run);

@@ -75,8 +75,8 @@ impl State {
             .subscribed(key.subscription)?
             .pending
             .get(&pending_key)?;
-        let waiting = TaskState::waiting(false, one.attempts, one.due, now);
-        let state = TaskState::waiting(one.suspended, one.attempts, one.due, now);
+        let waiting = TaskState::waiting(false, one.attempts, one.due.time(), now);
+        let state = TaskState::waiting(one.suspended, one.attempts, one.due.time(), now);
         state.after(happening, waiting).ok()
     }
 
@@ -132,7 +132,7 @@ impl State {
 
     pub(super) fn retry(&mut self, deliveries: &[DeliveryId]) -> u64 {
         self.steer(deliveries, Happening::TryNow, |delivery, now| {
-            delivery.due = delivery.due.min(now);
+            delivery.due = delivery.due.at(delivery.due.time().min(now));
             delivery.since = delivery.since.min(now);
         })
     }
@@ -173,11 +173,13 @@ impl State {
             };
             count += 1;
             if let Some(subscription) = to {
-                let is_delayed = delivery.attempts == 0 && delivery.due > self.now.time;
+                let due = delivery.due.time();
+                let is_delayed = delivery.attempts == 0 && due > self.now.time;
                 let new = NewDelivery {
                     subscription,
                     order_key: delivery.order_key,
-                    due: is_delayed.then_some(delivery.due),
+                    due: is_delayed.then_some(due),
+                    priority: delivery.due.priority(),
                 };
                 self.deliver(sequence, self.last_run + 1, new, delivery.replay);
             }

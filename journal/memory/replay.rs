@@ -328,7 +328,7 @@ impl State {
         };
         let fresh = Delivery {
             replay: dead.replay,
-            ..Delivery::fresh(dead.order_key, self.now.time)
+            ..Delivery::fresh(dead.order_key, self.now.time.into())
         };
         self.insert(key, fresh, true);
         Some(())

@@ -114,7 +114,7 @@ impl State {
         let Some(lease) = self.queues.claim(token, self.now.instant) else {
             return false;
         };
-        let (key, due) = (lease.key, lease.due);
+        let (key, due) = (lease.key, lease.due.time());
         if settlement.record != Record::Nothing {
             let attempts = self.attempts(key);
             self.note_settled(key, due, attempts, &settlement.ending, settlement.record);
@@ -137,7 +137,7 @@ impl State {
                     delivery.attempts += 1;
                     delivery.failures += u32::from(failure);
                     delivery.batch_max = batch_max.or(delivery.batch_max);
-                    (delivery.due, delivery.last) = (at, Some(last));
+                    (delivery.due, delivery.last) = (delivery.due.at(at), Some(last));
                 }
             }
             Ending::Delivered => {

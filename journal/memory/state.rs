@@ -12,7 +12,7 @@ use super::MemoryOptions;
 use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::quota::Quotas;
 use crate::{
-    Activity, Backlog, BacklogQuota, Counts, DeadLetter, HistoryEntry, HistoryPlace, Identity,
+    Activity, Backlog, BacklogQuota, Counts, DeadLetter, Due, HistoryEntry, HistoryPlace, Identity,
     JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId, StoredEvent,
     SubscriptionIdentity,
 };
@@ -90,7 +90,7 @@ pub(super) struct CatchingUp {
 /// A pending delivery.
 pub(super) struct Delivery {
     pub(super) order_key: Option<u64>,
-    pub(super) due: Timestamp,
+    pub(super) due: Due,
     pub(super) since: Timestamp,
     pub(super) attempts: u32,
     pub(super) failures: u32,
@@ -104,30 +104,35 @@ pub(super) struct Delivery {
 impl Delivery {
     /// The due time under which it is in the queue: one that is held back is never due, and holds up
     /// what waits behind it.
-    pub(super) fn queued_at(&self) -> Timestamp {
-        if self.suspended { NEVER } else { self.due }
+    pub(super) fn queued_at(&self) -> Due {
+        if self.suspended {
+            self.due.at(NEVER)
+        } else {
+            self.due
+        }
     }
 
     /// It as it is shown.
     pub(super) fn shown(&self, id: DeliveryId, in_flight: bool) -> Pending {
         Pending {
             id,
-            due: self.due,
+            due: self.due.time(),
             since: self.since,
             attempts: self.attempts,
             last: self.last.clone(),
             in_flight,
             suspended: self.suspended,
             order_key: self.order_key,
+            priority: self.due.priority(),
         }
     }
 
     /// A delivery that nobody has tried.
-    pub(super) fn fresh(order_key: Option<u64>, due: Timestamp) -> Self {
+    pub(super) fn fresh(order_key: Option<u64>, due: Due) -> Self {
         Self {
             order_key,
             due,
-            since: due,
+            since: due.time(),
             attempts: 0,
             failures: 0,
             batch_max: None,

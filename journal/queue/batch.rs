@@ -122,7 +122,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         }
         let queue = self.queues.get(&subscription)?;
         let mut due = queue.due(self.time).peekable();
-        let until = due.peek()?.0.due.plus(batching.window);
+        let until = due.peek()?.0.due.time().plus(batching.window);
         if until <= self.time {
             return None;
         }

@@ -1,20 +1,21 @@
 //! Leases: given out, claimed for settling, ended, or run out.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::{DeliveryKey, DeliveryQueues, ReadyKey, Slot};
-use crate::LeaseToken;
+use super::{DeliveryKey, DeliveryQueues, ReadyKey, Slot, turn};
+use crate::{Due, LeaseToken, Priority};
 
 /// A delivery in flight, with all that is needed to put it back or to settle it.
 #[derive(Clone, Debug)]
 pub struct Lease<T, L = ()> {
     /// The delivery.
     pub key: DeliveryKey,
-    /// The due time that it was leased at.
-    pub due: Timestamp,
+    /// The due time that it was leased at, and how urgent it was.
+    pub due: Due,
     /// Its order key.
     pub order_key: Option<u64>,
     /// What it carried while it waited.
@@ -31,13 +32,28 @@ pub struct Lease<T, L = ()> {
 impl<T: Clone, L> DeliveryQueues<T, L> {
     /// Returns the delivery that is leased next: its key and its sequence.
     pub fn next(&mut self, subscription: SubscriptionNumber) -> Option<(ReadyKey, u64)> {
+        let queue = self.queues.get(&subscription)?;
+        let head = |priority: Priority| {
+            let (ready_key, _) = queue.due_of(priority, self.time).next()?;
+            Some(turn(*ready_key))
+        };
+        let (_, Reverse(priority)) = queue.priorities().filter_map(head).min()?;
+        self.next_of(subscription, priority)
+    }
+
+    /// The same among those of one priority.
+    pub fn next_of(
+        &mut self,
+        subscription: SubscriptionNumber,
+        priority: Priority,
+    ) -> Option<(ReadyKey, u64)> {
         let time = self.time;
         let queue = self
             .queues
             .get_mut(&subscription)
             .filter(|queue| queue.is_open && !queue.is_paused)?;
         loop {
-            let mut due = queue.due(time);
+            let mut due = queue.due_of(priority, time);
             let (&ready_key, slot) = due.next()?;
             let sequence = *slot.sequences.last()?;
             // The first of a block may have gone, and what is left of it come behind others that
@@ -133,7 +149,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
         if slot.sequences.is_empty() {
             queue.slots.remove(&ready_key);
         }
-        queue.ready -= 1;
+        queue.count(ready_key, |ready| ready - 1);
         self.ready -= 1;
         let run = ready_key.delivery_run();
         let key = DeliveryKey {
@@ -195,7 +211,7 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
     pub fn retry(&mut self, token: LeaseToken, due: Timestamp) {
         if let Some(lease) = self.number(token).and_then(|number| self.end_lease(number)) {
             self.put_back(Lease {
-                due,
+                due: lease.due.at(due),
                 immediate: false,
                 ..lease
             });

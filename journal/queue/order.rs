@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use pointsman_schemas::SubscriptionNumber;
 
 use super::{DeliveryKey, DeliveryQueues, Parking, ReadyKey, Slot};
+use crate::Due;
 
 /// The deliveries with one order key.
 #[derive(Debug)]
 pub(super) struct KeyQueue<T> {
     first: First,
     /// The others, by sequence and run.
-    behind: BTreeMap<(u64, i64), (Timestamp, Slot<T>)>,
+    behind: BTreeMap<(u64, i64), (Due, Slot<T>)>,
 }
 
 /// Where the delivery is that the others wait for.
@@ -105,7 +106,10 @@ impl<T: Clone, L> DeliveryQueues<T, L> {
             && next <= ready_key.rank()
         {
             if let Some(later) = queue.slots.remove(&ready_key) {
-                queue.ready -= later.sequences.len();
+                let priority = ready_key.due.priority().index();
+                if let Some(ready) = queue.ready.get_mut(priority) {
+                    *ready -= later.sequences.len();
+                }
                 self.ready -= later.sequences.len();
                 // The same delivery, put in anew, stands for the one that was there.
                 key_queue

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
-use crate::{LeaseOwner, LeaseToken};
+use super::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot, turn};
+use crate::{Due, LeaseOwner, LeaseToken, Priority};
 
 /// Times are few, so that many things happen at once.
 const SECONDS: i64 = 6;
@@ -23,6 +23,8 @@ enum Op {
         subscription: u32,
         due_in: Option<i64>,
         order_key: Option<u64>,
+        /// Where it is not ordered.
+        priority: u8,
     },
     /// A run of an event that others have been made of before.
     InsertAgain {
@@ -61,8 +63,10 @@ fn op() -> impl Strategy<Value = Op> {
     let order_key = || prop::option::weighted(0.6, 0..3_u64);
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        8 => (subscription(), prop::option::weighted(0.3, 0..SECONDS), order_key())
-            .prop_map(|(subscription, due_in, order_key)| Op::Insert { subscription, due_in, order_key }),
+        8 => (subscription(), prop::option::weighted(0.3, 0..SECONDS), order_key(), 0..3_u8)
+            .prop_map(|(subscription, due_in, order_key, priority)| Op::Insert {
+                subscription, due_in, order_key, priority,
+            }),
         3 => (subscription(), 1..20_u64, order_key())
             .prop_map(|(subscription, sequence, order_key)| Op::InsertAgain { subscription, sequence, order_key }),
         2 => (subscription(), 2..5_usize)
@@ -81,6 +85,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => subscription().prop_map(Op::Resume),
         1 => subscription().prop_map(Op::RemoveSubscription),
         4 => (0..SECONDS.unsigned_abs()).prop_map(Op::Wait),
+        // About as long as those of one priority go before those of the next.
+        1 => (597..603_u64).prop_map(Op::Wait),
         3 => Just(Op::HearNews),
     ]
 }
@@ -88,7 +94,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// A delivery of the model.
 #[derive(Clone, Debug)]
 struct Delivery {
-    due: Timestamp,
+    due: Due,
     immediate: bool,
     order_key: Option<u64>,
     lease: Option<(LeaseToken, Option<Instant>)>,
@@ -175,7 +181,7 @@ impl Bench {
             .deliveries
             .iter()
             .filter(|(key, delivery)| {
-                let is_due = delivery.immediate || delivery.due <= self.now.time;
+                let is_due = delivery.immediate || delivery.due.time() <= self.now.time;
                 let is_first = |order_key| {
                     let mut key_queue = self.of_key(key, order_key);
                     key_queue.next().is_some_and(|(first, _)| first == *key)
@@ -188,9 +194,9 @@ impl Bench {
                     && is_due
                     && delivery.order_key.is_none_or(is_first)
             })
-            .map(|(key, delivery)| (delivery.due, *key))
+            .map(|(key, delivery)| (turn(delivery.ready_key(key)), *key))
             .collect();
-        eligible.sort_by_key(|(due, key)| (*due, key.sequence, key.run));
+        eligible.sort_by_key(|(turn, key)| (*turn, key.sequence, key.run));
         eligible.into_iter().map(|(_, key)| key).collect()
     }
 
@@ -282,12 +288,14 @@ impl Bench {
                 subscription,
                 due_in,
                 order_key,
+                priority,
             } => {
                 let key = self.fresh(*subscription);
+                let priority = Priority::new(if order_key.is_some() { 0 } else { *priority });
                 self.insert(
                     key,
                     Delivery {
-                        due: self.time(due_in.unwrap_or(0)),
+                        due: Due::new(priority.unwrap(), self.time(due_in.unwrap_or(0))),
                         immediate: due_in.is_none(),
                         order_key: *order_key,
                         lease: None,
@@ -306,7 +314,7 @@ impl Bench {
                 self.insert(
                     key,
                     Delivery {
-                        due: self.now.time,
+                        due: self.now.time.into(),
                         immediate: true,
                         order_key: *order_key,
                         lease: None,
@@ -414,7 +422,7 @@ impl Bench {
         };
         let sequences: SmallVec<[u64; 1]> = keys.iter().map(|key| key.sequence).collect();
         let ready_key = ReadyKey {
-            due: self.now.time,
+            due: self.now.time.into(),
             sequence: first.sequence,
             run: ReadyKey::BLOCK,
         };
@@ -423,7 +431,7 @@ impl Bench {
         self.queues.insert(first.subscription, ready_key, slot);
         for key in keys {
             let delivery = Delivery {
-                due: self.now.time,
+                due: self.now.time.into(),
                 immediate: true,
                 order_key: None,
                 lease: None,
@@ -461,7 +469,8 @@ impl Bench {
 
     fn retry(&mut self, token: LeaseToken, key: DeliveryKey, due: Timestamp) {
         let delivery = self.deliveries.get_mut(&key).unwrap();
-        (delivery.lease, delivery.due, delivery.immediate) = (None, due, false);
+        (delivery.lease, delivery.immediate) = (None, false);
+        delivery.due = delivery.due.at(due);
         match self.parking {
             Parking::Here => self.queues.retry(token, due),
             // Whoever keeps the deliveries puts it back himself.
@@ -525,11 +534,11 @@ impl Bench {
         let waiting = self.deliveries.iter().filter(|(key, delivery)| {
             delivery.lease.is_none()
                 && !delivery.immediate
-                && delivery.due > self.now.time
+                && delivery.due.time() > self.now.time
                 && delivery.order_key.is_none_or(|one| is_first(key, one))
         });
-        let due_times =
-            waiting.map(|(_, delivery)| self.now.instant + delivery.due.since(self.now.time));
+        let due_times = waiting
+            .map(|(_, delivery)| self.now.instant + delivery.due.time().since(self.now.time));
         let next = leases.chain(due_times).min();
         let is_late = next.is_some_and(|next| next < self.asleep_until);
         if self.now.instant >= self.asleep_until || self.queues.should_wake() {
@@ -598,6 +607,16 @@ fn one(bench: &mut Bench, due_in: Option<i64>, order_key: Option<u64>) {
         subscription: 1,
         due_in,
         order_key,
+        priority: 0,
+    });
+}
+
+fn urgent(bench: &mut Bench, due_in: Option<i64>, priority: u8) {
+    bench.run(&Op::Insert {
+        subscription: 1,
+        due_in,
+        order_key: None,
+        priority,
     });
 }
 
@@ -624,6 +643,22 @@ fn what_is_due_goes_by_due_time_and_then_by_sequence() {
     // The leases of all four have run out, and they come back where they were.
     bench.run(&Op::Wait(3));
     assert_eq!(lease_all(&mut bench), [3, 2, 4, 1, 5]);
+}
+
+#[test]
+fn what_is_urgent_goes_first_but_not_before_what_has_waited_long() {
+    let mut bench = Bench::new(Parking::Here);
+    for (due_in, priority) in [(None, 0), (Some(2), 9), (None, 1), (None, 3)] {
+        urgent(&mut bench, due_in, priority);
+    }
+    assert_eq!(lease_all(&mut bench), [4, 3, 1], "2 is not due");
+    // Their leases run out. What comes ten minutes later is overtaken by what was less urgent.
+    let step = Priority::STEP.as_secs();
+    bench.run(&Op::Wait(step - 1));
+    urgent(&mut bench, None, 1);
+    bench.run(&Op::Wait(2));
+    urgent(&mut bench, None, 1);
+    assert_eq!(lease_all(&mut bench), [2, 4, 3, 5, 1, 6]);
 }
 
 #[test]

@@ -15,8 +15,9 @@ use super::*;
 /// One thing that somebody does to a journal. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Per event: bits of the subscriptions, an order key (0 for none), a delay in seconds.
-    Append(Vec<(u8, u8, u8)>),
+    /// Per event: bits of the subscriptions, an order key (0 for none), a delay in seconds, a
+    /// priority.
+    Append(Vec<(u8, u8, u8, u8)>),
     Duplicate(u8),
     /// An event whose delivery, with this order key, has ended already.
     Ended(u8, u8),
@@ -71,6 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         0_u8..16,
         0_u8..4,
         prop_oneof![3 => Just(0_u8), 1 => 1_u8..40],
+        prop_oneof![3 => Just(0_u8), 1 => 1_u8..4],
     );
     let step = prop_oneof![
         6 => prop::collection::vec(event, 1..6).prop_map(Step::Append),

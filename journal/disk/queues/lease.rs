@@ -3,13 +3,14 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use pointsman_schemas::{SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, SubscriptionNumber, Timestamp};
 
-use super::{Carried, Moment, Queues, ReadyKey};
+use super::window::Window;
+use super::{Carried, Lane, Moment, Queues, ReadyKey};
 use crate::disk::record::{Damage, EventRow};
 use crate::disk::row::RowKey;
-use crate::queue::{DeliveryKey, Filling, Fit, Member};
-use crate::{Cut, Gathering, Grant, Leased, Leases, NumberMap};
+use crate::queue::{DeliveryKey, DeliveryQueues, Filling, Fit, Member, turn};
+use crate::{Cut, Due, Gathering, Grant, Leased, Leases, NumberMap, Priority};
 
 /// Events that are read from the disk at once. A busy target frees its slots one by one: where each
 /// lease had its one event read, a backlog would be drained no faster than the loader's thread can
@@ -41,7 +42,7 @@ pub(in crate::disk) struct Leasing {
 pub(in crate::disk) struct Damaged {
     pub(in crate::disk) key: RowKey,
     pub(in crate::disk) block: Option<u64>,
-    pub(in crate::disk) due: Timestamp,
+    pub(in crate::disk) due: Due,
     pub(in crate::disk) why: Damage,
 }
 
@@ -49,8 +50,8 @@ pub(in crate::disk) struct Damaged {
 #[derive(Debug)]
 pub(in crate::disk) enum Need {
     Nothing,
-    /// The rows of a subscription behind its window.
-    Rows(u32),
+    /// The rows of a lane behind its window.
+    Rows(Lane),
     /// These events.
     Events(Vec<u64>),
 }
@@ -92,7 +93,7 @@ impl Leasing {
         while self.taken < grant.count {
             let (ready_key, sequence) = match queues.next(number) {
                 Next::Nothing => return None,
-                Next::Unloaded => return Some(Need::Rows(number)),
+                Next::Unloaded(lane) => return Some(Need::Rows(lane)),
                 Next::Delivery(ready_key, sequence) => (ready_key, sequence),
             };
             let cached = queues.cache.get(sequence).cloned().map(Ok);
@@ -117,7 +118,7 @@ impl Leasing {
             };
             match gathers {
                 Gathers::NoLonger => {}
-                Gathers::Rows => return Some(Need::Rows(number)),
+                Gathers::Rows(lane) => return Some(Need::Rows(lane)),
                 Gathers::Until(until) => {
                     self.leases.gathering.push(Gathering {
                         subscription: grant.subscription,
@@ -154,12 +155,12 @@ enum Gathers {
     NoLonger,
     Until(Timestamp),
     /// There are more behind the window.
-    Rows,
+    Rows(Lane),
 }
 
 enum Next {
     Nothing,
-    Unloaded,
+    Unloaded(Lane),
     Delivery(ReadyKey, u64),
 }
 
@@ -170,30 +171,28 @@ impl Queues {
         if !self.machine.is_open(subscription) {
             return Next::Nothing;
         }
-        let next = self.machine.next(subscription);
-        let window = self.windows.get(&number);
-        match (
-            next,
-            window.and_then(|window| Some((window, window.beyond?))),
-        ) {
-            (Some((ready_key, sequence)), None) => Next::Delivery(ready_key, sequence),
-            (Some((ready_key, sequence)), Some((_, beyond))) if ready_key < beyond => {
-                Next::Delivery(ready_key, sequence)
+        let Some(windows) = self.windows.get(&number) else {
+            return Next::Nothing;
+        };
+        let machine = &mut self.machine;
+        let mut next = (None, Next::Nothing);
+        for (priority, window) in windows.iter() {
+            let lane = Lane {
+                subscription: number,
+                priority,
+            };
+            let of_lane = next_of(machine, lane, window);
+            let at = match of_lane {
+                Next::Nothing => continue,
+                Next::Delivery(ready_key, _) => Some(turn(ready_key)),
+                // Where its first one stands is not known better.
+                Next::Unloaded(_) => window.beyond.map(turn),
+            };
+            if next.0.is_none() || at < next.0 {
+                next = (at, of_lane);
             }
-            // One that came back or was freed, past rows that have not been read.
-            (Some(_), Some(_)) => Next::Unloaded,
-            (None, Some((window, beyond))) => {
-                // What lies beyond is due no earlier than `beyond`, unless it was made to be due
-                // at once.
-                let until = self.machine.time().max(window.immediate_until);
-                if beyond.due <= until || self.machine.ready(subscription) == 0 {
-                    Next::Unloaded
-                } else {
-                    Next::Nothing
-                }
-            }
-            (None, None) => Next::Nothing,
         }
+        next.1
     }
 
     /// What a call has to know of what waits under a key, but for its event; nothing where each
@@ -230,16 +229,23 @@ impl Queues {
         let Some(until) = until else {
             return Gathers::NoLonger;
         };
-        let window = self.windows.get(&number.0);
-        let beyond = window.and_then(|window| {
-            let due = self.machine.time().max(window.immediate_until);
-            window.beyond.filter(|beyond| beyond.due <= due)
-        });
-        match beyond {
-            None => Gathers::Until(until),
-            Some(_) if self.machine.ready(number) < self.capacity() => Gathers::Rows,
-            Some(_) => Gathers::NoLonger,
+        let time = self.machine.time();
+        let windows = self.windows.get(&number.0).into_iter();
+        let mut beyond = windows
+            .flat_map(|windows| windows.iter())
+            .filter(|(_, window)| window.is_due_beyond(time))
+            .map(|(priority, _)| priority)
+            .peekable();
+        if beyond.peek().is_none() {
+            return Gathers::Until(until);
         }
+        let has_room =
+            |priority: &Priority| self.machine.ready_of(number, *priority) < self.capacity();
+        let lane = beyond.find(has_room).map(|priority| Lane {
+            subscription: number.0,
+            priority,
+        });
+        lane.map_or(Gathers::NoLonger, Gathers::Rows)
     }
 
     /// The sequences of the next deliveries whose events are not in memory, as far as the window
@@ -289,6 +295,26 @@ impl Queues {
             since: lease.carried.since,
             begins_call: true,
         })
+    }
+}
+
+/// What of a lane may be leased next.
+fn next_of(machine: &mut DeliveryQueues<Carried, Name>, lane: Lane, window: &Window) -> Next {
+    let subscription = SubscriptionNumber(lane.subscription);
+    match (machine.next_of(subscription, lane.priority), window.beyond) {
+        (Some((ready_key, sequence)), None) => Next::Delivery(ready_key, sequence),
+        (Some((ready_key, sequence)), Some(beyond)) if ready_key < beyond => {
+            Next::Delivery(ready_key, sequence)
+        }
+        // One that came back or was freed, past rows that have not been read.
+        (Some(_), Some(_)) => Next::Unloaded(lane),
+        (None, Some(_))
+            if window.is_due_beyond(machine.time())
+                || machine.ready_of(subscription, lane.priority) == 0 =>
+        {
+            Next::Unloaded(lane)
+        }
+        (None, _) => Next::Nothing,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use pointsman_schemas::SubscriptionNumber;
 
-use super::{Queues, WINDOW_DELIVERIES, WINDOW_DELIVERIES_LEAST, WINDOWS_DELIVERIES, slot};
+use super::{Lane, Queues, WINDOW_DELIVERIES, WINDOW_DELIVERIES_LEAST, WINDOWS_DELIVERIES, slot};
+use crate::Priority;
 use crate::disk::row::PendingRow;
 use crate::queue::{DeliveryKey, ReadyKey};
 
@@ -15,6 +16,27 @@ pub(super) struct Loading {
     pub(super) stale: bool,
 }
 
+/// What is to be read of a lane.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::disk) struct Load {
+    /// From this key on.
+    pub(in crate::disk) from: ReadyKey,
+    /// So many deliveries.
+    pub(in crate::disk) count: usize,
+    /// And which priorities the subscription's rows have.
+    pub(in crate::disk) explores: bool,
+}
+
+/// What was read of a lane.
+#[derive(Debug, Default)]
+pub(in crate::disk) struct Loaded {
+    pub(in crate::disk) rows: Vec<PendingRow>,
+    /// The key of the first row that was not read; none where the end was reached.
+    pub(in crate::disk) next: Option<ReadyKey>,
+    /// Which priorities the subscription's rows have, where that was asked for.
+    pub(in crate::disk) priorities: Option<Vec<Priority>>,
+}
+
 impl Queues {
     /// How many deliveries a window may hold.
     pub(super) fn capacity(&self) -> usize {
@@ -25,8 +47,8 @@ impl Queues {
         }
     }
 
-    /// Takes a queue that should be filled from the disk.
-    pub(in crate::disk) fn take_low(&mut self) -> Option<u32> {
+    /// Takes what should be filled from the disk.
+    pub(in crate::disk) fn take_low(&mut self) -> Option<Lane> {
         self.low.pop_first()
     }
 
@@ -34,13 +56,19 @@ impl Queues {
         !self.low.is_empty()
     }
 
-    /// Has a window filled that holds fewer deliveries than that.
+    /// Has the windows filled that hold fewer deliveries than that.
     fn fill_below(&mut self, subscription: u32, count: usize) {
-        let window = self.windows.get(&subscription);
-        if window.is_some_and(|window| window.beyond.is_some())
-            && self.machine.ready(SubscriptionNumber(subscription)) < count
-        {
-            self.low.insert(subscription);
+        let Some(windows) = self.windows.get(&subscription) else {
+            return;
+        };
+        for (priority, window) in windows.iter() {
+            let number = SubscriptionNumber(subscription);
+            if window.beyond.is_some() && self.machine.ready_of(number, priority) < count {
+                self.low.insert(Lane {
+                    subscription,
+                    priority,
+                });
+            }
         }
     }
 
@@ -52,42 +80,55 @@ impl Queues {
         self.fill_below(subscription, self.capacity() / 4);
     }
 
-    /// Begins to fill a queue: from which key on, and how many deliveries; none where there is
-    /// nothing to do.
+    /// Begins to fill a lane; none where there is nothing to do.
     ///
     /// Between this call and the beginning of the read transaction no commit may be applied.
-    pub(in crate::disk) fn begin_load(&mut self, subscription: u32) -> Option<(ReadyKey, usize)> {
-        let room = self
-            .capacity()
-            .saturating_sub(self.machine.ready(SubscriptionNumber(subscription)));
-        let window = self.windows.get_mut(&subscription)?;
-        let beyond = window.beyond?;
+    pub(in crate::disk) fn begin_load(&mut self, lane: Lane) -> Option<Load> {
+        let number = SubscriptionNumber(lane.subscription);
+        let ready = self.machine.ready_of(number, lane.priority);
+        let room = self.capacity().saturating_sub(ready);
+        let windows = self.windows.get_mut(&lane.subscription)?;
+        let explores = windows.is_unexplored;
+        let (window, _) = windows.of(lane.priority);
+        let from = window.beyond?;
         window.loading = Some(Loading::default());
-        Some((beyond, room.max(1)))
+        Some(Load {
+            from,
+            count: room.max(1),
+            explores,
+        })
     }
 
-    /// Takes what was read; `next` is the key of the first row that was not, none where the end
-    /// was reached. Returns false where it was of no use, and the load has to be made again.
-    pub(in crate::disk) fn end_load(
-        &mut self,
-        subscription: u32,
-        rows: Vec<PendingRow>,
-        next: Option<ReadyKey>,
-    ) -> bool {
+    /// Takes what was read. Returns false where it was of no use, and the load has to be made again.
+    pub(in crate::disk) fn end_load(&mut self, lane: Lane, loaded: Loaded) -> bool {
+        let Lane {
+            subscription,
+            priority,
+        } = lane;
         let number = SubscriptionNumber(subscription);
         let leased = self.machine.leased(number);
-        let Some(window) = self.windows.get_mut(&subscription) else {
+        let Some(windows) = self.windows.get_mut(&subscription) else {
             return true;
         };
+        if let Some(found) = loaded.priorities
+            && windows.is_unexplored
+        {
+            let low = windows.explored(&found).into_iter();
+            self.low.extend(low.map(|priority| Lane {
+                subscription,
+                priority,
+            }));
+        }
+        let (window, _) = windows.of(priority);
         let Some(loading) = window.loading.take() else {
             return true;
         };
         if loading.stale {
-            self.low.insert(subscription);
+            self.low.insert(lane);
             return false;
         }
-        window.beyond = next.into_iter().chain(loading.skipped).min();
-        for mut row in rows {
+        window.beyond = loaded.next.into_iter().chain(loading.skipped).min();
+        for mut row in loaded.rows {
             let ready_key = row.ready_key();
             if window.beyond.is_some_and(|beyond| ready_key >= beyond) {
                 break;
@@ -108,7 +149,7 @@ impl Queues {
                 continue;
             }
             if row.immediate {
-                window.immediate_until = window.immediate_until.max(row.due);
+                window.immediate_until = window.immediate_until.max(row.due.time());
             }
             self.machine.insert(number, ready_key, slot(row));
         }

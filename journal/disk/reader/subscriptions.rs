@@ -96,13 +96,14 @@ pub(super) fn shown(epochs: &Epochs, row: &PendingRow, sequence: u64) -> Pending
     let run = if row.is_block() { 0 } else { row.key.run };
     Pending {
         id: epochs.id(row.key.subscription, sequence, run),
-        due: row.due,
+        due: row.due.time(),
         since: row.since,
         attempts: row.attempts,
         last: row.last.clone(),
         in_flight: false,
         suspended: row.suspended,
         order_key: row.order_key,
+        priority: row.due.priority(),
     }
 }
 

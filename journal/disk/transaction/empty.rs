@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pointsman_schemas::SubscriptionNumber;
+use pointsman_schemas::{SubscriptionNumber, Timestamp};
 use rusqlite::params;
 
 use super::operate::{Page, not_found};
@@ -154,12 +154,14 @@ impl Transaction<'_> {
         });
         if let (Some(to), Some(origin)) = (to, origin) {
             self.pinned.insert(key.sequence);
-            let due =
-                Some(row.due).filter(|due| !row.immediate && row.attempts == 0 && *due > self.now);
+            let due = Some(row.due.time());
+            let is_delayed =
+                |due: &Timestamp| !row.immediate && row.attempts == 0 && *due > self.now;
             let new = NewDelivery {
                 subscription: SubscriptionNumber(to),
                 order_key: row.order_key,
-                due,
+                due: due.filter(is_delayed),
+                priority: row.due.priority(),
             };
             let run = self.changes.ledger.last_run + 1;
             self.deliver(key.sequence, run, new, &origin, Cause::Run(row.replay))?;

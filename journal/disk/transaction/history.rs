@@ -42,12 +42,12 @@ impl Transaction<'_> {
             // Of one that was stopped there is more to say, and there are few.
             Ending::Stopped if attempt.is_some() => (None, None),
             _ => {
-                let attempt = attempt.map(|made| (made, lease.due, number));
+                let attempt = attempt.map(|made| (made, lease.due.time(), number));
                 return self.note_end(lease.key, state, attempt);
             }
         };
-        let attempt =
-            attempt.map(|made| AttemptEntry::of(made.clone(), lease.due, number, ending.last()));
+        let attempt = attempt
+            .map(|made| AttemptEntry::of(made.clone(), lease.due.time(), number, ending.last()));
         let noted = Noted {
             reason,
             next,

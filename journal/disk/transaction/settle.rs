@@ -61,7 +61,7 @@ impl Transaction<'_> {
                 last,
             } => {
                 let row = PendingRow {
-                    due: *at,
+                    due: lease.due.at(*at),
                     since: lease.since,
                     immediate: false,
                     order_key: lease.order_key,

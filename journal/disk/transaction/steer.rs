@@ -35,7 +35,8 @@ impl Transaction<'_> {
         row: &PendingRow,
         happening: Happening,
     ) -> Result<TaskState, IllegalTransition> {
-        let waiting = |suspended| TaskState::waiting(suspended, row.attempts, row.due, self.now);
+        let waiting =
+            |suspended| TaskState::waiting(suspended, row.attempts, row.due.time(), self.now);
         waiting(row.suspended).after(happening, waiting(false))
     }
 
@@ -86,7 +87,8 @@ impl Transaction<'_> {
             Steer::Suspend => changed.suspended = true,
             Steer::Resume => changed.suspended = false,
             Steer::TryNow => {
-                (changed.due, changed.since) = (row.due.min(self.now), row.since.min(self.now));
+                let due = row.due.time().min(self.now);
+                (changed.due, changed.since) = (row.due.at(due), row.since.min(self.now));
             }
         }
         if row.is_block() {

@@ -6,7 +6,7 @@ use crate::memory::{MemoryJournal, MemoryOptions};
 use crate::suite::*;
 use crate::{
     Activity, AfterStep, AttemptMade, Backlog, DeadReason, DeadSelection, EventsFrom, Happening,
-    NewDead, NewReplay, Record, ReplayKind, ReplayStep, WaitReason,
+    NewDead, NewReplay, Priority, Record, ReplayKind, ReplayStep, WaitReason,
 };
 
 /// A journal, the model, and the leases that stand in both.
@@ -219,22 +219,25 @@ impl Play<'_> {
         let now = self.bench.now();
         match step {
             Step::Append(events) => {
-                let entry_of = |(index, (bits, key, delay)): (usize, &(u8, u8, u8))| {
-                    let to = self
-                        .subscriptions
-                        .iter()
-                        .enumerate()
-                        .filter(|(index, _)| bits & (1 << index) != 0);
-                    let deliveries = to.map(|(_, number)| NewDelivery {
-                        subscription: *number,
-                        order_key: (*key > 0).then_some(u64::from(*key)),
-                        due: (*delay > 0).then(|| now.plus(Duration::from_secs(u64::from(*delay)))),
-                    });
-                    Entry {
-                        deliveries: deliveries.collect(),
-                        ..entry(&(self.appended + index).to_string(), &[])
-                    }
-                };
+                let entry_of =
+                    |(index, (bits, key, delay, priority)): (usize, &(u8, u8, u8, u8))| {
+                        let to = self
+                            .subscriptions
+                            .iter()
+                            .enumerate()
+                            .filter(|(index, _)| bits & (1 << index) != 0);
+                        let deliveries = to.map(|(_, number)| NewDelivery {
+                            subscription: *number,
+                            order_key: (*key > 0).then_some(u64::from(*key)),
+                            due: (*delay > 0)
+                                .then(|| now.plus(Duration::from_secs(u64::from(*delay)))),
+                            priority: Priority::new(*priority).unwrap_or_default(),
+                        });
+                        Entry {
+                            deliveries: deliveries.collect(),
+                            ..entry(&(self.appended + index).to_string(), &[])
+                        }
+                    };
                 let entries: Vec<_> = events.iter().enumerate().map(entry_of).collect();
                 self.appended += events.len();
                 let _ = self
