@@ -15,6 +15,7 @@ pub mod files;
 mod load;
 pub mod mistake;
 pub mod paths;
+mod priority;
 mod quota;
 pub mod raw;
 pub mod reader;
@@ -36,6 +37,7 @@ use pointsman_schemas::{Event, Name, Text, Timestamp};
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
 pub use paths::{DEFAULT_PATH, PathArgs};
+pub use priority::DeliveryPriority;
 pub use quota::Quota;
 pub use raw::{FollowUpContent, WhenFull};
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::HashMap;
-use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet};
+use pointsman_rules::{Filter, Origin, OriginSet, Path, Rule, RuleSet, TextTemplate};
 use pointsman_schemas::{Name, SubscriptionNumber};
 
 pub use self::deduplicate::Deduplicate;
@@ -53,6 +53,8 @@ pub struct SubscriptionInForce {
     pub order_by: Option<Path>,
     /// How long after an event's arrival its delivery falls due.
     pub delay: Duration,
+    /// What finds in an event how urgent its delivery is; where none, all are alike.
+    pub priority: Option<TextTemplate>,
 }
 
 /// All rules in force.

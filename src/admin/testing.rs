@@ -379,6 +379,7 @@ fn takes_all(rule: &str, number: SubscriptionNumber) -> RuleInForce {
             number,
             order_by: None,
             delay: Duration::ZERO,
+            priority: None,
         }],
     }
 }

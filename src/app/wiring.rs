@@ -9,7 +9,7 @@ use pointsman_rules::{TextTemplate, Transform};
 use pointsman_schemas::{Name, Placement, SubscriptionNumber};
 
 use super::targets::{Key, Targets};
-use crate::config::{self, Config, DeliverySettings, FollowUpContent, WhenFull};
+use crate::config::{self, Config, DeliveryPriority, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
     self, FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
@@ -18,7 +18,7 @@ use crate::router::{Deduplicate, Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::digest::Digest;
 use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::{
-    Backlog, BacklogQuota, QuotaOwner, Role, Subscription, SubscriptionIdentity,
+    Backlog, BacklogQuota, Priority, QuotaOwner, Role, Subscription, SubscriptionIdentity,
 };
 
 /// A subscription that a configuration wants, with where it comes from in it.
@@ -192,6 +192,10 @@ impl Wiring {
                 is_templated: has_templated_url(target),
                 policy: delivery.policy()?,
                 batch: delivery.batch,
+                priority: match delivery.priority {
+                    DeliveryPriority::OfAll(priority) => priority,
+                    DeliveryPriority::OfEach(_) => Priority::USUAL,
+                },
                 preparation: Preparation {
                     transform: transform.cloned(),
                     templates: Arc::clone(templates),
@@ -366,6 +370,10 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
                 target: to.target.clone(),
                 order_by: to.delivery.order_by.clone(),
                 delay: to.delivery.delay,
+                priority: match &to.delivery.priority {
+                    DeliveryPriority::OfAll(_) => None,
+                    DeliveryPriority::OfEach(template) => Some(template.clone()),
+                },
             })
         })
         .collect();

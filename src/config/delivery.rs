@@ -9,6 +9,7 @@ use pointsman_schemas::schedule::AHEAD_MAX;
 use pointsman_schemas::{Backoff, Problem, Rate};
 
 use super::load::addresses::order_in_no_event;
+use super::priority::DeliveryPriority;
 use super::raw::{RawBatch, RawDelivery, WhenFull};
 use super::reader::Piece;
 use crate::dispatcher::Batch;
@@ -30,6 +31,8 @@ pub struct DeliverySettings {
     pub order_by: Option<Path>,
     /// How long after its arrival an event is first tried.
     pub delay: Duration,
+    /// How urgent they are.
+    pub priority: DeliveryPriority,
     /// How many deliveries may wait; where none, the store's own share holds.
     pub backlog_max: Option<u64>,
     /// What happens to more.
@@ -78,6 +81,7 @@ const BATCH_MAX: Batch = Batch {
 pub(super) struct Layer {
     raw: RawDelivery,
     order_by: Option<Path>,
+    priority: Option<DeliveryPriority>,
     /// Of a target's layer: why it cannot be given batches.
     pub(super) refuses_batches: Option<Problem>,
 }
@@ -143,9 +147,12 @@ impl Layer {
             order_in_no_event(at, &path);
             Some(path)
         });
+        let priority = raw.priority.as_ref().zip(piece.get("priority"));
+        let priority = priority.and_then(|(priority, at)| priority.compile(at));
         Self {
             raw,
             order_by,
+            priority,
             refuses_batches: None,
         }
     }
@@ -243,6 +250,23 @@ fn check_batch(batch: RawBatch, at: Piece<'_>) {
 }
 
 impl DeliverySettings {
+    /// Refuses priorities by event where something orders the deliveries: in the first of these
+    /// places that says either.
+    pub(super) fn refuse_ordered_priorities(&self, places: &[Piece<'_>]) {
+        let (Some(_), DeliveryPriority::OfEach(_)) = (&self.order_by, &self.priority) else {
+            return;
+        };
+        let deliveries = places.iter().filter_map(|piece| piece.get("delivery"));
+        let said = deliveries.flat_map(|at| ["priority", "order_by"].map(|key| at.get(key)));
+        // Where its target says both, that is refused for each rule that uses it.
+        if let Some(at) = said.flatten().next().or(places.first().copied()) {
+            at.report_key(
+                "what `order_by` puts in order goes in that order, whatever its priority",
+                "remove one of them, or give all deliveries one `priority`, a number",
+            );
+        }
+    }
+
     /// What of it decides about retries.
     ///
     /// # Errors
@@ -276,6 +300,7 @@ impl DeliverySettings {
             backoff: Backoff::new(initial.min(max), max),
             order_by: first(layers, |layer| layer.order_by.clone()),
             delay: first(layers, |layer| layer.raw.delay).map_or(Duration::ZERO, |delay| delay.0),
+            priority: first(layers, |layer| layer.priority.clone()).unwrap_or_default(),
             backlog_max: first(layers, |layer| layer.raw.backlog.as_ref()?.max)
                 .map(std::num::NonZeroU64::get),
             when_full: first(layers, |layer| layer.raw.backlog.as_ref()?.when_full)

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub use self::short::{OneOrMany, RawAdmin, RawEvent, RawFollowUp, RawTo};
+use super::priority::RawPriority;
 use super::quota::RawQuota;
 use super::schema::{
     ConditionText, EventPattern, Expected, PathText, RuleDelivery, SourceName, TestEvent,
@@ -211,6 +212,9 @@ pub struct RawDelivery {
     pub order_by: Option<String>,
     /// How long after its arrival an event is first tried; at once by default.
     pub delay: Option<Interval>,
+    /// How urgent deliveries are: a number from 0 to 9 is the share of the target that they have
+    /// beside those of other rules, a text with templates says which of them goes first.
+    pub priority: Option<RawPriority>,
     /// The bound on what waits.
     pub backlog: Option<RawBacklog>,
     /// Several deliveries in one call; each goes alone where this is left out.

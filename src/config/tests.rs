@@ -119,14 +119,19 @@ fn settings_lie_over_one_another_key_by_key() {
             backoff,
             order_by,
             delay,
+            priority,
             backlog_max,
             when_full,
             batch,
             history,
         } = &config.rules[rule].to[to].delivery;
         let order_by = order_by.as_ref().map(pointsman_rules::Path::as_str);
+        let priority = match priority {
+            DeliveryPriority::OfAll(priority) => priority.number().to_string(),
+            DeliveryPriority::OfEach(_) => "each".to_owned(),
+        };
         format!(
-            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {backlog_max:?} {when_full:?} {history:?}{}",
+            "{timeout:?} {max_age:?} {attempts} {:?} {:?} {order_by:?} {delay:?} {priority} {backlog_max:?} {when_full:?} {history:?}{}",
             backoff.initial,
             backoff.max,
             batch.map_or(String::new(), |batch| format!(
@@ -135,18 +140,23 @@ fn settings_lie_over_one_another_key_by_key() {
             ))
         )
     };
-    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns None Stop All");
+    assert_eq!(of(0, 0), "30s 86400s 4 1s 300s None 0ns 0 None Stop All");
     assert_eq!(
         of(1, 0),
-        "5s 3600s 9 2s 60s Some(\"$.subject\") 600s Some(10) Dead Failures"
+        "5s 3600s 9 2s 60s Some(\"$.subject\") 600s 7 Some(10) Dead Failures"
     );
     assert_eq!(
         of(1, 1),
-        "7s 3600s 2 2s 60s Some(\"$.id\") 0ns Some(20) Dead None"
+        "7s 3600s 2 2s 60s Some(\"$.id\") 0ns 0 Some(20) Dead None"
     );
     assert_eq!(
         of(1, 2),
-        "30s 3600s 4 1s 60s Some(\"$.subject\") 600s Some(10) Dead All"
+        "30s 3600s 4 1s 60s Some(\"$.subject\") 600s 7 Some(10) Dead All"
+    );
+    assert_eq!(of(3, 0), "30s 86400s 4 1s 300s None 0ns each None Stop All");
+    assert_eq!(
+        of(3, 1),
+        "30s 86400s 4 1s 300s Some(\"$.id\") 0ns 9 None Stop All"
     );
     let batch = |to: usize| {
         of(2, to)

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use foldhash::HashMap;
+use pointsman_journal::Priority;
 use pointsman_schemas::SubscriptionNumber;
 
 /// What a delivery is taken to cost before any has ended, in seconds.
@@ -35,6 +36,8 @@ struct Share {
     deficit: f64,
     /// What one of its deliveries is taken to cost.
     cost: f64,
+    /// How many times as much as one of the usual priority it gets.
+    weight: f64,
     /// Whether it may have something to lease. Where not, its place in the ring is removed when its
     /// turn comes.
     is_ready: bool,
@@ -105,17 +108,20 @@ impl DeficitRoundRobin {
         self.ring.len() > 1
     }
 
-    /// The subscription may have something to lease.
-    pub fn add(&mut self, subscription: SubscriptionNumber) {
+    /// The subscription may have something to lease. One of priority 9 gets ten times the share of
+    /// one of the usual priority, which is 0.
+    pub fn add(&mut self, subscription: SubscriptionNumber, priority: Priority) {
         let cost = self.mean_cost;
         let share = self.shares.entry(subscription).or_insert(Share {
             deficit: 0.0,
             cost,
+            weight: 1.0,
             is_ready: false,
             in_ring: false,
             turn: None,
         });
         share.is_ready = true;
+        share.weight = f64::from(priority.number()) + 1.0;
         if !share.in_ring {
             share.in_ring = true;
             self.ring.push_back(subscription);
@@ -146,7 +152,8 @@ impl DeficitRoundRobin {
     pub fn grant(&mut self, slots: usize, most: impl Fn(SubscriptionNumber) -> usize) -> Vec<Turn> {
         let mut granted: Vec<Turn> = Vec::new();
         let mut left = slots;
-        // Turns since the last one that brought something, and the smallest debt among them.
+        // Turns since the last one that brought something, and the smallest debt among them, in what
+        // one of weight 1 gets.
         let (mut idle_turns, mut smallest_debt) = (0, f64::INFINITY);
         while left > 0 {
             let Some(&subscription) = self.ring.front() else {
@@ -164,7 +171,7 @@ impl DeficitRoundRobin {
                 continue;
             }
             if !self.turn_begun {
-                share.deficit += self.mean_cost;
+                share.deficit += self.mean_cost * share.weight;
                 self.turn_begun = true;
             }
             let before = share
@@ -178,7 +185,8 @@ impl DeficitRoundRobin {
                 left -= count;
                 (idle_turns, smallest_debt) = (0, f64::INFINITY);
             } else if wanted > 0 {
-                smallest_debt = smallest_debt.min(share.cost / 2.0 - share.deficit);
+                let debt = (share.cost / 2.0 - share.deficit) / share.weight;
+                smallest_debt = smallest_debt.min(debt);
             }
             // It has all that it may have: time that it does not use is not saved up.
             if wanted == count {
@@ -195,7 +203,7 @@ impl DeficitRoundRobin {
                 // Nobody can pay: the rounds in which nobody would get anything are passed over at
                 // once.
                 for share in self.shares.values_mut().filter(|share| share.in_ring) {
-                    share.deficit += smallest_debt;
+                    share.deficit += smallest_debt * share.weight;
                 }
                 (idle_turns, smallest_debt) = (0, f64::INFINITY);
             }
@@ -257,7 +265,7 @@ mod tests {
         let mut turns = DeficitRoundRobin::default();
         subscriptions
             .into_iter()
-            .for_each(|subscription| turns.add(subscription));
+            .for_each(|subscription| turns.add(subscription, Priority::USUAL));
         turns
     }
 
@@ -338,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_urgent_has_a_larger_share_and_leaves_the_others_theirs() {
+        for slots in [1, 4, 64] {
+            let mut turns = waiting([A, B]);
+            turns.add(C, Priority::new(3).unwrap());
+            let mut used: BTreeMap<u32, usize> = BTreeMap::new();
+            for _ in 0..6_000 / slots {
+                for turn in turns.grant(slots, |_| usize::MAX) {
+                    *used.entry(turn.subscription.0).or_default() += turn.count;
+                    for _ in 0..turn.count {
+                        turns.ended(turn.subscription, turn.charged, FIRST_COST);
+                    }
+                }
+            }
+            for (subscription, share) in [(A, 1_000), (B, 1_000), (C, 4_000)] {
+                let used = used[&subscription.0];
+                assert!(used.abs_diff(share) < 100, "{slots}: {used} of {share}");
+            }
+        }
+    }
+
+    #[test]
     fn unused_time_is_not_saved_up_and_debts_do_not_block_who_is_alone() {
         let mut turns = waiting([A, B]);
         turns.remove(A);
@@ -345,7 +374,7 @@ mod tests {
             turns.grant(1, |_| usize::MAX);
             turns.ended(B, FIRST_COST, FIRST_COST);
         }
-        turns.add(A);
+        turns.add(A, Priority::USUAL);
         let granted = counts(&turns.grant(10, |_| usize::MAX));
         assert_eq!(granted, BTreeMap::from([(1, 5), (2, 5)]));
         turns.remove(A);

@@ -13,7 +13,7 @@ use super::observer::Observer;
 use super::policy::Policy;
 use super::preparation::Preparation;
 use super::record::Recording;
-use pointsman_journal::SubscriptionIdentity;
+use pointsman_journal::{Priority, SubscriptionIdentity};
 
 /// The targets and routes of one set of rules.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +87,8 @@ pub struct Route {
     pub policy: Policy,
     /// How its deliveries go together; none where each goes alone.
     pub batch: Option<Batch>,
+    /// What share of the target it has beside others.
+    pub priority: Priority,
     /// Makes what goes out.
     pub preparation: Preparation,
     /// What the history is told of its deliveries.

@@ -238,9 +238,9 @@ impl Scheduler {
             && !state.is_short
             && !state.waits_for_quota
             && matches!(state.pause, None | Some(Pause::Refused(Probe::Due)));
-        let index = state.target;
+        let (index, priority) = (state.target, state.route.priority);
         if may && let Some(target) = self.target(index) {
-            target.turns.add(number);
+            target.turns.add(number, priority);
             self.wake(index);
         }
     }

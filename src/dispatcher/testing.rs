@@ -15,7 +15,7 @@ use super::policy::Policy;
 use super::{Observer, Preparation};
 use crate::router::{MatchCounters, Matcher};
 use crate::telemetry::Metrics;
-use pointsman_journal::{Role, SubscriptionIdentity};
+use pointsman_journal::{Priority, Role, SubscriptionIdentity};
 
 /// A preparation by a rule file's `transform`, and templates of an address.
 pub(super) fn preparation(transform: serde_json::Value, templates: &[&str]) -> Preparation {
@@ -90,6 +90,7 @@ pub(super) fn route(rule: &str, target: usize, policy: Policy) -> Route {
         is_templated: false,
         policy,
         batch: None,
+        priority: Priority::USUAL,
         preparation: Preparation::default(),
         recording: crate::dispatcher::Recording::default(),
         on_success: None,

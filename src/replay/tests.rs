@@ -53,6 +53,7 @@ impl Bench {
                 number,
                 order_by: Some(Path::parse("$.subject").unwrap()),
                 delay: Duration::ZERO,
+                priority: None,
             }],
         };
         let router = Arc::new(ArcSwap::from_pointee(Router::new(vec![rule])));

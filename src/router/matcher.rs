@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pointsman_journal::{Entry, Key, NewDelivery, Terms};
+use pointsman_journal::{Entry, Key, NewDelivery, Priority, Terms};
 use pointsman_rules::{Document, Scratch};
 use pointsman_schemas::http::encode_structured;
 use pointsman_schemas::schedule::{DELIVER_AT, InvalidSchedule, deliver_at};
@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use super::{Router, TenantRules};
+use super::{Router, SubscriptionInForce, TenantRules};
 use crate::aside::aside;
 
 /// The largest data, in bytes, that is matched on the thread that it came in on: about ten
@@ -37,6 +37,8 @@ pub struct Matcher {
 pub struct MatchCounters {
     /// Deliveries whose `order_by` found nothing in their event.
     pub unordered: Counter,
+    /// Deliveries whose `priority` found none in their event.
+    pub without_priority: Counter,
     /// Events in which a `deduplicate` found no key.
     pub without_key: Counter,
 }
@@ -191,10 +193,15 @@ impl TenantRules {
                     }
                     value.map(|value| order_key(&value))
                 });
+                let priority = one.priority_of(event).unwrap_or_else(|| {
+                    counters.without_priority.inc();
+                    Priority::USUAL
+                });
                 deliveries.push(NewDelivery {
                     subscription: one.number,
                     order_key,
                     due: due.after(one.delay),
+                    priority,
                 });
             }
         }
@@ -222,6 +229,18 @@ impl TenantRules {
             }
         }
         keys
+    }
+}
+
+impl SubscriptionInForce {
+    /// How urgent the delivery of an event is; none where the event should say so and does not.
+    fn priority_of(&self, event: &Event) -> Option<Priority> {
+        let Some(template) = &self.priority else {
+            return Some(Priority::USUAL);
+        };
+        let mut text = String::new();
+        template.render(&Document::event(event), &mut text).ok()?;
+        Priority::new(text.parse().ok()?)
     }
 }
 

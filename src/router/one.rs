@@ -1,6 +1,6 @@
 //! One subscription of the rules in force, asked about events that were appended before.
 
-use pointsman_journal::{NewDelivery, StoredEvent};
+use pointsman_journal::{NewDelivery, Priority, StoredEvent};
 use pointsman_rules::{Document, Filter, Scratch};
 use pointsman_schemas::{Clock, Name, SubscriptionNumber};
 
@@ -68,6 +68,8 @@ impl Router {
             subscription: one.number,
             order_key: value.map(|value| order_key(&value)),
             due: due.and_then(|due| due.after(one.delay)),
+            // What a replay makes goes behind what comes.
+            priority: Priority::USUAL,
         })
     }
 }

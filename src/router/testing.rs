@@ -26,6 +26,7 @@ pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForc
                 target: Name::new("target").unwrap(),
                 order_by: None,
                 delay: Duration::ZERO,
+                priority: None,
             })
             .collect(),
     }
@@ -42,6 +43,7 @@ pub(crate) fn pipe(from: &Name, number: SubscriptionNumber) -> RuleInForce {
             target: Name::new("target").unwrap(),
             order_by: Some(Path::parse("$.subject").unwrap()),
             delay: Duration::ZERO,
+            priority: None,
         }],
         ..rule(pattern, &[])
     }

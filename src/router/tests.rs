@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use pointsman_rules::{Condition, Pattern};
 use pointsman_schemas::schedule::DELIVER_AT;
-use pointsman_schemas::{Clock, Event, SystemClock, Timestamp};
+use pointsman_schemas::{Clock, Event, Placement, SystemClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
@@ -32,6 +32,7 @@ fn rule(
             target: name("target"),
             order_by: order_by.map(|path| Path::parse(path).unwrap()),
             delay: Duration::ZERO,
+            priority: None,
         }],
     }
 }
@@ -254,4 +255,36 @@ fn a_delivery_falls_due_at_the_later_of_the_rules_delay_and_what_the_event_asks_
     assert_eq!(due(Duration::ZERO, Some("1970-01-01T01:59:59Z")), Ok(None));
     assert_eq!(due(HOUR, Some("1970-01-01T01:59:59Z")), at(HOUR));
     assert!(due(HOUR, Some("tomorrow")).is_err());
+}
+
+#[test]
+fn a_delivery_is_as_urgent_as_its_event_says_and_of_the_usual_priority_where_it_says_nothing() {
+    let mut rule = rule("default", 1, None, "t", None);
+    let template = TextTemplate::compile("<$.urgency>", Placement::Address).unwrap();
+    rule.subscriptions[0].priority = Some(template);
+    let counters = MatchCounters::default();
+    let router = shared(vec![rule]);
+    let mut matcher = Matcher::new(router, Arc::new(SystemClock), counters.clone());
+    let mut priority = |said: Option<&str>| {
+        let builder = Event::builder("1", "/s", "t");
+        let event = said.into_iter().fold(builder, |builder, said| {
+            builder.attribute("urgency", said.into())
+        });
+        let event = Arc::new(event.build().unwrap());
+        let entry = matcher.entry(&name("default"), &name("x"), event, None);
+        entry.unwrap().deliveries[0].priority.number()
+    };
+    assert_eq!([priority(Some("0")), priority(Some("9"))], [0, 9]);
+    assert_eq!(counters.without_priority.get(), 0);
+    for said in [
+        None,
+        Some("10"),
+        Some("-1"),
+        Some("high"),
+        Some("1.5"),
+        Some(""),
+    ] {
+        assert_eq!(priority(said), 0, "{said:?}");
+    }
+    assert_eq!(counters.without_priority.get(), 6);
 }

@@ -65,6 +65,11 @@ impl Metrics {
             own.matching.unordered.clone(),
         );
         registry.register(
+            "pointsman_deliveries_without_priority",
+            "Deliveries whose priority found none in their event",
+            own.matching.without_priority.clone(),
+        );
+        registry.register(
             "pointsman_events_without_key",
             "Events in which a deduplicate found no key, so that they are no duplicates",
             own.matching.without_key.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_integration_tests::{Bus, Caller, until};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -210,4 +210,66 @@ pipes:
         (&counts["cancelled"], &counts["pending"]),
         (&json!(1), &json!(0))
     );
+}
+
+#[tokio::test]
+async fn what_is_urgent_goes_first_also_after_a_kill() {
+    let function = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rules = format!(
+        "targets:
+  function:
+    http: {{ url: \"http://{}/\" }}
+    delivery: {{ concurrency: {{ max: 1 }} }}
+rules:
+  all: {{ to: function, delivery: {{ priority: <$.data.urgency ?? 0> }} }}
+",
+        function.local_addr().unwrap()
+    );
+    // Takes a call, and tells the id of its event.
+    let called = async || {
+        let (mut stream, _) = function.accept().await.unwrap();
+        let mut some = [0; 16 * 1024];
+        let read = stream.read(&mut some).await.unwrap();
+        let request = String::from_utf8_lossy(&some[..read]).into_owned();
+        let mut lines = request.lines();
+        let id = lines.find_map(|line| line.strip_prefix("ce-id: ").map(str::to_owned));
+        (stream, id.unwrap_or_else(|| panic!("{request}")))
+    };
+    let mut bus = Bus::start(&rules).await;
+    let caller = Caller::new();
+    let send = async |id: &str, data: &str| {
+        let url = bus.url("/events");
+        let sent = caller.event(&url, id, "t", data.to_owned());
+        assert_eq!(sent.await.unwrap(), 202);
+    };
+    send("first", "{}").await;
+    let (held, id) = called().await;
+    assert_eq!(id, "first");
+    for (id, data) in [
+        ("usual", "{}"),
+        ("three", "{\"urgency\":3}"),
+        ("nine", "{\"urgency\":9}"),
+        ("none", "{\"urgency\":10}"),
+        ("third", "{\"urgency\":\"3\"}"),
+    ] {
+        send(id, data).await;
+    }
+    let tasks = bus.api("/api/v1/tasks").await;
+    let priorities = tasks["items"].as_array().unwrap().iter();
+    let priorities: Vec<_> = priorities.map(|task| task["priority"].as_u64()).collect();
+    let [three, nine] = [Some(3), Some(9)];
+    assert_eq!(priorities, [None, None, three, nine, None, three]);
+    bus.kill();
+    drop(held);
+    bus.spawn();
+    bus.ready().await;
+    let mut ids = Vec::new();
+    while ids.len() < 6 {
+        let (mut stream, id) = called().await;
+        ids.push(id);
+        let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    }
+    let order = ["nine", "three", "third", "first", "usual", "none"];
+    assert_eq!(ids, order);
 }

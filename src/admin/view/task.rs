@@ -40,6 +40,9 @@ pub struct TaskView {
     /// Not before this it is tried, while it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<String>,
+    /// How urgent it is, from 1 to 9, where its event says that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
@@ -63,6 +66,7 @@ impl TaskView {
             sequence: pending.id.sequence,
             since: Some(pending.since.to_string()),
             due: Some(pending.due.to_string()),
+            priority: Some(pending.priority.number()).filter(|number| *number > 0),
             ended: None,
             reason: None,
             attempts: pending.attempts,
@@ -82,6 +86,7 @@ impl TaskView {
             sequence: entry.id.sequence,
             since: None,
             due: None,
+            priority: None,
             ended: Some(entry.at.to_string()),
             reason: entry.reason,
             attempts: attempt.map_or(0, |attempt| attempt.number),
@@ -194,6 +199,7 @@ impl TaskView {
             sequence: id.sequence,
             since: None,
             due: None,
+            priority: None,
             ended: None,
             reason: None,
             attempts: 0,

@@ -38,6 +38,7 @@ impl Side {
                     target: to.target.clone(),
                     order_by: None,
                     delay: to.delivery.delay,
+                    priority: None,
                 });
                 destinations.push((
                     (rule.tenant.clone(), name.clone(), to.target.clone()),

@@ -94,6 +94,7 @@ fn head(whole: &TaskWhole) -> String {
         ),
         ("since", task.since.clone()),
         ("due", task.due.clone()),
+        ("priority", task.priority.map(|number| number.to_string())),
         ("ended", task.ended.clone()),
         ("attempts", Some(task.attempts.to_string())),
         (

@@ -22,7 +22,7 @@ use crate::config::{Config, Expectation, Rule, Target, Test};
 use crate::dispatcher::follow::example_report;
 
 /// Warns of the queries of a target's text that find nothing in any event.
-pub(super) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTemplate) {
+pub(in crate::config) fn in_no_event(at: Piece<'_>, template: &TemplateText, text: &TextTemplate) {
     for (path, _) in text.queries() {
         if let Some(problem) = never(path) {
             at.report_problems([template

@@ -89,6 +89,14 @@ impl Loader<'_, '_> {
                     "remove it, or make a rule of the pipe, whose tasks are kept in the store",
                 );
             }
+            let is_template =
+                |at: &Piece<'_>| at.node.text().is_some_and(|text| text.contains("<$"));
+            if let Some(at) = delivery.get("priority").filter(is_template) {
+                at.report_key(
+                    "a pipe takes events as its source gives them, whatever they say",
+                    "give all of them one `priority`, a number, or make a rule of the pipe",
+                );
+            }
             if let Some(at) = delivery.get("delay") {
                 at.report_key(
                     "a pipe delays nothing: its source would have to keep what waits",

@@ -212,6 +212,7 @@ impl Loader<'_, '_> {
                     .flatten()
                     .collect::<Vec<_>>(),
             );
+            delivery.refuse_ordered_priorities(&[item, rule]);
             destinations.push(Destination {
                 target,
                 transform: own_transform.or_else(|| transform_of_rule.cloned()),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{PipeQueues, SourceKey};
 use crate::pipes::writes::PendingWrite;
-use pointsman_journal::{Entry, NewDelivery};
+use pointsman_journal::{Entry, NewDelivery, Priority};
 
 impl PipeQueues {
     /// When the next delivery of a source has to be spilled.
@@ -94,6 +94,7 @@ impl PipeQueues {
             subscription: delivery.subscription,
             order_key: delivery.order_key,
             due,
+            priority: Priority::USUAL,
         };
         let entry = Entry {
             event: delivery.event.clone(),

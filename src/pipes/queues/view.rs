@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use super::{PendingDelivery, PipeQueues};
-use pointsman_journal::{Counts, Pending, StoredEvent};
+use pointsman_journal::{Counts, Pending, Priority, StoredEvent};
 
 impl PipeQueues {
     /// A subscription's numbers in memory, and since when the oldest waits.
@@ -61,6 +61,7 @@ impl PipeQueues {
                 in_flight: delivery.lease.is_some(),
                 suspended: false,
                 order_key: delivery.order_key,
+                priority: Priority::USUAL,
             });
         shown.collect()
     }

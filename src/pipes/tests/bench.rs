@@ -213,6 +213,7 @@ impl Bench {
             )
             .unwrap(),
             batch: None,
+            priority: Priority::USUAL,
             preparation: Preparation::default(),
             recording: crate::dispatcher::Recording::default(),
             on_success: None,
