@@ -19,22 +19,13 @@ use foldhash::HashMap;
 use pointsman_schemas::{Class, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
+pub(super) use self::grant::LeaseGrant;
 use super::byte_budget::{ByteBudget, Pool};
-use super::fair::Turn;
 use super::lane::{Lane, LaneReason};
-use super::plan::{Batch, Route};
+use super::plan::Route;
 use super::quota::{Charged, Quotas};
 use super::refusals::Refusals;
 use super::target_state::{AttemptResult, TargetState};
-
-/// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle
-/// it, may take. A lease that runs out earlier is a second delivery while the first is still under
-/// way.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
-
-/// So many subscriptions that wait for bytes are looked at when some are given back, and as many
-/// again for each that finds its room.
-const LOOKED_AT_FOR_BYTES: usize = 16;
 
 /// So many new subscriptions are asked for at once, and as many again after this time: a reload may
 /// bring ten thousand.
@@ -123,29 +114,6 @@ enum Timer {
     Gathered(SubscriptionNumber),
     New,
     Quota(usize),
-}
-
-/// A grant to lease deliveries of one subscription.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LeaseGrant {
-    /// Of each slot one call may be made.
-    pub(super) turn: Turn,
-    /// How many deliveries may be leased: without a batch one for each slot.
-    pub(super) deliveries_max: usize,
-    pub(super) batch: Option<Batch>,
-    pub(super) lease: Duration,
-    pub(super) bytes_max: usize,
-    pool: Pool,
-    target: usize,
-    epoch: u64,
-    is_probe: bool,
-    asks: bool,
-    quotas: Charged,
-    /// How many deliveries the journal leased, and how many calls they make.
-    pub(super) leased: usize,
-    pub(super) calls: usize,
-    /// How many of those became attempts.
-    pub(super) begun: usize,
 }
 
 /// An attempt under way, as the scheduler knows it.
@@ -321,62 +289,6 @@ impl Scheduler {
                 quotas: grant.quotas,
             },
         ))
-    }
-
-    /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the
-    /// size of the event at which it ended for want of bytes.
-    pub(super) fn end_grant(
-        &mut self,
-        grant: LeaseGrant,
-        failed: bool,
-        next_bytes: Option<usize>,
-        now: Instant,
-    ) {
-        let LeaseGrant {
-            turn,
-            deliveries_max,
-            bytes_max,
-            pool,
-            target: index,
-            epoch,
-            is_probe,
-            asks,
-            leased,
-            calls,
-            begun,
-            quotas,
-            ..
-        } = grant;
-        let is_short = calls < turn.count && leased < deliveries_max;
-        let number = turn.subscription;
-        let unused = turn.count.saturating_sub(begun);
-        if let Some(target) = self.target(index) {
-            target.turns.refund(turn, unused);
-            target.end_grant(turn.count, unused, epoch, is_probe, now);
-        }
-        self.uncharge(quotas, unused, false, now);
-        // Bytes of the overflow were set aside when it was granted; those of a share are counted
-        // only once an attempt begins.
-        if pool != Pool::Share && begun == 0 {
-            self.give_back(number, pool, bytes_max);
-        }
-        if let Some(state) = self.subscriptions.get_mut(&number) {
-            if !failed {
-                state.next_bytes = next_bytes;
-                state.lane.granted(!is_short, now);
-            }
-            // It came short, so there is no more of it; unless it was told of more while the lease
-            // was under way, or the lease ended for want of bytes.
-            if is_short && next_bytes.is_none() && !failed && !state.is_due_again {
-                state.is_ready = false;
-                self.leave(number);
-            }
-            if asks && begun == 0 {
-                self.ask_again(number);
-            }
-        }
-        self.wake(index);
-        self.drop_unwanted(index);
     }
 
     /// The next call of a subscription waits for more deliveries until then.

@@ -1,15 +1,51 @@
-//! Granting leases: whose turn it is at each target, and how many bytes its events may have.
+//! Granting leases: whose turn it is at each target, how many bytes its events may have, and what is
+//! given back when a grant is over.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
-use super::{LEASE_MARGIN, LOOKED_AT_FOR_BYTES, LeaseGrant, Pause, Probe, Scheduler, Timer};
+use super::{Pause, Probe, Scheduler, Timer};
 use crate::dispatcher::byte_budget::{ByteBudget, Pool};
 use crate::dispatcher::fair::Turn;
 use crate::dispatcher::lane::{Lane, Room};
+use crate::dispatcher::plan::Batch;
+use crate::dispatcher::quota::Charged;
 use crate::dispatcher::target_state::Capacity;
+
+/// By how much a lease outlasts its attempt: what starting it, and a store that is slow to settle
+/// it, may take. A lease that runs out earlier is a second delivery while the first is still under
+/// way.
+const LEASE_MARGIN: Duration = Duration::from_secs(60);
+
+/// So many subscriptions that wait for bytes are looked at when some are given back, and as many
+/// again for each that finds its room.
+const LOOKED_AT_FOR_BYTES: usize = 16;
+
+/// A grant to lease deliveries of one subscription.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dispatcher) struct LeaseGrant {
+    /// Of each slot one call may be made.
+    pub(in crate::dispatcher) turn: Turn,
+    /// How many deliveries may be leased: without a batch one for each slot.
+    pub(in crate::dispatcher) deliveries_max: usize,
+    pub(in crate::dispatcher) batch: Option<Batch>,
+    pub(in crate::dispatcher) lease: Duration,
+    pub(in crate::dispatcher) bytes_max: usize,
+    pub(super) pool: Pool,
+    pub(super) target: usize,
+    pub(super) epoch: u64,
+    pub(super) is_probe: bool,
+    pub(super) asks: bool,
+    pub(super) quotas: Charged,
+    /// How many deliveries the journal leased, and how many calls they make.
+    pub(in crate::dispatcher) leased: usize,
+    pub(in crate::dispatcher) calls: usize,
+    /// How many of those became attempts.
+    pub(in crate::dispatcher) begun: usize,
+}
 
 impl Scheduler {
     /// Grants leases of what is ready, where `in_flight` deliveries of at most `max` are in flight.
@@ -214,6 +250,62 @@ impl Scheduler {
             calls: 0,
             begun: 0,
         })
+    }
+
+    /// A grant is over. It `failed` where nothing is known of what there is; `next_bytes` is the
+    /// size of the event at which it ended for want of bytes.
+    pub(in crate::dispatcher) fn end_grant(
+        &mut self,
+        grant: LeaseGrant,
+        failed: bool,
+        next_bytes: Option<usize>,
+        now: Instant,
+    ) {
+        let LeaseGrant {
+            turn,
+            deliveries_max,
+            bytes_max,
+            pool,
+            target: index,
+            epoch,
+            is_probe,
+            asks,
+            leased,
+            calls,
+            begun,
+            quotas,
+            ..
+        } = grant;
+        let is_short = calls < turn.count && leased < deliveries_max;
+        let number = turn.subscription;
+        let unused = turn.count.saturating_sub(begun);
+        if let Some(target) = self.target(index) {
+            target.turns.refund(turn, unused);
+            target.end_grant(turn.count, unused, epoch, is_probe, now);
+        }
+        self.uncharge(quotas, unused, false, now);
+        // Bytes of the overflow were set aside when it was granted; those of a share are counted
+        // only once an attempt begins.
+        if pool != Pool::Share && begun == 0 {
+            self.give_back(number, pool, bytes_max);
+        }
+        if let Some(state) = self.subscriptions.get_mut(&number) {
+            if !failed {
+                state.next_bytes = next_bytes;
+                state.lane.granted(!is_short, now);
+            }
+            // It came short, so there is no more of it; unless it was told of more while the lease
+            // was under way, or the lease ended for want of bytes.
+            if is_short && next_bytes.is_none() && !failed && !state.is_due_again {
+                state.is_ready = false;
+                self.leave(number);
+            }
+            if asks && begun == 0 {
+                self.ask_again(number);
+            }
+        }
+        self.wake(index);
+        self.drop_unwanted(index);
     }
 
     /// Lets some of those that wait for bytes take turns again.
