@@ -4,6 +4,7 @@ mod blocked;
 mod life;
 mod list;
 mod selection;
+mod spelling;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -19,9 +20,8 @@ pub use self::blocked::{BlockedCursor, BlockedView, blocked_page};
 pub use self::life::{AttemptView, EntryView, TaskWhole};
 pub(in crate::admin) use self::list::each_waiting;
 pub use self::list::{TaskCursor, task_page};
-pub use self::selection::{
-    IDS_MAX, Ids, SubscriptionSelection, TaskSelection, TasksRequest, pairs,
-};
+pub use self::selection::{IDS_MAX, SubscriptionSelection, TaskSelection, TasksRequest, pairs};
+pub use self::spelling::Ids;
 
 /// A task as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
