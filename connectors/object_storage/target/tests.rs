@@ -374,8 +374,13 @@ async fn renewed_keys_are_shown_from_the_next_request_on() {
         ("test", Class::Delivered),
     ] {
         replace(content);
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
-        assert_eq!(put().await, expect, "{content}");
+        let shown = async {
+            while put().await != expect {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let shown = tokio::time::timeout(Duration::from_secs(60), shown).await;
+        shown.unwrap_or_else(|_| panic!("{content} is not shown"));
     }
     // Where they cannot be read the former go on.
     std::fs::remove_file(&files[1]).unwrap();
