@@ -5,6 +5,7 @@ mod lost;
 mod mapping;
 mod pulling;
 mod source;
+mod subject;
 mod target;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Streams and subjects.
+//! Streams.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,7 @@ use futures::StreamExt;
 use pointsman_schemas::Clock;
 
 use super::super::consumer::{ConsumerError, ConsumerSpec};
-use super::super::message::Mapper;
 use super::super::outstanding::MESSAGES_MAX;
-use super::super::subscription::{SubjectMonitor, SubjectSource};
 use super::*;
 use crate::suite::{SourceFixture, sources};
 use crate::{SourceState, Verdict};
@@ -124,7 +122,6 @@ impl SourceFixture for Nats {
 
 nats_tests!(
     a_stream_conforms,
-    a_subject_conforms,
     a_server_that_is_killed_and_comes_back_loses_nothing,
     a_deleted_consumer_is_made_anew_behind_what_is_stored,
     without_create_a_missing_consumer_or_stream_is_told_in_words,
@@ -135,8 +132,6 @@ nats_tests!(
     each_verdict_reaches_the_server,
     what_is_dropped_untold_comes_again_soon,
     no_more_is_taken_than_there_is_room_for,
-    members_of_a_queue_share_a_subject,
-    what_a_subject_brings_too_fast_is_counted,
     a_message_with_a_status_of_its_own_is_a_message,
     a_probe_says_what_it_finds,
     what_the_client_cannot_read_is_rejected_and_holds_nothing_up,
@@ -144,45 +139,6 @@ nats_tests!(
 
 async fn a_stream_conforms(release: NatsRelease) {
     sources(&mut Nats::start(release).await).await;
-}
-
-/// The same server, listened to without its stream.
-struct Core(Nats);
-
-impl SourceFixture for Core {
-    const KIND: &'static str = "nats";
-
-    fn settings(&self) -> Value {
-        json!({ "url": [self.0.server.url()], "subject": "s.*", "queue": "q" })
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.0.clock()
-    }
-
-    async fn happen(&mut self, count: usize) -> Vec<String> {
-        self.0.publish(count).await
-    }
-
-    fn identity(&self, event: &Event) -> String {
-        self.0.identity(event)
-    }
-
-    fn batch_messages_max(&self) -> usize {
-        BATCH_MESSAGES_MAX
-    }
-
-    async fn unreadable(&mut self) -> Option<Bytes> {
-        self.0.unreadable().await
-    }
-
-    fn mistakes(&self) -> Vec<(Value, &'static str)> {
-        Vec::new()
-    }
-}
-
-async fn a_subject_conforms(release: NatsRelease) {
-    sources(&mut Core(Nats::start(release).await)).await;
 }
 
 async fn a_server_that_is_killed_and_comes_back_loses_nothing(release: NatsRelease) {
@@ -589,79 +545,6 @@ async fn no_more_is_taken_than_there_is_room_for(release: NatsRelease) {
     )
     .await;
     assert_eq!(take(&mut *source, 500).await.unwrap().len(), 500);
-}
-
-async fn members_of_a_queue_share_a_subject(release: NatsRelease) {
-    let mut nats = Nats::start(release).await;
-    let given = json!({ "url": nats.server.url(), "subject": "s.>", "queue": "q" });
-    assert_eq!(
-        settings(given.clone()).guarantee(),
-        crate::Guarantee::AtMostOnce
-    );
-    let (mut one, _) = open(given.clone()).await;
-    let (mut other, _) = open(given).await;
-    for source in [&mut one, &mut other] {
-        assert!(
-            messages_within(&mut **source, Duration::from_millis(200))
-                .await
-                .is_none()
-        );
-    }
-    let published = nats.publish(200).await;
-    let mut came = [Vec::new(), Vec::new()];
-    while came[0].len() + came[1].len() < published.len() {
-        let (who, batch) = tokio::select! {
-            batch = one.next() => (0, batch),
-            batch = other.next() => (1, batch),
-        };
-        came[who].extend(batch.unwrap().messages.iter().map(text));
-    }
-    assert!(!came[0].is_empty() && !came[1].is_empty(), "both get some");
-    let all: BTreeSet<_> = came.into_iter().flatten().collect();
-    assert_eq!(
-        all,
-        published.into_iter().collect(),
-        "and each message comes to one"
-    );
-}
-
-async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
-    let nats = Nats::start(release).await;
-    let context = context();
-    let monitor = SubjectMonitor::new(context.name.clone(), context.link.clone(), "fast".into());
-    let server = serde_json::from_value(json!(nats.server.url())).unwrap();
-    let connection = super::super::connection::Connection {
-        url: &server,
-        auth: None,
-        tls: None,
-    };
-    let plan = connection.plan("test").unwrap();
-    let client = plan
-        .connect(monitor.listener())
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.problem));
-    let mapper = Mapper::new(context.name, false, context.clock);
-    let mut source = SubjectSource::begin(&plan, client, Arc::clone(&monitor), mapper, None)
-        .await
-        .unwrap();
-    assert!(
-        messages_within(&mut source, Duration::from_millis(200))
-            .await
-            .is_none()
-    );
-    for _ in 0..20_000 {
-        nats.client().publish("fast", "x".into()).await.unwrap();
-    }
-    nats.client().flush().await.unwrap();
-    holds("losses are counted", async || monitor.lost() > 0).await;
-    assert!(
-        !messages_within(&mut source, SOON)
-            .await
-            .unwrap()
-            .unwrap()
-            .is_empty(),
-        "and it goes on"
-    );
 }
 
 async fn a_message_with_a_status_of_its_own_is_a_message(release: NatsRelease) {
