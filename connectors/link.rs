@@ -115,7 +115,10 @@ impl Link {
         let error = error.into();
         let mut told = self.told.lock();
         if let Some(failures) = told.down.admit(1) {
-            tracing::warn!(source = %self.source, %error, failures, "the source is down and is tried again");
+            tracing::warn!(
+                source = %self.source, %error, failures,
+                "the source is down and is tried again"
+            );
             told.is_down = true;
         }
         drop(told);
@@ -126,7 +129,10 @@ impl Link {
     /// Somebody must change something before it goes on.
     pub fn stopped(&self, error: impl Into<String>) {
         let error = error.into();
-        tracing::error!(source = %self.source, %error, "the source has stopped until its settings change");
+        tracing::error!(
+            source = %self.source, %error,
+            "the source has stopped until its settings change"
+        );
         self.turn(SourceState::Stopped, Some(error));
     }
 
@@ -140,9 +146,15 @@ impl Link {
     /// nobody counted.
     pub fn skipped(&self, messages: u64, why: impl fmt::Display) {
         if messages == 0 {
-            tracing::warn!(source = %self.source, %why, "messages may have been removed before they could be read");
+            tracing::warn!(
+                source = %self.source, %why,
+                "messages may have been removed before they could be read"
+            );
         } else {
-            tracing::warn!(source = %self.source, messages, %why, "messages were removed before they could be read");
+            tracing::warn!(
+                source = %self.source, messages, %why,
+                "messages were removed before they could be read"
+            );
         }
         self.status.send_modify(|status| status.skipped += messages);
     }

@@ -46,8 +46,8 @@ pub trait Source: Send {
     /// there.
     ///
     /// # Errors
-    /// [`SourceError`]: this source is finished. Its owner drops it and opens a new one from the settings, after a backoff where
-    /// the error may pass.
+    /// [`SourceError`]: this source is finished. Its owner drops it and opens a new one from the
+    /// settings, after a backoff where the error may pass.
     async fn next(&mut self) -> Result<Batch, SourceError>;
 
     /// As [`Source::next`], called in its place while its owner has no use for more (a pipe whose

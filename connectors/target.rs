@@ -16,9 +16,9 @@ use crate::{Files, OpenError};
 
 /// A target: one call is one attempt.
 ///
-/// It answers with one [`Outcome`] for each delivery, in the deliveries' order; of a batch also with
-/// one alone, which holds for all of them. It does not retry,
-/// limit, queue or time out: those are the dispatcher's. Dropping the future abandons the attempt.
+/// It answers with one [`Outcome`] for each delivery, in the deliveries' order; of a batch also
+/// with one alone, which holds for all of them. It does not retry, limit, queue or time out: those
+/// are the dispatcher's. Dropping the future abandons the attempt.
 pub type TargetService = BoxCloneSyncService<Attempt, Vec<Outcome>, AttemptError>;
 
 /// One attempt at one or more deliveries of one subscription.

@@ -68,7 +68,8 @@ impl Moment {
 }
 
 /// Starts a bus whose one rule is `all`, and tells how it makes deliveries from the first that is
-/// seen to the last of `messages` that the process `server` hands over. How long the process takes to start is not what is measured.
+/// seen to the last of `messages` that the process `server` hands over. How long the process takes
+/// to start is not what is measured.
 ///
 /// # Panics
 /// Where the bus does not start, or does not come to the end.
@@ -154,8 +155,8 @@ impl Comparison {
 }
 
 impl fmt::Display for Comparison {
-    /// A line for each way: the medians of its rates and of the processor time of client and server,
-    /// the median of the ratios of each round, and these ratios.
+    /// A line for each way: the medians of its rates and of the processor time of client and
+    /// server, the median of the ratios of each round, and these ratios.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let against = self.ways.iter().find(|(way, _)| way == self.against);
         let against = against.map_or(&[][..], |(_, rounds)| rounds);

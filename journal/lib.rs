@@ -196,8 +196,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// [`JournalError::Io`].
     async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError>;
 
-    /// Makes dead letters of waiting deliveries ([`DeadReason::Skipped`]), so that what waits behind
-    /// them goes on; those in flight are left alone. Tells how many.
+    /// Makes dead letters of waiting deliveries ([`DeadReason::Skipped`]), so that what waits
+    /// behind them goes on; those in flight are left alone. Tells how many.
     ///
     /// # Errors
     /// [`JournalError::Io`].

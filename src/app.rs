@@ -39,7 +39,8 @@ pub enum RunError {
     Rules(Vec<Diagnostic>),
     /// Rules cannot be read again from where they came.
     #[error(
-        "rules from standard input cannot be read again when they change; write them into a file (`check` and `test` read `-`)"
+        "rules from standard input cannot be read again when they change; write them into a file \
+         (`check` and `test` read `-`)"
     )]
     StandardInput,
     /// The store cannot be opened.
@@ -113,7 +114,8 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
             }
             Err(mistakes) if mistakes.iter().any(Diagnostic::may_pass) => {
                 tracing::warn!(
-                    "the rule files cannot be read now; the old rules stay in force, and it is tried again"
+                    "the rule files cannot be read now; the old rules stay in force, and it is \
+                     tried again"
                 );
                 watch.look_again();
             }
@@ -162,7 +164,8 @@ impl StopSignals {
     async fn hasten(&mut self, hasten: &CancellationToken) {
         self.any().await;
         tracing::warn!(
-            "asked to stop again: giving up the attempts under way; they are made again after the next start"
+            "asked to stop again: giving up the attempts under way; they are made again after the \
+             next start"
         );
         hasten.cancel();
         std::future::pending::<()>().await;

@@ -66,7 +66,8 @@ const QUIET: [&str; 3] = ["async_nats", "lapin", "aws"];
 pub enum LogError {
     /// The filter is not one.
     #[error(
-        "cannot read the log filter {filter:?}: {reason}; write a level, or a list such as info,pointsman=debug"
+        "cannot read the log filter {filter:?}: {reason}; write a level, or a list such as \
+         info,pointsman=debug"
     )]
     Filter {
         /// What was given.

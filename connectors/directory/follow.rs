@@ -127,7 +127,8 @@ impl Folder {
         let mismatch = |what: &str| {
             let (name, root) = (&self.setup.context.name, self.setup.scope.root.display());
             SourceError::CursorMismatch(format!(
-                "the listing stored for {name} is {what}, not of {root}; give the source another name"
+                "the listing stored for {name} is {what}, not of {root}; give the source another \
+                 name"
             ))
         };
         if let Some(cursor) = &self.setup.context.cursor
@@ -253,7 +254,11 @@ impl Folder {
                 .scope
                 .path(folder.strip_suffix(b"/").unwrap_or(folder));
             let (source, folder) = (&self.setup.context.name, readable_path(&folder));
-            tracing::warn!(%source, folder, error, "cannot read a folder; its files are taken to be unchanged, and what lies beside it is told");
+            tracing::warn!(
+                %source, folder, error,
+                "cannot read a folder; its files are taken to be unchanged, and what lies beside \
+                 it is told"
+            );
         }
         self.unreadable = listing.unreadable.keys().cloned().collect();
     }
@@ -334,7 +339,10 @@ impl Folder {
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(file = %self.setup.scope.path(&key).display(), %error, "cannot look at a file; it is taken to be unchanged");
+                    tracing::warn!(
+                        file = %self.setup.scope.path(&key).display(), %error,
+                        "cannot look at a file; it is taken to be unchanged"
+                    );
                     self.seen.remove(&key);
                     continue;
                 }

@@ -103,7 +103,11 @@ impl Watches {
             Err(error) => {
                 if !std::mem::replace(&mut self.has_told, true) {
                     let folder = folder.display();
-                    tracing::warn!(%folder, %error, "cannot watch a folder, and maybe others; changes in them are found by listing alone");
+                    tracing::warn!(
+                        %folder, %error,
+                        "cannot watch a folder, and maybe others; changes in them are found by \
+                         listing alone"
+                    );
                 }
             }
         }

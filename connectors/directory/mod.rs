@@ -256,7 +256,8 @@ async fn accept(scope: &Scope, stored: Stored, written: &str) -> Result<Stored, 
         .map_err(|error| cannot("list", written, &error))?;
     accepted.ok_or_else(|| {
         let problem = Problem::new(format!(
-            "{written} is another folder than the one that was followed, and holds none of its files; nothing is told until that one is back"
+            "{written} is another folder than the one that was followed, and holds none of its \
+             files; nothing is told until that one is back"
         ));
         OpenError(
             problem

@@ -8,7 +8,8 @@
 //! **Started** without a shell. Without a `/` in it the command is looked for in `PATH`; a relative
 //! path counts from `cwd`, and `cwd` from the folder of the rule file, which is Pointsman's own. `{
 //! file: … }` is read again once the file has changed. Templates may stand in arguments and in
-//! values of `env`, in this order in [`TargetSettings::templates`](crate::TargetSettings::templates); not in the command itself, lest
+//! values of `env`, in this order in
+//! [`TargetSettings::templates`](crate::TargetSettings::templates); not in the command itself, lest
 //! an event choose the program.
 //!
 //! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or

@@ -75,7 +75,8 @@ impl Routes {
             let unpacked = (&mut decoder).take(room).read_to_end(&mut body).map_err(|_| {
                 Refusal::new(
                     StatusCode::BAD_REQUEST,
-                    "the body is not what Content-Encoding says; pack it with gzip, whole, or send it as it is",
+                    "the body is not what Content-Encoding says; pack it with gzip, whole, or send \
+                     it as it is",
                 )
             })?;
             if body.len() as u64 > max {

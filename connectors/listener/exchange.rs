@@ -48,8 +48,14 @@ impl Routes {
         Ok(taken.unwrap_or_else(|refusal| {
             if let Some((method, address)) = shown {
                 // The query may hold a secret, so it is not shown.
-                let path = address.as_ref().map(|address| address.path()).unwrap_or_default();
-                tracing::debug!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "request refused");
+                let path = address
+                    .as_ref()
+                    .map(|address| address.path())
+                    .unwrap_or_default();
+                tracing::debug!(
+                    %method, path, status = refusal.status.as_u16(), detail = %refusal.detail,
+                    "request refused"
+                );
             }
             refusal.into()
         }))
@@ -222,7 +228,8 @@ fn closing(refusal: Refusal) -> Refusal {
 
 pub(super) fn too_large(max: u64) -> Refusal {
     let detail = format!(
-        "the body is longer than {max} bytes; send it in parts, or raise max_body (of listen, or of the webhook)"
+        "the body is longer than {max} bytes; send it in parts, or raise max_body (of listen, or \
+         of the webhook)"
     );
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }

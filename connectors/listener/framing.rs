@@ -33,7 +33,8 @@ impl Fault {
             ),
             Self::Lengths => Refusal::new(
                 StatusCode::BAD_REQUEST,
-                "the length of the body is not clear; send either one Content-Length or Transfer-Encoding: chunked",
+                "the length of the body is not clear; send either one Content-Length or \
+                 Transfer-Encoding: chunked",
             ),
             Self::TransferCoding => Refusal::new(
                 StatusCode::BAD_REQUEST,
@@ -41,7 +42,8 @@ impl Fault {
             ),
             Self::HeadTooLarge => Refusal::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the request line and the headers take more than 32 KiB or 100 headers; send less in them",
+                "the request line and the headers take more than 32 KiB or 100 headers; send less \
+                 in them",
             ),
             Self::HeadTooSlow => Refusal::new(
                 StatusCode::REQUEST_TIMEOUT,

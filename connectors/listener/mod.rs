@@ -152,7 +152,8 @@ impl Listener {
             tracing::warn!(
                 max_connections,
                 wanted,
-                "the limit of open files allows fewer connections than listen.max_connections (ulimit -n)"
+                "the limit of open files allows fewer connections than listen.max_connections \
+                 (ulimit -n)"
             );
         }
         let routes = Routes::new(settings.max_body.bytes, limits);

@@ -296,7 +296,10 @@ impl Accepting {
             } else {
                 ""
             };
-            tracing::warn!(%address, %error, failures, "cannot take a connection, trying again{advice}");
+            tracing::warn!(
+                %address, %error, failures,
+                "cannot take a connection, trying again{advice}"
+            );
         }
     }
 }

@@ -76,7 +76,10 @@ impl SubjectMonitor {
             }
             ConnectionEvent::ServerError(complaint) => {
                 if let Some(complaints) = self.complaint_log.lock().admit(1) {
-                    tracing::warn!(source = %self.source, complaints, %complaint, "the NATS server complains");
+                    tracing::warn!(
+                        source = %self.source, complaints, %complaint,
+                        "the NATS server complains"
+                    );
                 }
             }
             ConnectionEvent::Dropped => {

@@ -74,7 +74,10 @@ impl Renewed {
             match self.keys.open() {
                 Ok(renewed) => *credentials = renewed,
                 Err(error) => {
-                    tracing::warn!(%error, "the keys of a bucket have changed and cannot be read; the former go on")
+                    tracing::warn!(
+                        %error,
+                        "the keys of a bucket have changed and cannot be read; the former go on"
+                    )
                 }
             }
         }

@@ -115,7 +115,8 @@ impl Followed {
         let mismatch = |what: &str| {
             let name = &context.name;
             SourceError::CursorMismatch(format!(
-                "what is stored of {name} is {what}, not of the bucket {}; give the source another name",
+                "what is stored of {name} is {what}, not of the bucket {}; give the source another \
+                 name",
                 scope.bucket
             ))
         };

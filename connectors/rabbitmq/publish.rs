@@ -11,11 +11,11 @@
 //! | does not confirm in time | failed |
 //! | cannot be reached, or breaks off | unavailable |
 //!
-//! Messages share a channel, on which many confirmations are outstanding. The server closes a channel
-//! for one message's mistake, and takes with it whatever else was on its way there. So a message has
-//! a channel to itself unless it is tried for the first time and its exchange has taken one as large
-//! before; and what was on its way when the shared channel went is published once more, each on its
-//! own.
+//! Messages share a channel, on which many confirmations are outstanding. The server closes a
+//! channel for one message's mistake, and takes with it whatever else was on its way there. So a
+//! message has a channel to itself unless it is tried for the first time and its exchange has taken
+//! one as large before; and what was on its way when the shared channel went is published once
+//! more, each on its own.
 
 mod connection;
 mod shared_channel;

@@ -1,13 +1,13 @@
-//! From JetStream through a rule, against a bare `async-nats` consumer that has each acknowledgement
-//! confirmed: `cargo bench -p pointsman-integration-tests --bench nats`.
+//! From JetStream through a rule, against a bare `async-nats` consumer that has each
+//! acknowledgement confirmed: `cargo bench -p pointsman-integration-tests --bench nats`.
 //!
 //! All take the same backlog out of the same stream, each by a consumer of its own; the bus stores
 //! every event on the way. What the bus only stores, with no rule that wants it, is what a bare
 //! consumer does plus the journal; what it delivers goes on from there: to a sink that costs
 //! nothing, to a subject of the same server, and into another stream of it. For the last the server
-//! stores every message once more, so a bare forwarder stands beside it, which acknowledges what the
-//! other stream has confirmed. Each line tells messages per second, processor time for each (of the
-//! bus or the bare client, and of the server) and the ratio of rates.
+//! stores every message once more, so a bare forwarder stands beside it, which acknowledges what
+//! the other stream has confirmed. Each line tells messages per second, processor time for each (of
+//! the bus or the bare client, and of the server) and the ratio of rates.
 
 #![expect(
     clippy::print_stdout,

@@ -4,9 +4,9 @@
 //! Each takes the same backlog out of a durable queue with the same prefetch; the bus stores every
 //! event on the way, and delivers it to a sink that costs nothing, or to another queue of the same
 //! broker. The broker does most of the work of the latter, so a bare forwarder stands beside it,
-//! which acknowledges what the other queue's confirmation has come for. Each line tells messages per
-//! second, processor time for each (of the bus or the bare client, and of the broker) and the ratio
-//! of rates.
+//! which acknowledges what the other queue's confirmation has come for. Each line tells messages
+//! per second, processor time for each (of the bus or the bare client, and of the broker) and the
+//! ratio of rates.
 
 #![expect(
     clippy::print_stdout,

@@ -1,7 +1,7 @@
 //! What ways to keep events would cost, without anything around them: the rows of the journal as it
 //! is, with less or more of them, and files beside SQLite. Each commit stores some events of 1 KiB
-//! and ends as many deliveries: `cargo bench -p pointsman-journal --bench weigh`. With `TMPDIR` on a
-//! tmpfs the syncs are left out. What came of it is in docs/develop/performance.md.
+//! and ends as many deliveries: `cargo bench -p pointsman-journal --bench weigh`. With `TMPDIR` on
+//! a tmpfs the syncs are left out. What came of it is in docs/develop/performance.md.
 
 #![expect(
     clippy::print_stdout,

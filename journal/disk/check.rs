@@ -213,8 +213,8 @@ fn check_pages(
     Err(corrupt(said.join("; ")).into())
 }
 
-/// What SQLite finds wrong, the first of it, or else which index of some rows has others; none where
-/// all is well.
+/// What SQLite finds wrong, the first of it, or else which index of some rows has others; none
+/// where all is well.
 pub(super) fn look_at_pages(connection: &Connection) -> rusqlite::Result<Option<Vec<String>>> {
     let mut look = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_MAX})"))?;
     let said: Vec<String> = look
@@ -227,10 +227,10 @@ pub(super) fn look_at_pages(connection: &Connection) -> rusqlite::Result<Option<
     Ok((!strayed.is_empty()).then_some(strayed))
 }
 
-/// The indexes of some rows of a table that have another number of entries than there are such rows.
-/// SQLite does not look for what an index has beyond them, such as the entry of a row which a flipped
-/// bit makes one of the others: that row is set aside and its entry would stay, and reading what it
-/// points to would fail.
+/// The indexes of some rows of a table that have another number of entries than there are such
+/// rows. SQLite does not look for what an index has beyond them, such as the entry of a row which a
+/// flipped bit makes one of the others: that row is set aside and its entry would stay, and reading
+/// what it points to would fail.
 fn strayed_indexes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut strayed = Vec::new();
     for (table, index, which) in schema::PARTIAL_INDEXES {

@@ -32,7 +32,8 @@ pub(crate) fn may_hold(name: &str, value: &str) -> bool {
     }
 }
 
-/// True for the "String" of the CloudEvents type system: no control characters and no noncharacters.
+/// True for the "String" of the CloudEvents type system: no control characters and no
+/// noncharacters.
 #[must_use]
 pub fn is_string(text: &str) -> bool {
     // Without an early end, so that many bytes are looked at together.

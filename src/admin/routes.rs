@@ -29,8 +29,8 @@ use crate::telemetry::{JournalSnapshot, QuotaUse};
 /// Tasks, dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
 
-/// Tasks, dead letters or events listed at once at most: a page stays well under what a client wants to
-/// hold.
+/// Tasks, dead letters or events listed at once at most: a page stays well under what a client
+/// wants to hold.
 const LIMIT_MAX: usize = 1_000;
 
 /// A request's body: room for [`view::IDS_MAX`] ids.

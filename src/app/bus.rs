@@ -245,7 +245,11 @@ impl Bus {
         match self.put_in_force(config).await {
             Ok(()) => tracing::info!("the changed rules are in force"),
             Err(error) => {
-                tracing::error!(%error, "cannot put the changed rules in force; change the files again once the store works")
+                tracing::error!(
+                    %error,
+                    "cannot put the changed rules in force; change the files again once the store \
+                     works"
+                )
             }
         }
     }
@@ -310,8 +314,8 @@ fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>
     Ok(DiskJournal::open(&config.store.path, options, clock)?)
 }
 
-/// A dispatcher that has nothing to do until the first plan is in force, its handle, and what ends the
-/// grace of a stop before its time.
+/// A dispatcher that has nothing to do until the first plan is in force, its handle, and what ends
+/// the grace of a stop before its time.
 fn dispatcher_over(
     journal: &Arc<dyn Journal>,
     pipes: &Arc<Pipes>,

@@ -153,7 +153,8 @@ fn ask(watched: &mut [Watched], handle: &dispatcher::Handle) {
             if paused.contains_key(number) {
                 tracing::info!(
                     subscription = number.0,
-                    "the files of a target's settings have changed: it is asked whether it still refuses"
+                    "the files of a target's settings have changed: it is asked whether it still \
+                     refuses"
                 );
                 handle.probe(*number);
                 *left -= 1;

@@ -72,7 +72,10 @@ async fn open_or_later(
     match settings.open(context.clone()).await {
         Ok(service) => service,
         Err(error) => {
-            tracing::error!(target = %key.name, %error, "the target cannot be opened; its deliveries wait");
+            tracing::error!(
+                target = %key.name, %error,
+                "the target cannot be opened; its deliveries wait"
+            );
             let opened = Arc::new(tokio::sync::OnceCell::new());
             BoxCloneSyncService::new(service_fn(move |attempt: Attempt| {
                 let (settings, opened, context) =

@@ -103,7 +103,11 @@ impl Watch {
                 }
                 Err(error) => {
                     if self.wait < AGAIN {
-                        tracing::warn!(%error, "cannot look at the rule files now; the rules in force stay, and it is tried again");
+                        tracing::warn!(
+                            %error,
+                            "cannot look at the rule files now; the rules in force stay, and it is \
+                             tried again"
+                        );
                     }
                     self.wait = AGAIN;
                 }

@@ -190,7 +190,8 @@ impl Layer {
             if let Some(at) = delivery.get(key) {
                 at.report_key(
                     format!("`{key}` belongs to a target alone"),
-                    "move it to the target's `delivery`: it holds for all rules that use the target",
+                    "move it to the target's `delivery`: it holds for all rules that use the \
+                     target",
                 );
             }
         }

@@ -18,9 +18,9 @@ const OPENS_AFTER: u32 = 5;
 /// try is its own fault, be it the only one.
 const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 
-/// First and longest time for which a target that fails is left alone: what is tried meanwhile costs
-/// a delivery one of its attempts. Half of the time is spread by chance, so that many targets behind
-/// one broken network do not all come back in the same moment.
+/// First and longest time for which a target that fails is left alone: what is tried meanwhile
+/// costs a delivery one of its attempts. Half of the time is spread by chance, so that many targets
+/// behind one broken network do not all come back in the same moment.
 const FAILING_LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a circuit lets through.

@@ -62,8 +62,8 @@ const FIRST_DECREASE: f64 = 0.9;
 /// than that of 3 / 2: at a target that serves two at a time, a third one is too many.
 const CROWDED: f64 = 0.36;
 
-/// How far off a round trip counts, as a logarithm. Calls of two kinds, one of which takes ten times
-/// as long as the other (2.3), must both count as what they are, or their median jumps.
+/// How far off a round trip counts, as a logarithm. Calls of two kinds, one of which takes ten
+/// times as long as the other (2.3), must both count as what they are, or their median jumps.
 const CUT_OFF: f64 = 2.0;
 
 /// By which part the limit changes within a round-trip time that is longer than it should be by a
@@ -260,8 +260,8 @@ impl Limiter {
     }
 
     /// An attempt has begun, and so many are under way with it. Only a limit that is used up says
-    /// anything by its round trips; it is so with a quarter free, since a place that has become free
-    /// stays so until the next delivery is leased.
+    /// anything by its round trips; it is so with a quarter free, since a place that has become
+    /// free stays so until the next delivery is leased.
     pub fn begun(&mut self, under_way: usize) {
         if under_way.saturating_mul(4) >= self.limit().saturating_mul(3) {
             self.used = whole(self.limit);

@@ -17,8 +17,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a refused subscription is left alone before one delivery asks whether that is still so.
 pub const PROBE_REFUSED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// Which part of the time that a target has been away already it is left alone for until it is asked
-/// again: whoever waits for it waits hardly longer, and one that is gone for good is hardly asked.
+/// Which part of the time that a target has been away already it is left alone for until it is
+/// asked again: whoever waits for it waits hardly longer, and one that is gone for good is hardly
+/// asked.
 const PART_OF_OUTAGE: u32 = 40;
 
 /// Shortest and longest time for which a target that is away is left alone.

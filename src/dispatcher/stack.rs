@@ -92,8 +92,8 @@ pub fn stack(target: TargetService) -> Stack {
         .service(target)
 }
 
-/// Puts each attempt into a tracing span, where somebody looks that closely: making one costs as much
-/// as several steps of an attempt.
+/// Puts each attempt into a tracing span, where somebody looks that closely: making one costs as
+/// much as several steps of an attempt.
 #[derive(Clone, Debug)]
 pub struct Trace<S>(S);
 

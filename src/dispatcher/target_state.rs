@@ -140,8 +140,9 @@ impl TargetState {
         self.show();
     }
 
-    /// How many attempts may be under way. Several subscriptions have two where they may at all, also
-    /// while the limit is lowered to measure: one whose calls hang must not keep the others out.
+    /// How many attempts may be under way. Several subscriptions have two where they may at all,
+    /// also while the limit is lowered to measure: one whose calls hang must not keep the others
+    /// out.
     fn limit(&self) -> usize {
         let shared_min = if self.subscriptions > 1 { 2 } else { 1 };
         let limit = self.limiter.limit();

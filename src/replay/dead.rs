@@ -11,7 +11,8 @@ use crate::dispatcher::rate::Bucket;
 const REDRIVEN_AT_ONCE: usize = 500;
 
 impl Replays {
-    /// Redrives all that is selected and dead now, as fast as the journal does it; returns how many.
+    /// Redrives all that is selected and dead now, as fast as the journal does it; returns how
+    /// many.
     ///
     /// # Errors
     /// As [`Journal::redrive_some`](pointsman_journal::Journal::redrive_some).

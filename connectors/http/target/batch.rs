@@ -1,9 +1,10 @@
 //! Several deliveries in one call, and what its answer says of each.
 //!
 //! **Sent** is a CloudEvents batch (`application/cloudevents-batch+json`), in which each event has
-//! the attributes `pointsmantask` and `pointsmanattempt`, or with `mode: data` a JSON array of their
-//! data. The headers that name one task give way to `Pointsman-Batch`, which counts the deliveries,
-//! and with `mode: data` `Pointsman-Tasks`, which names their tasks in the array's order.
+//! the attributes `pointsmantask` and `pointsmanattempt`, or with `mode: data` a JSON array of
+//! their data. The headers that name one task give way to `Pointsman-Batch`, which counts the
+//! deliveries, and with `mode: data` `Pointsman-Tasks`, which names their tasks in the array's
+//! order.
 //!
 //! **Answered** as AWS Lambda does it for its event sources: a status that is no success holds for
 //! all of them. A 2xx delivers all but those that a JSON object in its body names:

@@ -89,7 +89,10 @@ impl Followed {
             (Err(error), Feed::Nothing) => Err(SourceError::Unavailable(error)),
             // Notifications go on meanwhile.
             (Err(error), _) => {
-                tracing::warn!(source = %self.setup.context.name, error, "the bucket cannot be listed; what no notification tells is not found");
+                tracing::warn!(
+                    source = %self.setup.context.name, error,
+                    "the bucket cannot be listed; what no notification tells is not found"
+                );
                 self.list_at = now + every.max(LIST_AGAIN);
                 Ok(())
             }

@@ -22,8 +22,8 @@ pub(super) const LONE_MAX: usize = 64;
 /// Exchanges that are remembered as good.
 const EXCHANGES_MAX: usize = 256;
 
-/// Bodies up to this many bytes are none that a server finds too large, which takes 16 MiB unless it
-/// is told otherwise.
+/// Bodies up to this many bytes are none that a server finds too large, which takes 16 MiB unless
+/// it is told otherwise.
 const SMALL_BYTES: usize = 64 * 1024;
 
 /// How long every message has a channel to itself after the server has closed the shared one: what
@@ -125,8 +125,8 @@ impl PublishConnection {
         Ok(Some(Arc::clone(slot.channel.insert(Arc::new(channel)))))
     }
 
-    /// Has nothing more published by a channel that owes a confirmation. What is on its way there is
-    /// still waited for.
+    /// Has nothing more published by a channel that owes a confirmation. What is on its way there
+    /// is still waited for.
     pub(super) async fn retire(&self, channel: &Arc<SharedChannel>) {
         let mut slot = self.shared.lock().await;
         slot.channel.take_if(|one| Arc::ptr_eq(one, channel));

@@ -1,4 +1,5 @@
-//! A channel that many attempts share, with as many confirmations outstanding as there are attempts.
+//! A channel that many attempts share, with as many confirmations outstanding as there are
+//! attempts.
 //!
 //! RabbitMQ confirms what comes by one channel in batches, and a channel is a process of its own
 //! there: a message costs far less than on a channel that waits for it alone.
@@ -37,7 +38,8 @@ pub(super) enum Published {
     ChannelGone(BrokerError),
 }
 
-/// A handle to the channel. With the last of them the channel ends, once it has settled what it has.
+/// A handle to the channel. With the last of them the channel ends, once it has settled what it
+/// has.
 pub(super) struct SharedChannel {
     // Holds no more than there are attempts: each waits for its answer.
     publications: mpsc::UnboundedSender<Ordered>,

@@ -1,5 +1,6 @@
 //! The admin API against the document that it serves of itself, tried by schemathesis: requests
-//! that the document allows and requests that it does not, and whether the answers are what it says.
+//! that the document allows and requests that it does not, and whether the answers are what it
+//! says.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

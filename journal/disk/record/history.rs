@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Most deliveries succeed at once, many of a subscription in one transaction: those share a row,
-//! in which one takes ten bytes or so. Times are written as their distance from that of the row, and
-//! sequences as their distance from the one before. Whatever else happens has a row of its own.
+//! in which one takes ten bytes or so. Times are written as their distance from that of the row,
+//! and sequences as their distance from the one before. Whatever else happens has a row of its own.
 
 use std::sync::Arc;
 use std::time::Duration;

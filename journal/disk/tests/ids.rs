@@ -55,8 +55,8 @@ async fn lease(journal: &DiskJournal, count: usize) -> Vec<Leased> {
         .leased
 }
 
-/// Opens the store, appends events named after the turn, delivers two, dead-letters one, redrives it, and
-/// leaves it and the others pending.
+/// Opens the store, appends events named after the turn, delivers two, dead-letters one, redrives
+/// it, and leaves it and the others pending.
 async fn run_on(directory: &Path, turn: &str, seen: &mut Seen) {
     let journal = start(directory).await;
     for pending in journal

@@ -1,5 +1,5 @@
-//! Granting leases: whose turn it is at each target, how many bytes its events may have, and what is
-//! given back when a grant is over.
+//! Granting leases: whose turn it is at each target, how many bytes its events may have, and what
+//! is given back when a grant is over.
 
 use std::cmp::Reverse;
 use std::time::Duration;

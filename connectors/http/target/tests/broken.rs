@@ -1,4 +1,5 @@
-//! Connections and streams that break, time out or go away: what uses up an attempt and what does not.
+//! Connections and streams that break, time out or go away: what uses up an attempt and what does
+//! not.
 
 use super::*;
 

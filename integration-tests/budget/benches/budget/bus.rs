@@ -144,8 +144,8 @@ impl Bus {
         CALLERS
     }
 
-    /// Gives the bus, once it has nothing left to do, the next thing: the answers to its calls, else
-    /// the end of the sync that it waits for. Returns whether anything is left to come.
+    /// Gives the bus, once it has nothing left to do, the next thing: the answers to its calls,
+    /// else the end of the sync that it waits for. Returns whether anything is left to come.
     fn step(&mut self) -> bool {
         self.idle();
         let (called, answered) = self.function.calls();
