@@ -37,6 +37,7 @@ use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::server;
 use crate::telemetry::metrics::Detail;
+use crate::waiting::Waiting;
 use pointsman_journal::Journal;
 
 /// How long changes may take after the stop that nobody waits for any more.
@@ -55,6 +56,8 @@ pub struct Admin {
     pub replays: Arc<Replays>,
     /// Sources, rules, targets.
     pub overview: Arc<dyn Overview>,
+    /// Callers who wait for the end of tasks.
+    pub waiting: Arc<Waiting>,
     /// What the process counts.
     pub registry: Arc<Registry>,
     /// Whether each source, subscription and target has numbers of its own.

@@ -59,7 +59,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use futures::future::FutureExt;
 use pointsman_connectors::LogLimit;
-use pointsman_journal::{Ending, FollowUp, Journal, LeaseToken, Leased, Record, Settlement};
+use pointsman_journal::{Ending, Journal, LeaseToken, Leased, Record, Settlement};
 use pointsman_schemas::{Clock, Outcome, SubscriptionNumber, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -344,22 +344,16 @@ impl Dispatcher {
         });
     }
 
-    fn settle(
-        &mut self,
-        token: LeaseToken,
-        route: Option<Arc<Route>>,
-        ending: Ending,
-        follow_ups: Vec<FollowUp>,
-    ) {
-        let ending = self.ending_if_stopped(token, ending);
+    /// Puts a delivery back as if it had not been leased, or ends it where somebody has stopped it.
+    fn release(&mut self, leased: &Leased, route: Option<Arc<Route>>) {
+        let ending = self.ending_if_stopped(leased.token, Ending::Released);
+        let waiting = &self.settling.waiting_callers;
+        let waited_for = waiting.status_of(&leased.id, &ending, leased.attempts, None);
         self.settling.push(Settled {
             route,
-            stopping: self.stopping.remove(&token),
-            settlement: Settlement {
-                follow_ups,
-                ..Settlement::new(token, ending)
-            },
-            waited_for: None,
+            stopping: self.stopping.remove(&leased.token),
+            settlement: Settlement::new(leased.token, ending),
+            waited_for,
         });
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Nobody waits as a rule, and then this costs the dispatcher one look at a number. A task is
 //! registered while it is being stored, before it can be leased, so that no end is missed. Its end
-//! is told once it is durable. Waiting changes nothing about the task: whoever waits no longer, or
-//! is gone, is forgotten.
+//! is told once it is durable: by the dispatcher, or by whoever has ended it without an attempt.
+//! Waiting changes nothing about the task: whoever waits no longer, or is gone, is forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,9 @@ use bytes::Bytes;
 use foldhash::HashMap;
 use parking_lot::Mutex;
 use pointsman_connectors::{Ends, Made, MadeEvent, Task, TaskStatus};
-use pointsman_journal::{Appended, DeadReason, Ending, MadeDelivery, Watch};
+use pointsman_journal::{
+    Appended, DeadReason, Ending, MadeDelivery, Reader, TaskLife, TaskState, Watch,
+};
 use pointsman_schemas::{DeliveryId, Outcome, Sequence};
 use tokio::sync::mpsc;
 
@@ -97,6 +99,33 @@ impl Waiting {
         }
     }
 
+    /// Tells whoever waits for one of the tasks that are meant that an operator has ended it. What
+    /// has ended in another way is left to the dispatcher, which knows the answer.
+    pub async fn look(&self, reader: &dyn Reader, is_meant: impl Fn(&DeliveryId) -> bool) {
+        for id in self.among(is_meant) {
+            match reader.life(id).await {
+                Ok(life) => {
+                    if let Some(status) = life.as_ref().and_then(ended_by_operator) {
+                        self.tell((id, status));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot tell callers who wait that tasks were ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Those of the tasks that are meant that somebody waits for.
+    fn among(&self, is_meant: impl Fn(&DeliveryId) -> bool) -> Vec<DeliveryId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let tasks = self.tasks.lock();
+        tasks.by_id.keys().copied().filter(is_meant).collect()
+    }
+
     /// Nobody waits from here on: whoever does hears that no more ends will come.
     pub fn close(&self) {
         let mut tasks = self.tasks.lock();
@@ -147,6 +176,27 @@ fn dead(reason: DeadReason, tried: u32) -> TaskStatus {
         reason: Some(reason.as_str()),
         ..TaskStatus::new(state, tried)
     }
+}
+
+/// How an operator has ended a task: as stopped, or as skipped. None where it goes on, or has ended
+/// in another way.
+fn ended_by_operator(life: &TaskLife) -> Option<TaskStatus> {
+    if life.pending.is_some() {
+        return None;
+    }
+    let attempts = life.history.iter().filter_map(|entry| {
+        let attempt = entry.attempt.as_ref()?;
+        Some(attempt.number)
+    });
+    let tried = attempts.max().unwrap_or(0);
+    if life.state == TaskState::Stopped {
+        return Some(TaskStatus::new("stopped", tried));
+    }
+    let is_skipped = life
+        .history
+        .iter()
+        .any(|entry| entry.reason == Some(DeadReason::Skipped));
+    is_skipped.then(|| dead(DeadReason::Skipped, tried))
 }
 
 /// What is made of a message whose caller asked for it, as the journal tells of it.

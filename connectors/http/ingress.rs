@@ -25,7 +25,7 @@ pub use self::prefer::PREFER;
 use self::prefer::Preferences;
 use crate::OpenError;
 use crate::listener::{
-    EVENTS_PATH, Handler, Keys, ListenSettings, Refusal, Request, Response, Routes,
+    Caller, EVENTS_PATH, Handler, Keys, ListenSettings, Refusal, Request, Response, Routes,
 };
 use crate::requests::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Batch, Source, SourceError};
@@ -157,7 +157,7 @@ impl IngressHandler {
                 Ok(accepted())
             }));
         }
-        Ok(self.ask(headers, arrivals, request.held))
+        Ok(self.ask(headers, arrivals, request.held, request.caller))
     }
 
     /// Hands over what a request brings whose caller is told more than that it is stored, or who
@@ -167,6 +167,7 @@ impl IngressHandler {
         headers: &HeaderMap,
         arrivals: SmallVec<[Arrival; 1]>,
         held: OwnedSemaphorePermit,
+        caller: Caller,
     ) -> Taken {
         let prefers = Preferences::of(headers);
         // Where too many wait already, this one is answered as if its wait were over.
@@ -177,7 +178,7 @@ impl IngressHandler {
         let sender = self.keys.sender(headers);
         let made = self.queue.ask(arrivals, held, permit.is_some(), sender);
         Box::pin(async move {
-            let response = answer(made.await?, prefers, WAIT_MAX).await;
+            let response = answer(made.await?, prefers, WAIT_MAX, &caller).await;
             drop(permit);
             Ok(response)
         })

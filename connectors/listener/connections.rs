@@ -63,6 +63,9 @@ pub(super) struct Line {
     /// [`FINISH`] or [`LEAVE`], once it is to end.
     told: AtomicU8,
     waker: AtomicWaker,
+    /// Whether somebody asks if the caller is still there, and whether he is not.
+    watched: AtomicBool,
+    gone: AtomicBool,
     room: Arc<Room>,
 }
 
@@ -130,6 +133,25 @@ impl Line {
     /// Whether nothing of the body is still to come.
     pub(super) fn has_all(&self) -> bool {
         self.has_all.load(Ordering::Relaxed)
+    }
+
+    /// Has the socket looked at whenever the connection is: is the caller still there?
+    pub(super) fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is to be found out.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// The caller sends nothing more.
+    pub(super) fn left(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Since when nothing has been asked; none while something is.
@@ -308,6 +330,8 @@ impl Connections {
             has_all,
             told,
             waker,
+            watched: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             room,
         });
         let id = table.next;

@@ -89,7 +89,7 @@ impl Routes {
         }
         handler.admit(&head)?;
         let packed = coding::is_packed(&head.headers)?;
-        let max = self.max_body_bytes(&*handler);
+        let (max, caller) = (self.max_body_bytes(&*handler), body.caller());
         let (body, mut held) = self.read(body, max).await?;
         if !packed {
             return handler
@@ -98,6 +98,7 @@ impl Routes {
                     body,
                     packed: None,
                     held,
+                    caller,
                 })
                 .await;
         }
@@ -108,6 +109,7 @@ impl Routes {
                 body: unpacked,
                 packed: Some(body),
                 held,
+                caller,
             })
             .await
     }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
+use super::caller::Peer;
 use super::connections::Line;
 use super::framing::{Fault, Framing};
 use super::refusal::Refusal;
@@ -189,7 +190,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncWrite + Peer + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -210,6 +211,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         ready!(self.poll_answer(cx))?;
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
         self.line.flushed();
+        // hyper flushes whenever the connection is woken.
+        if self.line.is_watched() && self.stream.has_left() {
+            self.line.left();
+        }
         Poll::Ready(flushed)
     }
 

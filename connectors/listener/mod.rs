@@ -11,6 +11,7 @@
 //! HTTP/2 is not offered: hyper has no deadline for its headers, and a sender of events gains
 //! little by it.
 
+mod caller;
 mod coding;
 mod connections;
 mod exchange;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::OpenError;
 
+pub use caller::Caller;
 pub use connections::ConnectionCounts;
 pub use keys::Keys;
 pub use refusal::{ProblemDocument, Refusal};

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use pointsman_schemas::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::caller::Caller;
 use super::refusal::Refusal;
 use super::{Limits, Response};
 
@@ -66,6 +67,8 @@ pub struct Request {
     /// The request's part of the bytes that may be taken in at once. To be kept until what it
     /// brought is stored.
     pub held: OwnedSemaphorePermit,
+    /// Whoever sends it.
+    pub caller: Caller,
 }
 
 /// The table of paths, shared between the listener and the sources. Cloning is cheap.

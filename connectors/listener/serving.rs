@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::caller::{Caller, Peer};
 use super::connections::{ConnectionCounts, Connections, Line, Open};
 use super::guard::Guard;
 use super::refusal::Refusal;
@@ -91,6 +92,11 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// Whoever sends it.
+    pub(super) fn caller(&self) -> Caller {
+        Caller::new(&self.line)
+    }
+
     /// Whether all of it has come from the caller, so that there is nothing to wait for.
     pub(super) fn has_come(&self) -> bool {
         self.line.has_all()
@@ -348,7 +354,7 @@ where
 
 async fn converse<T, S, B>(stream: T, line: &Arc<Line>, service: S, serving: &Arc<Serving>)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Peer + Unpin,
     S: Service<http::Request<Watched>, Response = http::Response<B>, Error = Infallible>
         + Clone
         + Send

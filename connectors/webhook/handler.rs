@@ -191,6 +191,7 @@ impl WebhookHandler {
             body,
             packed,
             held,
+            ..
         } = request;
         let url = self.url.as_deref();
         let reaction = self.verifier.signature().preset().reaction;

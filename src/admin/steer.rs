@@ -5,6 +5,7 @@
 //! own, and only for a bounded time: then the answer says where to go on. What was done stays done
 //! whatever becomes of the rest, and doing it again to the same tasks changes nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pointsman_journal::JournalError;
@@ -164,6 +165,11 @@ async fn step(
         Lever::Resume => admin.journal.resume(ids).await?,
         Lever::Retry => admin.journal.retry(ids).await?,
     };
+    if matches!(lever, Lever::Cancel | Lever::Skip) {
+        let meant: HashSet<&DeliveryId> = ids.iter().collect();
+        let reader = admin.journal.reader();
+        admin.waiting.look(&*reader, |id| meant.contains(id)).await;
+    }
     Ok(())
 }
 

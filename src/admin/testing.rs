@@ -273,6 +273,7 @@ impl<J: Journal + 'static> TestBus<J> {
             pipes: Pipes::new(journal.clone(), clock.clone()),
             journal: journal.clone(),
             overview: overview.clone(),
+            waiting: Arc::default(),
             registry: Arc::new(registry),
             metrics: Detail::default(),
             clock,

@@ -125,6 +125,7 @@ impl Bus {
             journal: Arc::clone(&journal),
             pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
+            waiting: Arc::clone(&waiting),
             registry: Arc::new(registry),
             metrics: config.admin.metrics,
             clock: Arc::clone(&clock),

@@ -211,7 +211,7 @@ impl Dispatcher {
 
     fn put_back(&mut self, call: LeasedCall) {
         for leased in call {
-            self.settle(leased.token, None, Ending::Released, Vec::new());
+            self.release(&leased, None);
         }
     }
 

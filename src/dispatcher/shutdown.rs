@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_journal::Ending;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempts::RunningAttempt;
@@ -50,7 +49,7 @@ impl Dispatcher {
         for RunningAttempt { call, route, .. } in under_way {
             for leased in call {
                 let route = Some(Arc::clone(&route));
-                self.settle(leased.token, route, Ending::Released, Vec::new());
+                self.release(&leased, route);
             }
         }
         let last = Instant::now() + LAST_SETTLE_WITHIN;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use crate::inquiry::{Ends, Made, MadeEvent, Task, TaskStatus};
-use crate::listener::{Refusal, Response};
+use crate::listener::{Caller, Refusal, Response};
 use crate::requests::accepted;
 
 /// The delivery's id of the task whose answer this is.
@@ -43,8 +43,13 @@ struct Problem<'m> {
     events: Option<&'m [MadeEvent]>,
 }
 
-/// Answers once the tasks have ended, or the wait is over.
-pub(super) async fn answer(made: Made, prefers: Preferences, wait_max: Duration) -> Response {
+/// Answers once the tasks have ended, the wait is over, or the caller has hung up.
+pub(super) async fn answer(
+    made: Made,
+    prefers: Preferences,
+    wait_max: Duration,
+    caller: &Caller,
+) -> Response {
     let Made {
         mut events,
         is_taken,
@@ -63,7 +68,12 @@ pub(super) async fn answer(made: Made, prefers: Preferences, wait_max: Duration)
     let wait = prefers.wait.map(|wait| wait.min(wait_max));
     if let (Some(ends), Some(wait)) = (ends, wait) {
         applied.push(format!("wait={}", wait.as_secs()));
-        wait_for(&mut events, ends, wait).await;
+        tokio::select! {
+            () = wait_for(&mut events, ends, wait) => {}
+            // His place is for others. One who has only closed his sending side is told how things
+            // stand.
+            () = caller.hangs_up() => {}
+        }
     }
     let mut response = match (wait, has_ended(&events)) {
         (Some(_), true) => ended(&events),
@@ -118,7 +128,7 @@ fn ended(events: &[MadeEvent]) -> Response {
         return document(StatusCode::OK, &Representation { events });
     }
     let count = tasks(events).count();
-    let detail = format!("{failed} of {count} tasks failed and are dead letters");
+    let detail = format!("{failed} of {count} tasks were not delivered");
     problem(StatusCode::BAD_GATEWAY, detail, |problem| {
         problem.events = Some(events);
     })
@@ -173,10 +183,13 @@ fn failed(task: &Task, status: &TaskStatus) -> Response {
         "" => String::new(),
         message => format!(": {message}"),
     };
-    let detail = format!(
-        "the task {what}{} and is a dead letter{message}",
-        reason.unwrap_or_default()
-    );
+    let detail = match status.state {
+        "stopped" => "somebody has ended the task".to_owned(),
+        _ => format!(
+            "the task {what}{} and is a dead letter{message}",
+            reason.unwrap_or_default()
+        ),
+    };
     problem(code, detail, |problem| {
         problem.task = Some(task);
         let text = std::str::from_utf8(&status.response).ok();

@@ -22,3 +22,4 @@ mod reload;
 mod replay;
 mod sources;
 mod tasks;
+mod waits;

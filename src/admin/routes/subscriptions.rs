@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pointsman_journal::{Activity, SubscriptionStatus};
-use pointsman_schemas::SubscriptionNumber;
+use pointsman_schemas::{DeliveryId, SubscriptionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,7 @@ pub(super) async fn cancel(
     _: Nothing,
 ) -> Answer<Cancelled> {
     let cancelled = admin.pipes.cancel_all(number).await?;
+    tell_waiting(&admin, number).await;
     tracing::info!(
         subscription = number.0,
         cancelled,
@@ -122,6 +123,7 @@ pub(super) async fn move_all(
         )));
     }
     let moved = admin.journal.move_all(from, SubscriptionNumber(to)).await?;
+    tell_waiting(&admin, from).await;
     tracing::info!(
         subscription = from.0,
         to,
@@ -129,6 +131,13 @@ pub(super) async fn move_all(
         "pending deliveries were moved"
     );
     Ok(Moved { moved })
+}
+
+/// Tells callers who wait for tasks of a subscription that these were ended.
+async fn tell_waiting(admin: &Admin, number: SubscriptionNumber) {
+    let reader = admin.journal.reader();
+    let is_meant = |id: &DeliveryId| id.subscription == number;
+    admin.waiting.look(&*reader, is_meant).await;
 }
 
 async fn set_activity(
