@@ -1,6 +1,7 @@
 //! What the last commit left: the writer's own copy of the small tables.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use pointsman_schemas::{Epoch, Sequence, SubscriptionNumber, Timestamp};
@@ -11,7 +12,9 @@ use super::reader;
 use super::record::{CatchingUp, Subscribed};
 use super::schema::Ledger;
 use crate::quota::Quotas;
-use crate::{BacklogQuota, NewReplay, NumberMap, Replay, ReplayKind, SubscriptionIdentity};
+use crate::{
+    BacklogQuota, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, SubscriptionIdentity,
+};
 
 /// Numbers that are left out where the last one given out is not known: more than any power cut can
 /// hide.
@@ -90,8 +93,12 @@ impl CommittedState {
     }
 
     /// Reads the replays. A subscription and the replay that it began with know of each other, so
-    /// that neither is lost with the other's row.
-    pub(super) fn read_replays(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// that neither is lost with the other's row. Returns the replays that only their subscriptions
+    /// know of.
+    pub(super) fn read_replays(
+        &mut self,
+        connection: &Connection,
+    ) -> rusqlite::Result<Vec<ReplayId>> {
         for (number, replay) in reader::replays(connection)? {
             // A damaged one is set aside when the store is looked through.
             if let Ok(replay) = replay {
@@ -111,12 +118,16 @@ impl CommittedState {
                 });
             }
         }
+        let mut missing = Vec::new();
         for (number, subscribed) in &self.subscriptions {
             let Some(lost) = subscribed.catching_up else {
                 continue;
             };
-            let id = lost.replay.number();
-            self.replays.entry(id).or_insert_with(|| Replay {
+            let Entry::Vacant(place) = self.replays.entry(lost.replay.number()) else {
+                continue;
+            };
+            missing.push(lost.replay);
+            place.insert(Replay {
                 id: lost.replay,
                 hands_over: lost.hands_over,
                 marked_until: Sequence(lost.after),
@@ -132,7 +143,7 @@ impl CommittedState {
                 )
             });
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out

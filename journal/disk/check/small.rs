@@ -61,7 +61,12 @@ pub(super) fn read_committed(
             .max(subscribed.runs_of_format_1.into());
         committed.subscriptions.insert(number, subscribed);
     }
-    committed.read_replays(connection)?;
+    for replay in committed.read_replays(connection)? {
+        findings.push(format!(
+            "the replay {replay} that a subscription began with is damaged or gone; it goes on as \
+             far as the subscription knows"
+        ));
+    }
     let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
         damaged += 1;
         findings.push(format!(

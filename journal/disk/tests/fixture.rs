@@ -10,9 +10,9 @@ use pointsman_schemas::{Class, Reject, Sequence, Timestamp};
 use super::*;
 use crate::suite::{append_of, delete, entry, last, rows, upsert};
 use crate::{
-    Append, AttemptMade, Counts, DeadReason, Ending, Entry, FollowUp, Guards, Identity, Key,
-    LeaseToken, Lookup, NewDelivery, Record, Role, SettleAnswer, SubscriptionIdentity, Terms,
-    WaitReason,
+    AfterStep, Append, AttemptMade, Counts, DeadReason, Ending, Entry, FollowUp, Guards, Identity,
+    Key, LeaseToken, Lookup, NewDelivery, NewReplay, Record, ReplayId, ReplayKind, ReplayState,
+    ReplayStep, Role, SettleAnswer, Start, SubscriptionIdentity, Terms, WaitReason,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -211,6 +211,59 @@ pub(super) async fn fill(journal: &DiskJournal) {
         .subscribe(vec![wanted("blocks"), wanted("keys")])
         .await
         .unwrap();
+}
+
+/// What the replays were asked for that [`fill_more`] begins: the first runs on, the second has
+/// ended.
+pub(super) const REPLAYS: [&str; 2] = ["what runs on", "what has ended"];
+
+/// Adds what stores of earlier formats had not: an edited dead letter, replays, and a subscription
+/// that began with one.
+pub(super) async fn fill_more(journal: &DiskJournal) {
+    let reader = journal.reader();
+    let dead = reader.dead(&DeadSelection::default(), None, 9).await;
+    let letter = dead.unwrap()[0].id;
+    let mended = suite::event("mended");
+    journal.edit_dead(letter, Some(mended)).await.unwrap();
+    let late = Subscription {
+        start: Some(Start::Earliest),
+        ..wanted("late")
+    };
+    let all = vec![wanted("blocks"), wanted("keys"), late];
+    let blocks = journal.subscribe(all).await.unwrap()[0];
+    for request in REPLAYS {
+        let new = NewReplay {
+            kind: ReplayKind::Events,
+            subscription: Some(blocks),
+            request: Bytes::from(request),
+            after: Sequence(0),
+            until: Sequence(12),
+        };
+        let id = journal.begin_replay(new).await.unwrap().id;
+        if request == REPLAYS[1] {
+            let (state, why) = (ReplayState::Stopped, "it was enough");
+            journal.end_replay(id, state, why).await.unwrap();
+        } else {
+            let step = step(id, blocks, Sequence(1), AfterStep::More);
+            assert_eq!(journal.replay(step).await.unwrap().made, 1);
+        }
+    }
+}
+
+/// A step of a replay that looks at one event, which it takes.
+pub(super) fn step(
+    id: ReplayId,
+    subscription: SubscriptionNumber,
+    event: Sequence,
+    then: AfterStep,
+) -> ReplayStep {
+    ReplayStep {
+        id,
+        deliveries: vec![(event, NewDelivery::now(subscription))],
+        after: event,
+        seen: 1,
+        then,
+    }
 }
 
 /// All that can be seen of a store, as text, one line per thing.

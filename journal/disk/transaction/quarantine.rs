@@ -6,6 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::{Failure, Transaction, leave_dead, leave_pending};
+use crate::ReplayKind;
 use crate::disk::actual::Actual;
 use crate::disk::queues::{Damaged, Effect};
 use crate::disk::record::{Damage, Subscribed};
@@ -148,7 +149,22 @@ impl Transaction<'_> {
         // What was set aside just now is counted, and is among the missing.
         let set_aside = self.changes.ledger.quarantined - self.committed.ledger.quarantined;
         self.changes.ledger.quarantined += missing.saturating_sub(set_aside);
+        self.restore_replays()?;
         self.promote_all(None)
+    }
+
+    /// Writes the replays anew that subscriptions began with, are known by these, and have no row:
+    /// nobody else would go on with them, and the subscriptions wait for that.
+    fn restore_replays(&mut self) -> Result<(), Failure> {
+        let exists = "SELECT 1 FROM replays WHERE id = ?1";
+        for (number, replay) in &self.committed.replays {
+            let is_wanted = replay.kind == ReplayKind::Start && replay.is_running();
+            let mut select = self.connection.prepare_cached(exists)?;
+            if is_wanted && !select.exists([number.cast_signed()])? {
+                self.changes.replays.insert(*number, Some(replay.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Brings a subscription's counters to what its rows hold; what is missing counts as
