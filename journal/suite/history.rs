@@ -3,6 +3,7 @@
 //!
 //! With `POINTSMAN_LONG` set there are thousands of them.
 
+mod again;
 mod compare;
 mod play;
 
@@ -31,15 +32,36 @@ enum Step {
     Redrive(u8),
     Purge(u8),
     Cancel(u8, u8),
+    Skip(u8, u8),
     Suspend(u8, u8),
     Resume(u8, u8),
     TryNow(u8, u8),
     CancelAll(u8),
     MoveAll(u8, u8),
-    Replay(u8, u8),
+    Again(Again),
     Reopen,
     /// The process ends as it stands.
     Crash,
+}
+
+/// Something that makes runs anew, or changes what is sent then. It goes on over other steps.
+#[derive(Clone, Debug)]
+enum Again {
+    /// One of the dead letters; true takes the edit back.
+    Edit(u8, bool),
+    /// A letter that is brought over, for a subscription; the same one may be twice.
+    Import(u8, u8),
+    /// Begins a redrive at a rate: of a rule, for another subscription or its own, of what was dead
+    /// so many seconds ago.
+    Redrive { of: u8, to: Option<u8>, earlier: u8 },
+    /// So many letters more of one that has begun.
+    RedriveOn(u8, u8),
+    /// Begins a replay up to an event, which takes some of them.
+    Replay { of: u8, to: u8, filter: u8 },
+    /// So many events more of one that has begun.
+    ReplayOn(u8, u8),
+    /// Ends one that has begun.
+    Stop(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +114,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => small.clone().prop_map(Step::Purge),
         1 => (small.clone(), any::<u8>())
             .prop_map(|(subscription, which)| Step::Cancel(subscription, which)),
+        1 => (small.clone(), any::<u8>())
+            .prop_map(|(subscription, which)| Step::Skip(subscription, which)),
         2 => (small.clone(), any::<u8>())
             .prop_map(|(subscription, which)| Step::Suspend(subscription, which)),
         2 => (small.clone(), any::<u8>())
@@ -100,11 +124,29 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(subscription, which)| Step::TryNow(subscription, which)),
         1 => small.clone().prop_map(Step::CancelAll),
         1 => (small.clone(), small.clone()).prop_map(|(from, to)| Step::MoveAll(from, to)),
-        1 => (small, 1_u8..30).prop_map(|(subscription, to)| Step::Replay(subscription, to)),
+        6 => again().prop_map(Step::Again),
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
     ];
     prop::collection::vec(step, 1..60)
+}
+
+fn again() -> impl Strategy<Value = Again> {
+    let small = 0_u8..6;
+    let (to, earlier) = (prop::option::of(small.clone()), 0_u8..30);
+    prop_oneof![
+        2 => (any::<u8>(), prop::bool::weighted(0.3))
+            .prop_map(|(which, undo)| Again::Edit(which, undo)),
+        2 => (small.clone(), small.clone())
+            .prop_map(|(subscription, which)| Again::Import(subscription, which)),
+        2 => (small.clone(), to, earlier)
+            .prop_map(|(of, to, earlier)| Again::Redrive { of, to, earlier }),
+        4 => (any::<u8>(), 1_u8..4).prop_map(|(which, limit)| Again::RedriveOn(which, limit)),
+        2 => (small, 1_u8..40, any::<u8>())
+            .prop_map(|(of, to, filter)| Again::Replay { of, to, filter }),
+        4 => (any::<u8>(), 1_u8..12).prop_map(|(which, count)| Again::ReplayOn(which, count)),
+        1 => any::<u8>().prop_map(Again::Stop),
+    ]
 }
 
 /// Plays random histories to fresh stores of an implementation and to the model.

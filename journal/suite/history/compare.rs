@@ -133,6 +133,7 @@ impl Play<'_> {
                         l.reason,
                         l.attempts,
                         l.last,
+                        l.edited,
                     )
                 })
                 .collect::<Vec<_>>()
@@ -148,6 +149,7 @@ impl Play<'_> {
             )
         };
         self.both(totals).await;
+        self.compare_replays().await;
         let seen = self.states().await;
         self.tracker.follow(seen, admitted);
         self.compare_ends().await;

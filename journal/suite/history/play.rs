@@ -1,12 +1,13 @@
 //! Playing a history to a journal and to the model.
 
+use super::again::{Redriving, Replaying};
 use super::compare::Tracker;
 use super::{RULES, Settle, Step};
 use crate::memory::{MemoryJournal, MemoryOptions};
 use crate::suite::*;
 use crate::{
-    Activity, AfterStep, AttemptMade, Backlog, DeadReason, DeadSelection, EventsFrom, Happening,
-    NewDead, NewReplay, Priority, Record, ReplayKind, ReplayStep, WaitReason,
+    Activity, AttemptMade, Backlog, DeadReason, DeadSelection, Happening, NewDead, Priority,
+    Record, WaitReason,
 };
 
 /// A journal, the model, and the leases that stand in both.
@@ -16,6 +17,8 @@ pub(super) struct Play<'i> {
     pub(super) subscriptions: Vec<SubscriptionNumber>,
     pub(super) leases: Vec<(LeaseToken, LeaseToken)>,
     appended: usize,
+    pub(super) redriving: Vec<Redriving>,
+    pub(super) replaying: Vec<Replaying>,
     pub(super) tracker: Tracker,
 }
 
@@ -41,6 +44,8 @@ pub(super) async fn play(implementation: &dyn Implementation, steps: Vec<Step>) 
         subscriptions: Vec::new(),
         leases: Vec::new(),
         appended: 0,
+        redriving: Vec::new(),
+        replaying: Vec::new(),
         tracker: Tracker::default(),
     };
     play.subscribe(u8::MAX).await;
@@ -325,6 +330,12 @@ impl Play<'_> {
                 })
                 .await
             }
+            Step::Skip(subscription, which) => {
+                self.to_one(subscription, which, async |journal, id| {
+                    journal.skip(&[id]).await
+                })
+                .await
+            }
             Step::Suspend(subscription, which) => {
                 self.to_one(subscription, which, async |journal, id| {
                     journal.suspend(&[id]).await
@@ -353,11 +364,7 @@ impl Play<'_> {
                 self.both(async |journal: Arc<dyn Journal>| journal.move_all(from, to).await.ok())
                     .await;
             }
-            Step::Replay(subscription, to) => {
-                let number = self.pick(subscription);
-                self.both(async |journal: Arc<dyn Journal>| replay(&*journal, number, to).await)
-                    .await;
-            }
+            Step::Again(again) => self.again(again).await,
             Step::Reopen | Step::Crash if self.bench.implementation.persists() => {
                 if matches!(step, Step::Crash) {
                     self.bench.crash().await;
@@ -413,10 +420,15 @@ impl Play<'_> {
 
     fn select(&self, subscription: u8) -> DeadSelection {
         DeadSelection {
-            rule: Some(name(RULES[subscription as usize % RULES.len()])),
+            rule: Some(name_of(subscription)),
             ..DeadSelection::default()
         }
     }
+}
+
+/// The name of one of the rules.
+pub(super) fn name_of(rule: u8) -> Name {
+    name(RULES[rule as usize % RULES.len()])
 }
 
 /// What a step may do to a task, beside what happens by itself: its time comes, its lease runs out.
@@ -433,6 +445,7 @@ fn admitted(step: &Step) -> &'static [Happening] {
             Settle::Released => &[],
         },
         Step::Cancel(..) | Step::CancelAll(_) | Step::MoveAll(..) => &[H::Cancel],
+        Step::Skip(..) => &[H::Skip],
         Step::Suspend(..) => &[H::Suspend],
         Step::Resume(..) => &[H::Resume],
         Step::TryNow(..) => &[H::TryNow],
@@ -444,33 +457,8 @@ fn admitted(step: &Step) -> &'static [Happening] {
         | Step::Subscribe(_)
         | Step::Activity(..)
         | Step::Redrive(_)
-        | Step::Replay(..)
+        | Step::Again(_)
         | Step::Reopen
         | Step::Crash => &[],
     }
-}
-
-/// Replays the events up to one, and returns how many deliveries that made.
-async fn replay(journal: &dyn Journal, number: SubscriptionNumber, to: u8) -> Option<u64> {
-    let until = Sequence(u64::from(to));
-    let new = NewReplay {
-        kind: ReplayKind::Events,
-        subscription: Some(number),
-        request: Bytes::new(),
-        after: Sequence(0),
-        until,
-    };
-    let replay = journal.begin_replay(new).await.ok()?;
-    let (reader, from) = (journal.reader(), EventsFrom::After(Sequence(0)));
-    let page = reader.events(from, 1_000, usize::MAX).await.unwrap();
-    let events = page.events.iter().map(|stored| stored.sequence);
-    let events = events.filter(|sequence| *sequence <= until);
-    let step = ReplayStep {
-        id: replay.id,
-        deliveries: events.map(|one| (one, NewDelivery::now(number))).collect(),
-        after: until,
-        seen: 0,
-        then: AfterStep::End,
-    };
-    Some(journal.replay(step).await.unwrap().made)
 }
