@@ -10,6 +10,7 @@ pub mod credential;
 pub mod directory;
 pub mod exec;
 mod files;
+mod hidden;
 pub mod http;
 mod inquiry;
 mod leb128;

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 pub struct Received {
     /// When it came.
     pub at: Instant,
+    /// Where it came: the path and the query.
+    pub path: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -223,7 +225,8 @@ async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>, function: Arc<Func
                         let (parts, body) = request.into_parts();
                         // A caller that breaks off in the middle has not called.
                         let Ok(body) = body.collect().await else { return Ok(Response::new(Full::default())) };
-                        let one = Received { at, headers: parts.headers, body: body.to_bytes() };
+                        let (path, headers) = (parts.uri.to_string(), parts.headers);
+                        let one = Received { at, path, headers, body: body.to_bytes() };
                         let answer = function(&one);
                         book.lock().expect("no panic while it is held").write(one);
                         if !answer.after.is_zero() {

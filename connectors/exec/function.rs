@@ -96,7 +96,11 @@ impl Function {
         )
         .await
         {
-            Ok(ended) => outcome(ended, self.settings.output),
+            Ok(ended) => {
+                let outcome = outcome(ended, self.settings.output);
+                let message = resolved_command.hidden.hide(outcome.message);
+                Outcome { message, ..outcome }
+            }
             Err(error) => {
                 let class = match error.kind() {
                     // These come of the event: a NUL or too much in an argument or a variable.
@@ -105,10 +109,8 @@ impl Function {
                     }
                     _ => Class::Unavailable,
                 };
-                Outcome::new(
-                    class,
-                    format!("cannot start {}: {error}", resolved_command.program),
-                )
+                let why = format!("cannot start {}: {error}", resolved_command.program);
+                Outcome::new(class, resolved_command.hidden.hide(why))
             }
         }
     }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::OpenError;
+use crate::hidden::Hidden;
 use crate::parameter::{Parameter, Templates, resolve};
 
 /// Runs a command for each event: the event on its standard input, its attributes as `CE_*`
@@ -80,14 +81,19 @@ impl ExecTarget {
     pub(super) fn resolved(&self) -> Result<ResolvedCommand, OpenError> {
         let mut templates = Templates::default();
         let mut error = None;
+        let mut hidden = Hidden::default();
         let (mut resolved_command, variables) = self.parameters(|text, path| {
-            match templates.note(text, Placement::Argument, path.clone()) {
-                Some(index) => Parameter::Filled(index),
-                None => Parameter::Constant(resolve(text, &path).unwrap_or_else(|missing| {
-                    error.get_or_insert(missing);
-                    String::new()
-                })),
+            if let Some(index) = templates.note(text, Placement::Argument, path.clone()) {
+                return Parameter::Filled(index);
             }
+            let value = resolve(text, &path).unwrap_or_else(|missing| {
+                error.get_or_insert(missing);
+                String::new()
+            });
+            if text.literal().is_none() {
+                hidden.add(&value);
+            }
+            Parameter::Constant(value)
         });
         let cwd = self
             .cwd
@@ -109,6 +115,7 @@ impl ExecTarget {
             variables,
             cwd,
             texts: templates.count(),
+            hidden,
         })
     }
 }
@@ -121,4 +128,6 @@ pub(super) struct ResolvedCommand {
     pub(super) cwd: Option<String>,
     /// How many texts a delivery carries.
     pub(super) texts: usize,
+    /// What of it must not be told.
+    pub(super) hidden: Hidden,
 }

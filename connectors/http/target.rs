@@ -254,6 +254,7 @@ impl HttpTarget {
             client,
             guard,
             address,
+            is_address_hidden: self.url.literal().is_none(),
             host,
             method: self.method.into(),
             mode: self.mode,

@@ -53,6 +53,8 @@ pub(super) struct Caller {
     pub(super) client: Client,
     pub(super) guard: Guard,
     pub(super) address: Parameter<Uri>,
+    /// Whether nobody is to see it: the settings do not say it either.
+    pub(super) is_address_hidden: bool,
     /// Where it leads, unless an event has a part in that.
     pub(super) host: Option<Arc<Host>>,
     pub(super) method: Method,
@@ -250,7 +252,12 @@ impl Caller {
             .call_host(host, request, Some(deadlines.connected))
             .await;
         let answered = called.map_err(failed)?;
-        Ok(Answer::read(answered, bytes_max, Some(deadlines.answered)).await)
+        let mut answer = Answer::read(answered, bytes_max, Some(deadlines.answered)).await;
+        if self.is_address_hidden {
+            // Where it leads is most of the address again.
+            answer.0.headers.remove(LOCATION);
+        }
+        Ok(answer)
     }
 }
 
@@ -292,8 +299,9 @@ pub(super) fn outcome(parts: &Parts, answer: Answer) -> Outcome {
         outcome.message = match text(LOCATION) {
             Some(location) if parts.status.is_redirection() => {
                 format!(
-                    "answered {}; redirects are not followed, this one leads to {location}",
-                    parts.status
+                    "answered {}; redirects are not followed, this one leads to {}",
+                    parts.status,
+                    address::shown(location)
                 )
             }
             _ => format!("answered {}", parts.status),

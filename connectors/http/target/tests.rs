@@ -406,6 +406,16 @@ async fn the_answer_decides_what_follows() {
             None,
             "answered 302 Found; redirects are not followed, this one leads to /x",
         ),
+        (
+            307,
+            &[(
+                "location",
+                "https://user:hunter2@h/x?signature=hunter2#hunter2",
+            )],
+            Class::Rejected,
+            None,
+            "answered 307 Temporary Redirect; redirects are not followed, this one leads to https://h/x?…",
+        ),
         (418, &[], Class::Rejected, None, "answered 418 I'm a teapot"),
     ] {
         let function = Function::answering(move || response(status, headers, "why")).await;

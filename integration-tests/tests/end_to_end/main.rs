@@ -20,6 +20,7 @@ mod pipes;
 mod push;
 mod reload;
 mod replay;
+mod secrets;
 mod sources;
 mod tasks;
 mod waits;
