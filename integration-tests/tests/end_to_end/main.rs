@@ -13,6 +13,7 @@ mod commands;
 mod crash;
 mod examples;
 mod ingress;
+mod later;
 mod listeners;
 mod operation;
 mod ordered;
