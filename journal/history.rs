@@ -92,6 +92,14 @@ pub struct HistoryPlace {
     pub entry: u32,
 }
 
+impl HistoryPlace {
+    /// Behind all entries.
+    pub const BEHIND_ALL: Self = Self {
+        row: i64::MAX.cast_unsigned(),
+        entry: u32::MAX,
+    };
+}
+
 impl fmt::Display for HistoryPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{:x}", self.row, self.entry)

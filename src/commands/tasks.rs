@@ -35,8 +35,8 @@ pub struct TasksArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum TasksCommand {
     /// List those that have not ended, subscription by subscription, in the order of their events;
-    /// with the states of those that have (succeeded, failed, expired, stopped, purged): the latest
-    /// first
+    /// with the states of those that have (succeeded, failed, expired, stopped, purged): behind the
+    /// others where some of these are asked for too, the latest first
     List(ListArgs),
     /// List the order keys whose first task was tried, or is suspended, and waits, so that all
     /// others of the key wait for it
@@ -211,8 +211,12 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
         ]
     };
     // Of those that have ended it tells when they did.
-    let has_ended = tasks.first().is_some_and(|task| task.state.is_terminal());
-    let time = if has_ended { "ENDED" } else { "DUE" };
+    let has_ended = |task: &TaskView| task.state.is_terminal();
+    let time = match (tasks.iter().any(has_ended), tasks.iter().all(has_ended)) {
+        (false, _) => "DUE",
+        (true, true) => "ENDED",
+        (true, false) => "DUE/ENDED",
+    };
     let headings = [
         "ID", "STATE", "RULE", "TARGET", "EVENT", "ATTEMPTS", time, "LAST",
     ];

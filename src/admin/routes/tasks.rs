@@ -96,10 +96,7 @@ pub(super) struct TasksQuery {
 
 pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer<Page<TaskView>> {
     let limit = limited(query.limit)?;
-    let of_ended = query
-        .selection
-        .is_of_ended()
-        .map_err(Refused::bad_request)?;
+    let kinds = query.selection.kinds().map_err(Refused::bad_request)?;
     let stopping = admin.overview.stopping();
     let onlooker = Onlooker {
         reader: &*admin.pipes.reader(),
@@ -130,20 +127,16 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
         }
         return by_task_id(&onlooker, id, tenant, after, limit).await;
     }
-    if after.is_some_and(|after| matches!(after, TaskCursor::Ended(_)) != of_ended) {
+    let is_of_another = |after| match after {
+        TaskCursor::Waiting(_) => !kinds.waiting,
+        TaskCursor::Ended(_) => !kinds.ended,
+    };
+    if after.is_some_and(is_of_another) {
         return Err(Refused::bad_request(
             "after is the next of another list: give it with the same state",
         ));
     }
-    Ok(view::task_page(
-        &onlooker,
-        &query.of,
-        &query.selection,
-        of_ended,
-        after,
-        limit,
-    )
-    .await?)
+    Ok(view::task_page(&onlooker, &query.of, &query.selection, kinds, after, limit).await?)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -20,7 +20,9 @@ pub use self::blocked::{BlockedCursor, BlockedView, blocked_page};
 pub use self::life::{AttemptView, EntryView, TaskWhole};
 pub(in crate::admin) use self::list::each_waiting;
 pub use self::list::{TaskCursor, task_page};
-pub use self::selection::{IDS_MAX, SubscriptionSelection, TaskSelection, TasksRequest, pairs};
+pub use self::selection::{
+    IDS_MAX, SubscriptionSelection, TaskKinds, TaskSelection, TasksRequest, pairs,
+};
 pub use self::spelling::Ids;
 
 /// A task as it is shown.

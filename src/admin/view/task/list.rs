@@ -10,7 +10,7 @@ use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
-use super::{Onlooker, SubscriptionSelection, TaskSelection, TaskView};
+use super::{Onlooker, SubscriptionSelection, TaskKinds, TaskSelection, TaskView};
 use crate::admin::view::Page;
 
 /// Tasks that one request looks at: where few of them are selected the page is short, and says
@@ -69,8 +69,9 @@ impl JsonSchema for TaskCursor {
 }
 
 /// The selected tasks behind `after`, at most `limit`: those that have not ended by subscription
-/// and then by event, those that have by their ends, the latest first. A task keeps its place as
-/// long as it lasts, so page by page none is missed and none is shown twice.
+/// and then by event, then those that have by their ends, the latest first. A task keeps its place
+/// as long as it lasts, so page by page none is missed and none is shown twice, but for one that
+/// ends between the two: it may be shown as both.
 ///
 /// # Errors
 /// [`JournalError::Io`].
@@ -78,33 +79,36 @@ pub async fn task_page(
     onlooker: &Onlooker<'_>,
     of: &SubscriptionSelection,
     selection: &TaskSelection,
-    of_ended: bool,
+    kinds: TaskKinds,
     after: Option<TaskCursor>,
     limit: usize,
 ) -> Result<Page<TaskView>, JournalError> {
-    if of_ended {
-        let after = after.and_then(|after| match after {
-            TaskCursor::Ended(place) => Some(place),
-            TaskCursor::Waiting(_) => None,
-        });
-        return ended_page(onlooker, of, selection, after, limit).await;
-    }
-    let after = after.and_then(|after| match after {
-        TaskCursor::Waiting(id) => Some(id),
-        TaskCursor::Ended(_) => None,
-    });
     let mut items = Vec::new();
-    let next = each_waiting(
-        onlooker,
-        of,
-        selection,
-        after,
-        limit,
-        |identity, state, pending| {
+    let (after, behind) = match after {
+        Some(TaskCursor::Waiting(id)) => (Some(id), None),
+        Some(TaskCursor::Ended(place)) => (None, Some(place)),
+        None => (None, None),
+    };
+    if kinds.waiting && behind.is_none() {
+        let tell = |identity: &_, state, pending| {
             items.push(TaskView::waiting(identity, pending, state));
-        },
-    );
-    let next = next.await?.map(|next| next.to_string());
+        };
+        let next = each_waiting(onlooker, of, selection, after, limit, tell).await?;
+        let next = match next {
+            Some(next) => Some(TaskCursor::Waiting(next)),
+            None if kinds.ended && items.len() == limit => {
+                Some(TaskCursor::Ended(HistoryPlace::BEHIND_ALL))
+            }
+            None => None,
+        };
+        if !kinds.ended || next.is_some() {
+            let next = next.map(|next| next.to_string());
+            return Ok(Page { items, next });
+        }
+    }
+    let ended = ended_page(onlooker, of, selection, behind, limit - items.len()).await?;
+    items.extend(ended.items);
+    let next = ended.next;
     Ok(Page { items, next })
 }
 
@@ -192,12 +196,10 @@ async fn ended_page(
         let names = [&identity.tenant, &identity.rule, &identity.target];
         of.admits(**number, names)
     });
+    let states = selection.state.iter().flat_map(|states| &states.0).copied();
     let ended = EndedSelection {
         subscriptions: Some(of_owner.map(|(number, _)| *number).collect()),
-        states: selection
-            .state
-            .as_ref()
-            .map_or_else(Vec::new, |states| states.0.clone()),
+        states: states.filter(|state| state.is_terminal()).collect(),
         from: selection.since.map(|since| since.0),
         before: selection.until.map(|until| until.0),
         latest_first: true,

@@ -96,6 +96,15 @@ pub struct TaskSelection {
     pub order_key: Option<String>,
 }
 
+/// Kinds of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskKinds {
+    /// Those that have not ended.
+    pub waiting: bool,
+    /// Those that have.
+    pub ended: bool,
+}
+
 impl TaskSelection {
     /// Whether no condition is set.
     #[must_use]
@@ -103,27 +112,20 @@ impl TaskSelection {
         *self == Self::default()
     }
 
-    /// Whether tasks are meant that have ended.
+    /// Which kinds of tasks are meant, by their states.
     ///
     /// # Errors
-    /// Some of each kind are, or it is asked for what is not kept of those that have ended.
-    pub fn is_of_ended(&self) -> Result<bool, String> {
+    /// It is asked for what is not kept of those that have ended.
+    pub fn kinds(&self) -> Result<TaskKinds, String> {
         let states = self.state.as_ref().map_or(&[][..], |states| &states.0);
-        let ended = states.iter().filter(|state| state.is_terminal()).count();
-        if ended == 0 {
-            return Ok(false);
-        }
-        if ended < states.len() {
-            return Err(
-                "state names some in which a task has ended and some in which it has not; ask for \
-                 each by itself"
-                    .to_owned(),
-            );
-        }
-        if self.order_key.is_some() {
+        let kinds = TaskKinds {
+            waiting: states.is_empty() || states.iter().any(|state| !state.is_terminal()),
+            ended: states.iter().any(|state| state.is_terminal()),
+        };
+        if kinds.ended && self.order_key.is_some() {
             return Err("the order key of a task that has ended is not kept".to_owned());
         }
-        Ok(true)
+        Ok(kinds)
     }
 
     /// Whether a state is meant.
@@ -241,7 +243,7 @@ impl TasksRequest {
                 Err("after goes on in a selection, and ids name each task".to_owned())
             }
             (true, false, false) | (false, false, true) => Ok(()),
-            (false, true, false) if self.selection.is_of_ended()? => {
+            (false, true, false) if self.selection.kinds()?.ended => {
                 Err("what has ended stays as it is; a dead letter is redriven".to_owned())
             }
             (false, true, false) => Ok(()),
@@ -343,7 +345,7 @@ mod tests {
             ),
             (
                 r#"{"state":"failed,pending"}"#.to_owned(),
-                "state names some in which",
+                "what has ended stays as it is",
             ),
             (
                 r#"{"state":"bored"}"#.to_owned(),
