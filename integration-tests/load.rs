@@ -124,11 +124,27 @@ pub async fn paced(
     per_second: f64,
     time: Duration,
 ) -> Measured {
+    let requests = Arc::from([request.clone()]);
+    paced_in_turn(address, requests, connections, per_second, time).await
+}
+
+/// As [`paced`], with several requests that take turns.
+///
+/// # Panics
+/// As [`run`], and where there is none.
+pub async fn paced_in_turn(
+    address: &str,
+    requests: Arc<[(Vec<u8>, usize)]>,
+    connections: u32,
+    per_second: f64,
+    time: Duration,
+) -> Measured {
     let begin = Instant::now();
     let step = Duration::from_secs_f64(f64::from(connections) / per_second);
     let mut tasks = JoinSet::new();
     for number in 0..connections {
-        let (address, (mut request, at)) = (address.to_owned(), request.clone());
+        let (address, requests) = (address.to_owned(), Arc::clone(&requests));
+        let mut turns = (number as usize..).step_by(connections as usize);
         tasks.spawn(async move {
             let mut stream = TcpStream::connect(address)
                 .await
@@ -137,6 +153,8 @@ pub async fn paced(
             let (mut answer, mut answered) = (vec![0; 4_096], 0_u64);
             let mut due = begin + step * number / connections;
             while due - begin < time {
+                let turn = turns.next().unwrap_or_default() % requests.len();
+                let (mut request, at) = requests.get(turn).cloned().expect("there is one");
                 // A timer rings up to a millisecond late, which is no delay of the server's; an
                 // answer that comes after the next request was due is.
                 let sent = if due > Instant::now() {
