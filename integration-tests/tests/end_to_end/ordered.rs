@@ -29,6 +29,9 @@ const SENT_AT_ONCE: usize = 200;
 /// Of so many calls one fails.
 const ONE_FAILS_OF: u32 = 12;
 
+/// The variable of the bus that says how often it has been killed.
+const LIFE: &str = "LIFE";
+
 /// What a function has worked off of one key.
 #[derive(Clone, Copy, Default)]
 struct Worked {
@@ -41,8 +44,6 @@ struct Worked {
 /// A function that fails now and then and looks at the order in which it is called.
 struct Judge {
     worked: Mutex<Vec<Worked>>,
-    /// How often the bus has been killed.
-    life: AtomicUsize,
     /// Events that were worked off, each counted once.
     done: AtomicUsize,
     failed: AtomicUsize,
@@ -56,7 +57,6 @@ impl Judge {
     fn new(keys: usize) -> Arc<Self> {
         Arc::new(Self {
             worked: Mutex::new(vec![Worked::default(); keys]),
-            life: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             again: AtomicUsize::new(0),
@@ -68,9 +68,13 @@ impl Judge {
         let id = call.header("ce-id");
         let (key, number) = id.split_once('/').unwrap();
         let (key, number): (usize, usize) = (key.parse().unwrap(), number.parse().unwrap());
-        let life = self.life.load(Ordering::SeqCst);
+        let life: usize = call.header("x-life").parse().unwrap();
         let mut all = self.worked.lock().unwrap();
         let worked = &mut all[key];
+        // Sent before a kill, and read when the bus had begun anew: nobody waits for the answer.
+        if life < worked.life {
+            return Answer::status(204);
+        }
         // Only the next one may come; and once more the last one where the bus was killed since.
         let is_again = number == worked.last && worked.life < life;
         if number != worked.last + 1 && !is_again {
@@ -128,21 +132,29 @@ async fn send(url: String, keys: Vec<usize>, events: usize) {
     }
 }
 
+/// Starts a bus that has been killed so often.
+async fn begin(bus: &mut Bus, life: usize) {
+    bus.set_environment(vec![(LIFE.to_owned(), life.to_string())]);
+    bus.spawn();
+    bus.ready().await;
+}
+
 async fn in_order(extent: Extent) {
     let judge = Judge::new(extent.keys);
     let function = Arc::clone(&judge);
     let sink = Sink::forgetting(move |call| function.call(call)).await;
-    let mut bus = Bus::start(&format!(
+    let mut bus = Bus::prepare(&format!(
         "targets:
   function:
-    http: {{ url: \"{}\" }}
+    http: {{ url: \"{}\", headers: {{ x-life: {{ env: {LIFE} }} }} }}
     delivery: {{ retry: {{ attempts: 100, backoff: {{ initial: 5ms, max: 20ms }} }} }}
 rules:
   all: {{ to: function, delivery: {{ order_by: $.subject }} }}
 ",
         sink.url()
-    ))
-    .await;
+    ));
+    let mut life = 0;
+    begin(&mut bus, life).await;
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
         let keys = (sender..extent.keys).step_by(SENDERS).collect();
@@ -162,9 +174,8 @@ rules:
         assert!(wrong.is_empty(), "out of order: {wrong:?}");
         if kill_at.contains(&part) {
             bus.kill();
-            judge.life.fetch_add(1, Ordering::SeqCst);
-            bus.spawn();
-            bus.ready().await;
+            life += 1;
+            begin(&mut bus, life).await;
         }
     }
     senders.join_all().await;
