@@ -20,7 +20,6 @@ pub mod object_storage;
 pub mod outage;
 pub mod power;
 pub mod process;
-pub mod proxy;
 pub mod rabbitmq;
 pub mod sink;
 pub mod storm;
@@ -28,7 +27,7 @@ pub mod storm;
 pub use bus::Bus;
 pub use caller::Caller;
 pub use outage::Outage;
-pub use proxy::{Fault, Proxy};
+pub use pointsman_test_brokers::{Fault, Proxy};
 pub use sink::{Answer, Sink};
 pub use storm::{Storm, Tally};
 

@@ -1,5 +1,5 @@
 //! The outside systems that the tests speak to: real servers, started here on free ports, with
-//! their data in temporary folders.
+//! their data in temporary folders, and a [`proxy`] to put in front of them.
 //!
 //! Each can be killed, started again with what it had on disk, and is gone when its handle is
 //! dropped. `./test` installs them, from Debian's packages onto PATH and from PyPI into the build
@@ -14,11 +14,15 @@
 mod nats;
 mod object_storage;
 mod port;
+mod postgres;
+pub mod proxy;
 mod rabbitmq;
 mod server;
 
 pub use nats::{NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;
+pub use postgres::PostgresServer;
+pub use proxy::{Fault, Proxy};
 pub use rabbitmq::RabbitServer;
 pub use server::{Server, kill};

@@ -52,6 +52,23 @@ pub fn kill(process: &mut Child) {
     }
 }
 
+/// What the system tells of a process from its state on, proc_pid_stat(5); nothing once it is gone.
+pub(crate) fn stat(process: u32) -> Option<Vec<String>> {
+    let told = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, fields) = told.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(ToOwned::to_owned).collect())
+}
+
+/// The CPU time that a process has used; with that of its ended children where they are asked for.
+pub(crate) fn cpu(process: u32, with_ended: bool) -> Duration {
+    // The system counts in hundredths of a second wherever Linux runs: USER_HZ.
+    const TICK: Duration = Duration::from_millis(10);
+    let fields = stat(process).unwrap_or_default();
+    let last = if with_ended { 15 } else { 13 };
+    let ticks = fields.get(11..last).unwrap_or_default().iter();
+    TICK * ticks.filter_map(|ticks| ticks.parse::<u32>().ok()).sum()
+}
+
 /// A server process and the folder of its data. Dropping it kills the process and deletes the
 /// folder.
 #[derive(Debug)]
@@ -103,6 +120,20 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// The process's id, where it runs.
+    pub(crate) fn running(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// The CPU time that the process has used so far, that of its ended children included.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        cpu(self.pid(), true)
     }
 
     /// Starts it and waits until `ready` holds.

@@ -58,7 +58,7 @@ impl Proxy {
     /// Where its own port is taken.
     #[must_use]
     pub fn start(upstream: u16) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, pointsman_test_brokers::free_port()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::free_port()));
         let (weather, watched) = watch::channel(Weather::default());
         let attempts = Arc::new(AtomicUsize::new(0));
         // Bound before anybody is told the address.
@@ -276,6 +276,17 @@ mod tests {
 
     use super::*;
 
+    /// Waits until `condition` holds, looking again every few milliseconds.
+    async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+        let holds = async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(Duration::from_secs(60), holds).await;
+        assert!(waited.is_ok(), "waited in vain until {what}");
+    }
+
     /// A server that sends back what it is sent, behind a proxy.
     async fn echo() -> (Proxy, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -343,7 +354,7 @@ mod tests {
                 "{fault:?}"
             );
             // The listener goes at about the same time as the connection.
-            crate::until("new ones fare no better", async || {
+            until("new ones fare no better", async || {
                 match dial(&proxy).await {
                     Err(error) => {
                         error.kind() == ErrorKind::ConnectionRefused && fault == Fault::Refuse
@@ -356,7 +367,7 @@ mod tests {
                 (proxy.attempts() > before) == (fault == Fault::Reset) || fault == Fault::Refuse
             );
             proxy.set(Fault::None);
-            crate::until("it is good again", async || match dial(&proxy).await {
+            until("it is good again", async || match dial(&proxy).await {
                 Ok(mut stream) => say(&mut stream, b"again").await.is_ok(),
                 Err(_) => false,
             })
