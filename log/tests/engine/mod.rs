@@ -1,0 +1,32 @@
+//! What the tests with real engines share.
+
+use std::time::Duration;
+
+use pointsman_log::Cluster;
+use pointsman_schemas::Name;
+
+/// Runs a test on a runtime of its own.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test)
+}
+
+/// A cluster with one shard.
+pub fn one() -> Cluster {
+    Cluster::new(Name::new("test").unwrap(), 1).unwrap()
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), holds).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
+}
