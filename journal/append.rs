@@ -56,6 +56,25 @@ pub struct Terms {
     pub keys: Vec<Key>,
     /// Who is told what was made of it.
     pub watch: Option<Arc<dyn Watch>>,
+    /// How long it is kept, in the place of what the journal keeps others.
+    pub retention: Option<Retention>,
+}
+
+/// How long an event is kept once nothing refers to it, counted from when it was stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So long, in the place of the journal's own retention; none for that.
+    pub instead: Option<Duration>,
+    /// Not less than this.
+    pub at_least: Duration,
+}
+
+impl Retention {
+    /// How long that is in a journal whose own retention is `usual`.
+    #[must_use]
+    pub(crate) fn or(self, usual: Duration) -> Duration {
+        self.instead.unwrap_or(usual).max(self.at_least)
+    }
 }
 
 /// Learns what was made of an entry.

@@ -36,6 +36,7 @@ mod schema;
 mod settling;
 mod shared;
 mod store;
+mod sweep;
 mod tables;
 mod transaction;
 mod trouble;

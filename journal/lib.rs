@@ -24,7 +24,8 @@
 //!    order of their sequences; a later one waits until the earlier one has ended. Others are
 //!    leased in the order in which they fall due.
 //! 7. An event is kept as long as a delivery or a dead letter refers to it, and for the retention
-//!    time in any case while there is room.
+//!    time in any case while there is room: its own, where it was stored with one, else the
+//!    journal's.
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is
 //!    still read.
 
@@ -54,7 +55,9 @@ use pointsman_schemas::{
     Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, SubscriptionNumber,
 };
 
-pub use append::{Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Terms, Watch};
+pub use append::{
+    Append, Appended, Entry, MadeDelivery, NewDead, NewDelivery, Retention, Terms, Watch,
+};
 pub use dead_letter::{DeadLetter, DeadReason, DeadSelection};
 pub use history::{
     ANSWER_BYTES_MAX, AttemptEntry, AttemptMade, ENTRIES_OF_ONE_MAX, EndedPage, EndedSelection,

@@ -196,8 +196,19 @@ pub struct StoredEvent {
     pub origin: Name,
     /// When it was appended.
     pub at: Timestamp,
+    /// Until when it is kept, where it was stored with a [`Retention`](crate::Retention) of its
+    /// own; longer as long as something refers to it.
+    pub kept_until: Option<Timestamp>,
     /// The event.
     pub event: Arc<Event>,
+}
+
+impl StoredEvent {
+    /// Changes every time of it.
+    pub(crate) fn show_by(&mut self, show: impl Fn(&mut Timestamp)) {
+        show(&mut self.at);
+        self.kept_until.iter_mut().for_each(show);
+    }
 }
 
 /// Where a reading of retained events begins.

@@ -24,6 +24,7 @@ mod ordering;
 mod positions;
 mod priorities;
 mod replaying;
+mod retaining;
 mod subscribing;
 mod watching;
 
@@ -39,6 +40,7 @@ pub use ordering::*;
 pub use positions::*;
 pub use priorities::*;
 pub use replaying::*;
+pub use retaining::*;
 pub use subscribing::*;
 pub use watching::*;
 
@@ -133,6 +135,11 @@ macro_rules! conformance {
             a_quota_counts_exactly_whatever_happens
             a_full_journal_refuses_appends_and_still_settles
             retention_spares_what_is_needed
+            an_event_is_kept_for_a_time_of_its_own
+            what_was_referred_to_past_its_time_goes_with_the_last_reference
+            what_was_to_go_early_goes_with_the_last_reference
+            a_replay_finds_what_is_kept_longer
+            near_its_size_a_journal_keeps_nothing_for_its_time
             dead_letters_are_listed_redriven_and_purged
             what_ended_elsewhere_is_a_dead_letter_at_once
             a_redrive_is_a_run_that_never_was

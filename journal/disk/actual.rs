@@ -20,6 +20,7 @@ pub(super) struct Actual {
     pub(super) history: (u64, u64),
     pub(super) keys: u64,
     pub(super) replays: u64,
+    pub(super) kept: u64,
     /// The highest sequence that anything has.
     pub(super) last_sequence: u64,
     /// Pending, retrying, dead.
@@ -44,6 +45,7 @@ impl Actual {
                 number("SELECT coalesce(sum(length(value)), 0) FROM history")?,
             ),
             keys: number("SELECT count(*) FROM keys")?,
+            kept: number("SELECT count(*) FROM kept")?,
             last_sequence: number(
                 "SELECT max(coalesce((SELECT max(sequence) FROM events), 0), coalesce((SELECT max(sequence) FROM dead), 0))",
             )?,
@@ -83,6 +85,7 @@ impl Actual {
             history_bytes,
             keys,
             replays,
+            kept,
             ..
         } = committed.ledger;
         let counts = |subscribed: &Subscribed| {
@@ -94,7 +97,7 @@ impl Actual {
         };
         (self.events, self.dead, self.rejects, self.positions) == (events, dead, rejects, positions)
             && (self.history, self.replays) == ((history, history_bytes), replays)
-            && self.keys == keys
+            && (self.keys, self.kept) == (keys, kept)
             && self
                 .subscriptions
                 .keys()

@@ -290,9 +290,12 @@ fn check_rows(checked: &mut Checked, now: Timestamp) -> Result<(), Trouble> {
             "{missing} records that were counted are not there any more"
         ));
     }
-    checked
-        .committed
-        .apply(changes.ledger, changes.subscriptions, changes.replays);
+    checked.committed.apply(
+        changes.ledger,
+        changes.walk,
+        changes.subscriptions,
+        changes.replays,
+    );
     Ok(())
 }
 

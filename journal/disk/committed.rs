@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::epochs::Epochs;
 use super::reader;
 use super::record::{CatchingUp, Subscribed};
-use super::schema::Ledger;
+use super::schema::{Ledger, Walk};
 use crate::quota::Quotas;
 use crate::{
     BacklogQuota, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, SubscriptionIdentity,
@@ -30,6 +30,8 @@ const DROPPED_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct CommittedState {
     pub(super) ledger: Ledger,
+    /// How far retention has come.
+    pub(super) walk: Walk,
     pub(super) subscriptions: BTreeMap<u32, Subscribed>,
     /// By the numbers of their ids.
     pub(super) replays: BTreeMap<u64, Replay>,
@@ -48,6 +50,7 @@ impl CommittedState {
     pub(super) fn apply(
         &mut self,
         ledger: Ledger,
+        walk: Walk,
         subscriptions: NumberMap<u32, Subscribed>,
         replays: BTreeMap<u64, Option<Replay>>,
     ) {
@@ -57,7 +60,7 @@ impl CommittedState {
                 None => drop(self.replays.remove(&number)),
             }
         }
-        (self.ledger, self.is_epoch_new) = (ledger, false);
+        (self.ledger, self.walk, self.is_epoch_new) = (ledger, walk, false);
         for (number, subscribed) in subscriptions {
             self.count(number, &subscribed);
             if subscribed.is_nothing_left() {

@@ -339,7 +339,7 @@ impl Reader for DiskReader {
                 Some(Err(_)) => Err(JournalError::Damaged(format!("event {}", sequence.0))),
                 Some(Ok(row)) => {
                     let mut stored = row.into_stored(sequence.0);
-                    stored.at = offset.shown(connection, stored.at);
+                    stored.show_by(|time| *time = offset.shown(connection, *time));
                     Ok(Some(stored))
                 }
             }
@@ -352,7 +352,7 @@ impl Reader for DiskReader {
         self.ask(move |connection| {
             let mut stored = last_event(connection).map_err(|error| io(&error))?;
             if let Some(stored) = &mut stored {
-                stored.at = offset.shown(connection, stored.at);
+                stored.show_by(|time| *time = offset.shown(connection, *time));
             }
             Ok(stored)
         })
@@ -374,9 +374,8 @@ impl Reader for DiskReader {
             };
             let mut page =
                 event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))?;
-            page.events
-                .iter_mut()
-                .for_each(|stored| stored.at = Timestamp(stored.at.0.saturating_add(ahead)));
+            let show = |time: &mut Timestamp| *time = Timestamp(time.0.saturating_add(ahead));
+            page.events.iter_mut().for_each(|one| one.show_by(show));
             Ok(page)
         })
         .await

@@ -11,6 +11,7 @@ mod dead;
 mod event;
 mod history;
 mod identity;
+mod kept;
 mod key;
 mod outcome;
 mod replay;
@@ -23,6 +24,7 @@ pub(super) use self::dead::DeadRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::history::{HistoryKey, HistoryRow, ManyNotes, Noted, SPAN_MAX, encode_one};
 pub(super) use self::identity::Seen;
+pub(super) use self::kept::{HELD, check_kept, encode_kept};
 pub(super) use self::key::KeyRow;
 pub(super) use self::outcome::{decode_last, encode_last};
 pub(super) use self::replay::{decode_replay, encode_replay};
@@ -49,6 +51,7 @@ pub(super) enum Table {
     History = 9,
     Key = 10,
     Replay = 11,
+    Kept = 12,
 }
 
 /// A value does not say what was once written.

@@ -234,7 +234,8 @@ fn is_short(new: &Connection) -> rusqlite::Result<bool> {
         || actual.positions < ledger.positions
         || actual.history.0 < ledger.history
         || actual.keys < ledger.keys
-        || actual.replays < ledger.replays;
+        || actual.replays < ledger.replays
+        || actual.kept < ledger.kept;
     for (number, subscribed) in reader::subscriptions(new)? {
         let (pending, _, dead) = actual
             .subscriptions

@@ -14,6 +14,7 @@
 //! | `quarantine` | number | damaged rows, as they were found |
 //! | `history` | number | attempts made and how runs ended, in blocks; see [`super::record::HistoryRow`] |
 //! | `replays` | id | replays that are running, and the last that have ended |
+//! | `kept` | sequence | events that retention looks at by a time of their own; see [`walk`] |
 //!
 //! | format | what it adds |
 //! |---|---|
@@ -21,8 +22,10 @@
 //! | 2 | the epochs, in `meta` |
 //! | 3 | the table `positions` |
 //! | 4 | the tables `history`, `keys` and `replays`; the replay of a delivery, what a dead letter was edited to |
+//! | 5 | the table `kept`; until when an event is kept, in its record; how far retention has come, in `meta` |
 
 mod ledger;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,9 +39,10 @@ use super::epochs::Epochs;
 use super::record::{Damage, Decoder, Encoder, Table};
 
 pub(super) use self::ledger::{Ledger, NOT_KNOWN, read_ledger, write_ledger};
+pub(super) use self::walk::{Walk, read_walk, write_walk};
 
 /// The format that this software writes: kept in `PRAGMA user_version`.
-pub(super) const FORMAT: i32 = 4;
+pub(super) const FORMAT: i32 = 5;
 
 /// Marks the file as ours in its header: `Pman`.
 const APPLICATION: i32 = 0x506D_616E;
@@ -102,6 +106,12 @@ CREATE TABLE keys (
 CREATE INDEX keys_by_end ON keys (until);
 ";
 
+/// The table that format 5 adds. The index finds what is looked at next.
+const KEPT: &str = "
+CREATE TABLE kept (sequence INTEGER PRIMARY KEY, until INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE INDEX kept_by_end ON kept (until);
+";
+
 /// The indexes of some rows of a table alone: the table, the index, and which rows.
 pub(super) const PARTIAL_INDEXES: [(&str, &str, &str); 5] = [
     ("pending", "by_due", "due IS NOT NULL"),
@@ -112,7 +122,7 @@ pub(super) const PARTIAL_INDEXES: [(&str, &str, &str); 5] = [
 ];
 
 /// What every format from 3 on has added to the tables of the one before it.
-const ADDED: [&str; 3] = [POSITIONS, OF_FORMAT_4, KEYS];
+const ADDED: [&str; 4] = [POSITIONS, OF_FORMAT_4, KEYS, KEPT];
 
 /// The database file in a store's directory.
 pub(super) fn database(directory: &Path) -> PathBuf {

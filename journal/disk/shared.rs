@@ -1,6 +1,5 @@
 //! What the journal's threads share, and what they do with it.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use super::loader::LoaderHandle;
 use super::look::LookHandle;
 use super::queues::{Moment, Queues};
 use super::raw::DatabaseFile;
+use super::sweep::Sweep;
 use super::transaction::{Failure, Transaction};
 use super::trouble::is_corrupt;
 use super::upkeep::UpkeepHandle;
@@ -42,8 +42,8 @@ pub(super) struct Shared {
     pub(super) ballast: Mutex<Ballast>,
     /// When an append last failed for want of room on the disk.
     pub(super) disk_full: Mutex<Option<Instant>>,
-    /// Events that got a new reference while retention looks for those that have none.
-    pub(super) sweep: Mutex<Option<HashSet<u64>>>,
+    /// What is committed while retention looks for events that nothing refers to.
+    pub(super) sweep: Mutex<Option<Sweep>>,
     /// Counts the openings: a connection from an earlier one may be to files that have been
     /// replaced.
     pub(super) epoch: Arc<AtomicU64>,
@@ -59,6 +59,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Begins to look at events up to this one: what any transaction does to them that has not been
+    /// committed yet is noted until the look ends.
+    pub(super) fn begin_sweep(&self, until: u64) {
+        // A transaction that has begun does not know of it.
+        let _exclusive = self.exclusive.lock();
+        *self.sweep.lock() = Some(Sweep {
+            until,
+            ..Sweep::default()
+        });
+    }
+
+    /// What has been noted so far.
+    pub(super) fn swept(&self) -> Sweep {
+        self.sweep.lock().clone().unwrap_or_default()
+    }
+
     /// How large the write-ahead log may become before it is moved into the database.
     pub(super) fn log_bytes_max(&self) -> u64 {
         let max = upkeep::LOG_BYTES.min(self.options.max_size_bytes / 8);

@@ -7,11 +7,12 @@ use rusqlite::types::Value;
 
 use super::record::{
     self, Damage, DeadRow, Decoder, EventRow, HistoryKey, HistoryRow, KeyRow, Seen, Subscribed,
+    check_kept,
 };
 use super::row::{BLOCK_RUN, PendingRow, RowKey};
 
 /// Every table with its columns, the key first.
-pub(super) const TABLES: [(&str, &str, &str); 12] = [
+pub(super) const TABLES: [(&str, &str, &str); 13] = [
     ("meta", "name", "name, value"),
     ("events", "sequence", "sequence, record"),
     ("subscriptions", "number", "number, value"),
@@ -40,6 +41,7 @@ pub(super) const TABLES: [(&str, &str, &str); 12] = [
     ),
     ("keys", "high, low", "high, low, until, value"),
     ("replays", "id", "id, value"),
+    ("kept", "sequence", "sequence, until, value"),
 ];
 
 /// The key of a row in any table.
@@ -101,6 +103,7 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
     let is_sound = |table: &str| check_row(table, &values).is_ok();
     let candidates: &[&'static str] = match (number.is_some(), values.as_slice()) {
         (true, [_, Blob(_)]) => &["events", "subscriptions", "replays"],
+        (true, [_, Integer(_), Blob(_)]) => &["kept"],
         (true, [_, Integer(_), Text(_), Text(_), Text(_), Blob(_) | Null]) => {
             return Some(("quarantine", true));
         }
@@ -187,6 +190,7 @@ fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
             let (key, until) = ([unsigned(0)?, unsigned(1)?], Timestamp(number(2)?));
             KeyRow::decode(key, until, value).map(drop)
         }
+        "kept" => check_kept(unsigned(0)?, Timestamp(number(1)?), value),
         "identities" => Seen::decode([unsigned(0)?, unsigned(1)?], value).map(drop),
         "replays" => record::decode_replay(unsigned(0)?, value).map(drop),
         "history" => {

@@ -9,6 +9,7 @@ mod history;
 mod ids;
 mod log;
 mod look;
+mod retention;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

@@ -18,6 +18,7 @@ mod settle;
 mod steer;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_schemas::Timestamp;
@@ -27,12 +28,13 @@ pub(super) use self::append::size_bytes;
 pub(super) use self::history::ROW_BYTES;
 pub(super) use self::operate::{Page, ROWS_PER_PAGE};
 use self::pending::EndedIn;
+pub(super) use self::retain::Looked;
 pub(super) use self::steer::Steer;
 use super::committed::CommittedState;
 use super::queues::{Effect, Queues};
 use super::record::{DeadRow, ManyNotes, Subscribed};
 use super::row::{PendingRow, RowKey};
-use super::schema::{self, Ledger};
+use super::schema::{self, Ledger, Walk};
 use crate::quota::Arrived;
 use crate::{
     BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, Priority,
@@ -64,6 +66,7 @@ impl From<JournalError> for Failure {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) ledger: Ledger,
+    pub(super) walk: Walk,
     pub(super) subscriptions: NumberMap<u32, Subscribed>,
     /// Replays that have changed, by number; none of one that is forgotten.
     pub(super) replays: BTreeMap<u64, Option<Replay>>,
@@ -72,6 +75,8 @@ pub(super) struct Changes {
     pub(super) quotas: Option<Vec<BacklogQuota>>,
     /// Events that got a new reference, other than by their own append.
     pub(super) pinned: HashSet<u64>,
+    /// Events of which a reference has ended, of those that retention has looked at or looks at.
+    pub(super) freed: BTreeSet<u64>,
 }
 
 /// Why a delivery is made.
@@ -93,6 +98,10 @@ pub(super) struct Transaction<'c> {
     room: u64,
     /// How many keys are remembered at most.
     keys_max: u64,
+    /// How long an event is kept that says nothing else.
+    retention: Duration,
+    /// The last event that retention looks at just now.
+    looked_at: u64,
     changes: Changes,
     /// Deliveries to be written as blocks, by subscription.
     fresh: BTreeMap<u32, Vec<u64>>,
@@ -129,8 +138,11 @@ impl<'c> Transaction<'c> {
             now,
             room,
             keys_max: u64::MAX,
+            retention: Duration::MAX,
+            looked_at: 0,
             changes: Changes {
                 ledger: committed.ledger,
+                walk: committed.walk,
                 ..Changes::default()
             },
             fresh: BTreeMap::new(),
@@ -153,6 +165,11 @@ impl<'c> Transaction<'c> {
     /// Bounds how many keys are remembered.
     pub(super) fn limit_keys(&mut self, keys_max: u64) {
         self.keys_max = keys_max;
+    }
+
+    /// Says how long events are kept, and up to which retention looks at them just now.
+    pub(super) fn retain(&mut self, retention: Duration, looked_at: u64) {
+        (self.retention, self.looked_at) = (retention, looked_at);
     }
 
     /// Keeps what the time is.
@@ -191,6 +208,7 @@ impl<'c> Transaction<'c> {
             }
         }
         self.write_replays()?;
+        self.write_retention()?;
         if self.committed.is_epoch_new {
             schema::write_format(self.connection)?;
             schema::write_epochs(self.connection, &self.committed.epochs)?;
@@ -353,6 +371,7 @@ impl<'c> Transaction<'c> {
     }
 
     fn dead_letter(&mut self, key: RowKey, dead: &DeadRow) -> Result<(), Failure> {
+        self.changes.freed.remove(&key.sequence);
         let RowKey {
             subscription,
             sequence,

@@ -1,6 +1,7 @@
 //! The thread that tidies up: checkpoints, retention, and giving space back. Everything it deletes
 //! goes through the writer in small steps.
 
+mod events;
 mod retention;
 
 use std::sync::Arc;
@@ -125,7 +126,7 @@ impl UpkeepHandle {
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
     connection: Option<(u64, Connection)>,
-    /// Where retention goes on looking.
+    /// Where what is deleted for want of room goes on.
     swept: u64,
     identities_at: Option<std::time::Instant>,
     /// The commits that there had been at the last look, and for how many looks there have been no
@@ -284,3 +285,6 @@ impl Upkeep {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,6 +262,8 @@ impl Writer {
             transaction.leave_history();
         }
         transaction.limit_keys(keys_max(shared.options.max_size_bytes));
+        let looked_at = shared.sweep.lock().as_ref().map_or(0, |sweep| sweep.until);
+        transaction.retain(shared.options.retention, looked_at);
         let done = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction));
@@ -290,13 +292,18 @@ impl Writer {
         }
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
-        self.committed
-            .apply(changes.ledger, changes.subscriptions, changes.replays);
+        self.committed.apply(
+            changes.ledger,
+            changes.walk,
+            changes.subscriptions,
+            changes.replays,
+        );
         if let Some(quotas) = changes.quotas {
             self.committed.set_quotas(quotas);
         }
         if let Some(sweep) = shared.sweep.lock().as_mut() {
-            sweep.extend(changes.pinned);
+            sweep.pinned.extend(changes.pinned);
+            sweep.freed.extend(changes.freed);
         }
         let (should_wake, low) = {
             let mut queues = shared.queues.lock();

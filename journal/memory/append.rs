@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber};
 
 use super::state::{Dead, Delivery, Retained, State, identity, not_found};
 use crate::queue::DeliveryKey;
@@ -29,7 +29,7 @@ impl State {
         let events = events.map(|event| event.size_bytes() as u64);
         let rows = append.positions.iter().map(change_bytes);
         let size = events.chain(rows).sum::<u64>();
-        self.retain(Timestamp(i64::MIN), size);
+        self.retain(size);
         if self.bytes.saturating_add(size) > self.options.bytes_max {
             return Err(full());
         }
@@ -142,6 +142,8 @@ impl State {
         };
         self.last_sequence += 1;
         let (sequence, at) = (Sequence(self.last_sequence), self.now.time);
+        let retention = entry.terms.as_ref().and_then(|terms| terms.retention);
+        let kept_until = retention.map(|own| at.plus(own.or(self.options.retention)));
         if entry.deduplicate.is_some() {
             let identity = identity(tenant, origin, &entry.event);
             self.seen.insert(identity, (sequence, at));
@@ -152,6 +154,7 @@ impl State {
             tenant: tenant.clone(),
             origin: origin.clone(),
             at,
+            kept_until,
             event: entry.event,
         };
         self.events.insert(sequence, Retained { stored, pins: 0 });

@@ -283,6 +283,7 @@ impl State {
             tenant,
             origin,
             at,
+            kept_until: None,
             event,
         };
         self.events.insert(sequence, Retained { stored, pins: 1 });

@@ -202,15 +202,19 @@ impl State {
     pub(super) fn advance(&mut self, now: Moment) {
         self.now = now;
         self.queues.advance(now);
-        self.retain(now.time.minus(self.options.retention), 0);
+        self.retain(0);
         self.forget_history();
         self.drop_detached();
     }
 
-    /// Drops events that nothing refers to: those stored before `before`, and the oldest beyond it
+    /// Drops events that nothing refers to: those whose time is over, and the oldest of the others
     /// until `room` more bytes fit.
-    pub(super) fn retain(&mut self, before: Timestamp, room: u64) {
-        let max = self.options.bytes_max;
+    pub(super) fn retain(&mut self, room: u64) {
+        let (max, now, usual) = (
+            self.options.bytes_max,
+            self.now.time,
+            self.options.retention,
+        );
         let pinned = |needs_room| {
             let replays = self.replays.iter();
             let pins = replays.filter_map(move |replay| replay.pinned(needs_room));
@@ -224,11 +228,13 @@ impl State {
                     .any(|(behind, until)| behind < sequence && sequence <= until)
             };
             let has_room = bytes.saturating_add(room) <= max;
+            let stored = &retained.stored;
+            let until = stored.kept_until.unwrap_or_else(|| stored.at.plus(usual));
             let stays = retained.pins > 0
                 || is_in(&pinned_in_need)
-                || ((retained.stored.at > before || is_in(&pinned)) && has_room);
+                || ((until > now || is_in(&pinned)) && has_room);
             if !stays {
-                *bytes -= retained.stored.event.size_bytes() as u64;
+                *bytes -= stored.event.size_bytes() as u64;
             }
             stays
         });

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
-use crate::DeadReason;
+use crate::{DeadReason, Retention, Terms};
 
 /// A clock that somebody sets.
 #[derive(Debug)]
@@ -57,6 +57,13 @@ pub async fn a_clock_that_is_set_parks_nothing_and_ages_nothing(
     let [r, s] = [bench.subscribe(&["r", "s"]).await[0], SubscriptionNumber(2)];
     let unique = |id: &str| Entry {
         deduplicate: Some(MINUTE * 60 * 24),
+        terms: Some(Box::new(Terms {
+            retention: Some(Retention {
+                instead: Some(MINUTE * 5),
+                ..Retention::default()
+            }),
+            ..Terms::default()
+        })),
         ..entry(id, &[])
     };
     for (turn, hours) in [0, -1, -YEAR, 0, 25, YEAR, -1].into_iter().enumerate() {
@@ -150,5 +157,11 @@ pub async fn a_clock_that_is_set_parks_nothing_and_ages_nothing(
                 "{hours}: {shown:?} ago, by the time of day"
             );
         }
+        assert_eq!(event.kept_until, Some(event.at.plus(MINUTE * 5)), "{hours}");
+        tokio::time::advance(MINUTE * 2).await;
+        bench.implementation.upkeep().await;
+        let reader = bench.journal.reader();
+        let gone = reader.event(stored(appended[2])).await;
+        assert_eq!(gone, Ok(None), "{hours}: its time is over");
     }
 }

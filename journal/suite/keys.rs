@@ -14,7 +14,10 @@ fn key(text: &str, guards: Guards) -> Key {
 }
 
 fn with_keys(entry: Entry, keys: Vec<Key>) -> Entry {
-    let terms = Terms { keys, watch: None };
+    let terms = Terms {
+        keys,
+        ..Terms::default()
+    };
     Entry {
         terms: Some(Box::new(terms)),
         ..entry

@@ -182,6 +182,7 @@ fn stored(view: EventView) -> Option<StoredEvent> {
         tenant,
         origin,
         at,
+        kept_until: None,
         event: event.into(),
     })
 }

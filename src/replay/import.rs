@@ -90,6 +90,7 @@ impl Replays {
             tenant: identity.tenant.clone(),
             origin: origin.clone(),
             at: self.journal.clock().now(),
+            kept_until: None,
             event: Arc::clone(&event),
         };
         let dead = NewDead {
@@ -110,7 +111,7 @@ impl Replays {
                 dead: Some(dead),
                 terms: Some(Box::new(Terms {
                     keys: vec![key],
-                    watch: None,
+                    ..Terms::default()
                 })),
             }],
             rejects: Vec::new(),

@@ -92,7 +92,10 @@ impl Matcher {
         let keys = rules.map_or_else(Vec::new, |rules| {
             rules.keys(tenant, &event, buffers, counters)
         });
-        let terms = (!keys.is_empty()).then(|| Terms { keys, watch: None });
+        let terms = (!keys.is_empty()).then(|| Terms {
+            keys,
+            ..Terms::default()
+        });
         Ok(Entry {
             event,
             deliveries: deliveries.unwrap_or_default(),

@@ -11,7 +11,7 @@ use crate::disk::committed::{CommittedState, SEQUENCES_SKIPPED, SUBSCRIPTIONS_SK
 use crate::disk::epochs::Epochs;
 use crate::disk::reader;
 use crate::disk::record::{Seen, Subscribed};
-use crate::disk::schema::{self, Ledger};
+use crate::disk::schema::{self, Ledger, Walk};
 
 /// Reads the small tables; what of them is damaged is put back together from the large ones.
 pub(super) fn read_committed(
@@ -67,6 +67,13 @@ pub(super) fn read_committed(
              far as the subscription knows"
         ));
     }
+    committed.walk = schema::read_walk(connection)?.unwrap_or_else(|damage| {
+        damaged += 1;
+        findings.push(format!(
+            "how far retention has come is damaged ({damage}); it begins from the first event"
+        ));
+        Walk::default()
+    });
     let epochs = schema::read_epochs(connection)?.unwrap_or_else(|damage| {
         damaged += 1;
         findings.push(format!(
@@ -129,5 +136,6 @@ fn count_ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         history_bytes: number("SELECT sum(length(value)) FROM history")?,
         keys: number("SELECT count(*) FROM keys")?,
         replays: number("SELECT count(*) FROM replays")?,
+        kept: number("SELECT count(*) FROM kept")?,
     })
 }

@@ -63,6 +63,7 @@ mod tests {
                 tenant: Name::default_tenant(),
                 origin: Name::ingress(),
                 at: Timestamp(0),
+                kept_until: None,
                 event: Arc::new(event.build().unwrap()),
             };
             cache.insert(sequence, Arc::new(stored));

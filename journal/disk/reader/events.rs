@@ -123,6 +123,7 @@ mod tests {
             tenant: Name::default_tenant(),
             origin: Name::default_tenant(),
             at: Timestamp(at),
+            kept_until: None,
             event: Arc::new(Event::builder("1", "/test", "t").build().unwrap()),
         };
         // Sequence and time; none of a damaged one.

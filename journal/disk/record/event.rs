@@ -16,12 +16,17 @@ const HAS_CONTENT_TYPE: u8 = 4;
 
 const HAS_SCHEMA: u8 = 8;
 
+const HAS_RETENTION: u8 = 16;
+
 /// An event with what is kept of its arrival.
 #[derive(Debug)]
 pub(in crate::disk) struct EventRow {
     pub(in crate::disk) tenant: Name,
     pub(in crate::disk) origin: Name,
     pub(in crate::disk) at: Timestamp,
+    /// Until when it is kept, where that is not for the journal's own retention. The table `kept`
+    /// has it too, by which it is found, and is made anew from here.
+    pub(in crate::disk) kept_until: Option<Timestamp>,
     pub(in crate::disk) event: Arc<Event>,
 }
 
@@ -31,6 +36,7 @@ impl EventRow {
             tenant,
             origin,
             at,
+            kept_until,
             event,
         } = self;
         StoredEvent {
@@ -38,6 +44,7 @@ impl EventRow {
             tenant,
             origin,
             at,
+            kept_until,
             event,
         }
     }
@@ -58,16 +65,17 @@ impl EventRow {
             event.dataschema(),
         ];
         let flags = [HAS_SUBJECT, HAS_TIME, HAS_CONTENT_TYPE, HAS_SCHEMA];
-        out.byte(
-            optional
-                .iter()
-                .zip(flags)
-                .filter(|(text, _)| text.is_some())
-                .map(|(_, flag)| flag)
-                .sum(),
-        );
+        let given = optional.iter().zip(flags);
+        let given: u8 = given
+            .filter(|(text, _)| text.is_some())
+            .map(|(_, flag)| flag)
+            .sum();
+        out.byte(given | self.kept_until.map_or(0, |_| HAS_RETENTION));
         for text in optional.into_iter().flatten() {
             out.bytes(text.as_bytes());
+        }
+        if let Some(until) = self.kept_until {
+            out.time(until);
         }
         out.number(event.extensions().len() as u64);
         for (name, value) in event.extensions() {
@@ -122,6 +130,11 @@ impl EventRow {
                 event.set(name, AttributeValue::String(from.text()?));
             }
         }
+        let kept_until = if flags & HAS_RETENTION == 0 {
+            None
+        } else {
+            Some(from.time()?)
+        };
         for _ in 0..from.number()? {
             let name = from.text()?;
             let value = match from.byte()? {
@@ -146,6 +159,7 @@ impl EventRow {
             tenant,
             origin,
             at,
+            kept_until,
             event: Arc::new(event),
         })
     }
@@ -175,6 +189,7 @@ mod tests {
                 tenant: Name::default_tenant(),
                 origin: Name::new("s").unwrap(),
                 at: Timestamp(9),
+                kept_until: Some(Timestamp(12)),
                 event: Arc::new(event.build().unwrap()),
             };
             let record = Bytes::from(row.encode(5));
@@ -182,8 +197,8 @@ mod tests {
             let moved = row.moved_into(&record);
             assert_eq!(moved.event, read.event);
             assert_eq!(
-                (moved.tenant, moved.origin, moved.at),
-                (read.tenant, read.origin, read.at)
+                (moved.tenant, moved.origin, moved.at, moved.kept_until),
+                (read.tenant, read.origin, read.at, read.kept_until)
             );
             let place = |event: &Event| event.data().map(|data| data.bytes().as_ptr());
             assert_eq!(place(&moved.event), place(&read.event));

@@ -42,6 +42,8 @@ pub(in crate::disk) struct Ledger {
     pub(in crate::disk) keys: u64,
     /// Rows of replays.
     pub(in crate::disk) replays: u64,
+    /// Rows of events that are kept for a time of their own.
+    pub(in crate::disk) kept: u64,
 }
 
 /// The numbers of dropped subscriptions as the ledger keeps them: they held nothing any more.
@@ -85,6 +87,7 @@ pub(in crate::disk) fn write_ledger(
         history_bytes,
         keys,
         replays,
+        kept,
     } = *ledger;
     let mut out = Encoder::new(32);
     for number in [
@@ -111,7 +114,8 @@ pub(in crate::disk) fn write_ledger(
         .number(history)
         .number(history_bytes)
         .number(keys)
-        .number(replays);
+        .number(replays)
+        .number(kept);
     let value = out.seal(Table::Meta, &[key_of("ledger")]);
     connection
         .prepare_cached("REPLACE INTO meta VALUES ('ledger', ?1)")?
@@ -171,6 +175,10 @@ pub(in crate::disk) fn read_ledger(
         }
         if !from.is_empty() {
             ledger.replays = from.number()?;
+        }
+        // Until format 5 there were none.
+        if !from.is_empty() {
+            ledger.kept = from.number()?;
         }
         Ok(ledger)
     };

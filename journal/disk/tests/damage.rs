@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use pointsman_schemas::Sequence;
 
 use super::fixture::{
-    HISTORY, KEYED, POSITIONS, REPLAYS, attempt, everything, fill, fill_more, remembered, step,
+    HISTORY, KEPT, KEYED, POSITIONS, REPLAYS, attempt, everything, fill, fill_more, remembered,
+    step,
 };
 use super::*;
 use crate::suite::rows;
@@ -38,7 +39,8 @@ impl Specimen {
             count("position") >= usize::from(POSITIONS)
                 && count("history") == HISTORY
                 && count("key") == KEYED.len()
-                && (count("dead"), count("replay"), count("start")) == (2, 2, 1),
+                && (count("dead"), count("replay"), count("start")) == (2, 2, 1)
+                && count("kept") == KEPT,
             "{seen:#?}"
         );
         Self { directory, seen }
@@ -118,7 +120,21 @@ async fn visible(journal: &DiskJournal) -> Result<Vec<String>, JournalError> {
         };
         seen.push(shown);
     }
+    let kept = kept(journal).into_iter();
+    seen.extend(kept.map(|(sequence, until)| format!("kept {sequence} until {until}")));
     Ok(seen)
+}
+
+/// The events that retention looks at by a time of their own, and that.
+pub(super) fn kept(journal: &DiskJournal) -> Vec<(u64, i64)> {
+    let connection = schema::connect(&journal.shared.directory, Purpose::Look).unwrap();
+    let mut select = connection
+        .prepare("SELECT sequence, until FROM kept")
+        .unwrap();
+    let rows = select.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+    });
+    rows.unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
 /// The history of all that is known of in any other way, one line per row.
@@ -163,8 +179,8 @@ async fn history(journal: &DiskJournal) -> Result<Vec<String>, JournalError> {
 }
 
 /// How lines begin that show a record as it was stored.
-const RECORDS: [&str; 7] = [
-    "event", "position", "history", "key", "dead", "replay", "start",
+const RECORDS: [&str; 8] = [
+    "event", "position", "history", "key", "dead", "replay", "start", "kept",
 ];
 
 /// How lines begin that show how far a replay has come.
@@ -715,15 +731,18 @@ fn a_flipped_bit_in_rows_of_any_kind_is_found_and_loses_no_more_than_one() {
         let page_bytes = schema::PAGE_BYTES as usize;
         let (Key { identity, .. }, _) = remembered(KEYED[0]);
         let key = identity.0[0].to_be_bytes();
-        // A row of a position, of one entry of the history, of many, of a key, of a replay, and of a
-        // dead letter that was edited.
-        let rows: [&[u8]; 6] = [
+        let until = START.plus(MINUTE * 60 * 48);
+        let kept = record::encode_kept(11, until);
+        // A row of a position, of one entry of the history, of many, of a key, of a replay, of a
+        // dead letter that was edited, and of an event that is kept for a time of its own.
+        let rows: [&[u8]; 7] = [
             b"folder/3",
             b"POST http://f/one",
             b"PUT http://f/two",
             &key,
             REPLAYS[0].as_bytes(),
             b"mended",
+            &kept,
         ];
         let pages: BTreeSet<usize> = rows
             .into_iter()
@@ -732,7 +751,7 @@ fn a_flipped_bit_in_rows_of_any_kind_is_found_and_loses_no_more_than_one() {
                 windows.position(|bytes| bytes == row).unwrap() / page_bytes * page_bytes
             })
             .collect();
-        assert_eq!(pages.len(), 5, "both kinds of history lie in one");
+        assert_eq!(pages.len(), 6, "both kinds of history lie in one");
         for page in pages {
             let in_use = (page..page + page_bytes).filter(|at| database[*at] != 0);
             let bits = in_use.flat_map(|at| at * 8..(at + 1) * 8);

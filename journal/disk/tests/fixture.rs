@@ -12,7 +12,7 @@ use crate::suite::{append_of, delete, entry, last, rows, upsert};
 use crate::{
     AfterStep, Append, AttemptMade, Counts, DeadReason, Ending, Entry, FollowUp, Guards, Identity,
     Key, LeaseToken, Lookup, NewDelivery, NewReplay, Record, ReplayId, ReplayKind, ReplayState,
-    ReplayStep, Role, SettleAnswer, Start, SubscriptionIdentity, Terms, WaitReason,
+    ReplayStep, Retention, Role, SettleAnswer, Start, SubscriptionIdentity, Terms, WaitReason,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -42,6 +42,20 @@ pub(super) const HISTORY: usize = 5;
 
 /// The events that were appended with a key.
 pub(super) const KEYED: [&str; 3] = ["k1", "k2", "k3"];
+
+/// How many events that are kept for a time of their own.
+pub(super) const KEPT: usize = 2;
+
+/// That they are kept so long.
+fn kept() -> Terms {
+    Terms {
+        retention: Some(Retention {
+            instead: Some(MINUTE * 60 * 48),
+            ..Retention::default()
+        }),
+        ..Terms::default()
+    }
+}
 
 /// The key with which such an event is appended; in the order of [`KEYED`] of another kind each.
 /// And where it is looked for.
@@ -114,6 +128,7 @@ pub(super) async fn fill(journal: &DiskJournal) {
         let (key, _) = remembered(id);
         let terms = Terms {
             keys: vec![key],
+            retention: kept().retention.filter(|_| id == "k2"),
             watch: None,
         };
         Entry {
@@ -122,12 +137,16 @@ pub(super) async fn fill(journal: &DiskJournal) {
             ..entry(id, &[])
         }
     };
+    let unmatched = Entry {
+        terms: Some(Box::new(kept())),
+        ..entry("unmatched", &[])
+    };
     journal
         .append(append_of(vec![
             keyed("k1"),
             keyed("k2"),
             keyed("k3"),
-            entry("unmatched", &[]),
+            unmatched,
         ]))
         .await
         .unwrap();
@@ -452,6 +471,24 @@ fn a_store_of_format_2_is_read_in_full_and_keeps_positions_from_then_on() {
 #[test]
 fn a_store_of_format_3_is_read_in_full() {
     suite::paused(check_upgrade("v3", usize::from(POSITIONS)));
+}
+
+#[test]
+fn a_store_of_format_4_is_read_in_full() {
+    suite::paused(async {
+        check_upgrade("v4", usize::from(POSITIONS)).await;
+        let (_directory, journal) = open_fixture("v4");
+        for id in KEYED {
+            let keys = journal.reader().keys(remembered(id).1).await.unwrap();
+            assert_eq!(keys.len(), 1, "{id}");
+        }
+        // Retention begins with what is there.
+        tokio::time::advance(DiskOptions::default().retention).await;
+        assert_eq!(journal.cancel_all(SubscriptionNumber(1)).await, Ok(6));
+        journal.upkeep().await;
+        let left = journal.reader().totals().await.unwrap().events;
+        assert_eq!(left, 5, "what is dead, or waits elsewhere");
+    });
 }
 
 #[test]

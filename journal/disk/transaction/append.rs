@@ -190,6 +190,8 @@ impl Transaction<'_> {
         };
         self.changes.ledger.events += 1;
         let sequence = self.next_sequence();
+        let retention = entry.terms.as_ref().and_then(|terms| terms.retention);
+        let kept_until = retention.map(|own| self.now.plus(own.or(self.retention)));
         if let (Some(identity), Some(window)) = (identity, entry.deduplicate) {
             self.remember(identity, sequence, window)?;
         }
@@ -197,10 +199,14 @@ impl Transaction<'_> {
             tenant: tenant.clone(),
             origin: origin.clone(),
             at: self.now,
+            kept_until,
             event: Arc::clone(&entry.event),
         };
         let record = Bytes::from(stored.encode(sequence));
         self.insert_event(sequence, &record)?;
+        if let Some(until) = kept_until {
+            self.keep_until(sequence, until)?;
+        }
         let mut made = Vec::new();
         for (index, delivery) in entry.deliveries.iter().enumerate() {
             if !entry
@@ -330,6 +336,7 @@ impl Transaction<'_> {
                     tenant: tenant.clone(),
                     origin: origin.clone(),
                     at,
+                    kept_until: None,
                     event: Arc::clone(event),
                 };
                 edited.encode(sequence).into()
@@ -426,11 +433,10 @@ pub(in crate::disk) fn size_bytes(append: &Append) -> u64 {
     let entry = |entry: &Entry| {
         entry.event.size_bytes() as u64
             + ROW_BYTES * (1 + entry.deliveries.len() as u64)
-            + KEY_BYTES
-                * entry
-                    .terms
-                    .as_ref()
-                    .map_or(0, |terms| terms.keys.len() as u64)
+            + entry.terms.as_ref().map_or(0, |terms| {
+                let kept = terms.retention.map_or(0, |_| ROW_BYTES);
+                KEY_BYTES * terms.keys.len() as u64 + kept
+            })
             + entry.dead.as_ref().map_or(0, dead)
     };
     let rejects = append

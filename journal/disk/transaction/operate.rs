@@ -329,6 +329,10 @@ impl Transaction<'_> {
             subscription,
             run.cast_signed()
         ])?;
+        // The sequence of a reject is no event's.
+        if subscription > 0 {
+            self.free(sequence);
+        }
         let ledger = &mut self.changes.ledger;
         ledger.dead = ledger.dead.saturating_sub(1);
         ledger.rejects = ledger.rejects.saturating_sub(u64::from(subscription == 0));

@@ -16,6 +16,7 @@ impl<'c> Transaction<'c> {
     /// Writes a row of its own for a delivery that has none; of each order key the earliest alone
     /// is not parked.
     pub(super) fn insert(&mut self, mut row: PendingRow) -> Result<(), Failure> {
+        self.changes.freed.remove(&row.key.sequence);
         row.parked = false;
         if let Some(first) = self.first_of_key(&row)? {
             if (first.key.sequence, first.key.run) < (row.key.sequence, row.key.run) {
@@ -161,6 +162,7 @@ impl<'c> Transaction<'c> {
     /// Takes a delivery from disk; false where it is not there, or not any more: its row may have
     /// been set aside under its lease.
     pub(super) fn take(&mut self, key: RowKey, block: Option<u64>) -> Result<bool, Failure> {
+        self.free(key.sequence);
         let Some(first) = block else {
             return self.delete(key);
         };

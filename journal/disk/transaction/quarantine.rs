@@ -70,6 +70,7 @@ impl Transaction<'_> {
             "positions" => ("tenant = ?1 AND source = ?2 AND key = ?3", "value"),
             "history" => ("number = ?1", "value"),
             "replays" => ("id = ?1", "value"),
+            "kept" => ("sequence = ?1", "value"),
             _ => ("high = ?1 AND low = ?2", "value"),
         };
         let read = format!("SELECT {value} FROM {table} WHERE {columns}");
@@ -87,6 +88,8 @@ impl Transaction<'_> {
             params_from_iter(&key.0),
         )?;
         self.changes.ledger.quarantined += 1;
+        // It may have been the last that referred to something.
+        self.changes.walk.look_again(0);
         tracing::error!(table, %key, why = why.0, "a damaged record has been set aside");
         Ok(true)
     }
@@ -120,11 +123,18 @@ impl Transaction<'_> {
             + lost(ledger.positions, actual.positions)
             + lost(ledger.history, actual.history.0)
             + lost(ledger.keys, actual.keys)
-            + lost(ledger.replays, actual.replays);
+            + lost(ledger.replays, actual.replays)
+            + lost(ledger.kept, actual.kept);
         (ledger.events, ledger.dead, ledger.rejects) = (actual.events, actual.dead, actual.rejects);
         ledger.positions = actual.positions;
         (ledger.history, ledger.history_bytes) = actual.history;
         (ledger.keys, ledger.replays) = (actual.keys, actual.replays);
+        let has_lost_kept = ledger.kept > actual.kept;
+        ledger.kept = actual.kept;
+        self.changes.walk.look_again(0);
+        if has_lost_kept {
+            self.restore_kept()?;
+        }
         for number in numbers {
             let (pending, retrying, dead) = actual
                 .subscriptions

@@ -56,6 +56,10 @@ impl Transaction<'_> {
 
     fn keep(&mut self, replay: Replay) {
         let number = replay.id.number();
+        // Retention has left alone what only this one had still to look at.
+        if !replay.is_running() && replay.kind != ReplayKind::Dead {
+            self.changes.walk.look_again(replay.first.0);
+        }
         self.changes.replays.insert(number, Some(replay));
     }
 
@@ -371,6 +375,7 @@ impl Transaction<'_> {
                 tenant: dead.tenant.clone(),
                 origin: dead.origin.clone(),
                 at: self.now,
+                kept_until: None,
                 event: Arc::clone(event),
             };
             Bytes::from(edited.encode(key.sequence))
@@ -408,6 +413,7 @@ impl Transaction<'_> {
         self.changes.ledger.events += 1;
         let stored = EventRow {
             at: self.now,
+            kept_until: None,
             ..edited
         };
         let record = stored.encode(sequence);

@@ -91,7 +91,7 @@ impl Play<'_> {
         };
         let terms = Terms {
             keys: vec![key],
-            watch: None,
+            ..Terms::default()
         };
         let letter = Entry {
             dead: Some(dead),

@@ -46,7 +46,7 @@ async fn append_named(journal: &dyn Journal, numbers: &[u32], sender: &str, id: 
     };
     let terms = Terms {
         keys: vec![key],
-        watch: None,
+        ..Terms::default()
     };
     append_with(journal, numbers, None, Some(Box::new(terms))).await;
 }

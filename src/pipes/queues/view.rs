@@ -78,6 +78,7 @@ impl PipeQueues {
             tenant,
             origin,
             at: delivery.since,
+            kept_until: None,
             event,
         })
     }
