@@ -108,6 +108,8 @@ pub struct Source {
     pub mapping: Option<EventMapping>,
     /// Which of its events are duplicates.
     pub deduplicate: Option<Deduplicate>,
+    /// How long its events are kept, in the place of [`Store::retention`].
+    pub retention: Option<Duration>,
     /// True where it feeds a pipe, and nothing else.
     pub pipe: bool,
     /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has
@@ -162,6 +164,8 @@ pub struct Rule {
     pub filter: Filter,
     /// Which of its deliveries are duplicates.
     pub deduplicate: Option<Deduplicate>,
+    /// How long the events that it takes are kept at least.
+    pub retention: Option<Duration>,
     /// Where the events go; never empty, no target twice.
     pub to: Vec<Destination>,
     /// Who is reported a success.

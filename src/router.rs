@@ -41,6 +41,8 @@ pub struct RuleInForce {
     pub filter: Filter,
     /// Which of its deliveries are left out because an event of the same key came before.
     pub deduplicate: Option<Deduplicate>,
+    /// How long the events that it takes are kept at least.
+    pub retention: Option<Duration>,
     pub subscriptions: Vec<SubscriptionInForce>,
 }
 
@@ -75,6 +77,8 @@ struct TenantRules {
     rules: Vec<NamedRule>,
     /// Where the rule of a subscription is, of those that leave out duplicates.
     deduplicating: HashMap<SubscriptionNumber, u32>,
+    /// Whether any rule has events kept for a time of its own.
+    retains: bool,
 }
 
 /// What the set does not know of a rule.
@@ -84,6 +88,7 @@ struct NamedRule {
     from: Option<Vec<Name>>,
     subscriptions: Vec<SubscriptionInForce>,
     deduplicate: Option<Deduplicate>,
+    retention: Option<Duration>,
     /// Events that it took.
     matches: AtomicU64,
     /// Events of which its deliveries were left out.
@@ -161,6 +166,7 @@ impl TenantRules {
             origins,
             pipes,
             deduplicating: Self::deduplicating(&rules),
+            retains: rules.iter().any(|rule| rule.retention.is_some()),
             rules,
         }
     }
@@ -189,6 +195,7 @@ impl RuleInForce {
             from: self.from,
             subscriptions: self.subscriptions,
             deduplicate: self.deduplicate,
+            retention: self.retention,
             matches: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
         };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use pointsman_schemas::{Duplicates, Problem, Size, Text};
+use pointsman_schemas::{Duplicates, Interval, Problem, Size, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
@@ -36,6 +36,8 @@ pub struct ListenSettings {
     pub origins: Vec<String>,
     /// Which events of the CloudEvents ingress are duplicates of earlier ones.
     pub deduplicate: Option<Duplicates>,
+    /// How long events of the CloudEvents ingress are kept once nothing waits for them.
+    pub retention: Option<Interval>,
 }
 
 /// A certificate and its key.
@@ -75,6 +77,9 @@ struct Full {
     origins: Vec<String>,
     /// Which events of the CloudEvents ingress are duplicates of earlier ones.
     deduplicate: Option<Duplicates>,
+    /// How long events of the CloudEvents ingress are kept once nothing waits for them;
+    /// `store.retention` by default.
+    retention: Option<Interval>,
 }
 
 fn default_address() -> Text {
@@ -113,6 +118,7 @@ impl ListenSettings {
             max_connections: default_max_connections(),
             origins: default_origins(),
             deduplicate: None,
+            retention: None,
         }
     }
 
@@ -210,6 +216,7 @@ impl<'de> Deserialize<'de> for ListenSettings {
                     max_connections,
                     origins,
                     deduplicate,
+                    retention,
                 } = Full::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(ListenSettings {
                     address,
@@ -219,6 +226,7 @@ impl<'de> Deserialize<'de> for ListenSettings {
                     max_connections,
                     origins,
                     deduplicate,
+                    retention,
                 })
             }
         }

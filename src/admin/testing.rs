@@ -166,6 +166,7 @@ impl Overview for FixedOverview {
                 filters: None,
             },
             deduplicate: None,
+            retention: None,
             subscriptions: Vec::new(),
         };
         let photo = || serde_json::json!({ "type": ["photo"] });
@@ -375,6 +376,7 @@ fn takes_all(rule: &str, number: SubscriptionNumber) -> RuleInForce {
         from: None,
         filter: Filter::default(),
         deduplicate: None,
+        retention: None,
         subscriptions: vec![SubscriptionInForce {
             target: name("thumbnailer"),
             number,

@@ -348,7 +348,8 @@ fn run_ingress(
     let (tenant, name) = (Name::default_tenant(), Name::ingress());
     let reader = sources.reader(&tenant, &name).waiting(waiting);
     let deduplicate = config.deduplicate.clone().map(wiring::deduplicate);
-    let reader = reader.deduplicating(deduplicate);
+    let retention = config.listen.retention.map(|interval| interval.0);
+    let reader = reader.deduplicating(deduplicate).retaining(retention);
     sources.run_always((tenant, name), "http", reader, Box::new(ingress));
     Ok(())
 }

@@ -224,6 +224,7 @@ impl Sources {
             settings,
             mapping,
             deduplicate,
+            retention,
             pipe,
         } = wanted;
         let (guarantee, link) = (settings.guarantee(), self.link(&name));
@@ -238,6 +239,7 @@ impl Sources {
         } else {
             let reader = reader.with_stable_ids(settings.has_stable_ids());
             let reader = reader.deduplicating(deduplicate.map(wiring::deduplicate));
+            let reader = reader.retaining(retention);
             AnyIntake::Bus(Box::new(Intake::new(reader, Arc::clone(&self.journal))))
         };
         let positions = JournalPositions {

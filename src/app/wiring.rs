@@ -384,6 +384,7 @@ fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {
         from: rule.from,
         filter: rule.filter,
         deduplicate: rule.deduplicate.map(deduplicate),
+        retention: rule.retention,
         subscriptions,
     }
 }

@@ -173,6 +173,7 @@ fn stored(view: EventView) -> Option<StoredEvent> {
         origin,
         at,
         event,
+        ..
     } = view;
     let text: Box<str> = event?.into();
     let event = pointsman_schemas::json::decode(&bytes::Bytes::from(text.into_string())).ok()?;

@@ -76,6 +76,7 @@ fn as_text(view: &ExplainView) -> String {
         sequence,
         origin,
         event,
+        kept_until,
         explained,
         deliveries,
         ..
@@ -94,6 +95,9 @@ fn as_text(view: &ExplainView) -> String {
     );
     if !attribute("subject").is_empty() {
         text.push_str(&format!(", subject {}", of("subject")));
+    }
+    if let Some(until) = kept_until {
+        text.push_str(&format!(", kept until {until}"));
     }
     let taken: Vec<&str> = explained.taken.iter().map(Name::as_str).collect();
     match taken.as_slice() {

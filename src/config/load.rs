@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::listener::{Keys, ListenSettings};
-use pointsman_schemas::{Name, Text};
+use pointsman_schemas::{Interval, Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};
 use super::files::{self, Found};
@@ -448,4 +448,9 @@ impl<'d> Loader<'d, '_> {
                 .map_or((1 << 30).min(max_size_bytes / 8), |size| size.bytes),
         }
     }
+}
+
+/// How long a source or a rule has events kept, where it says so.
+fn retention(piece: Piece<'_>) -> Option<Duration> {
+    Some(read::<Interval>(piece.get("retention")?)?.0)
 }

@@ -84,6 +84,8 @@ pub struct RawRule {
     pub filters: Option<Vec<RawFilter>>,
     /// Which of its deliveries are left out, because an event of the same key came before.
     pub deduplicate: Option<Duplicates>,
+    /// How long the events that it takes are kept at least, once nothing waits for them.
+    pub retention: Option<Interval>,
     /// What the targets get: `set` for attributes, `data` for the data.
     pub transform: Option<RawTransform>,
     /// How it is delivered; overrides the targets'.
@@ -169,6 +171,7 @@ impl From<RawPipe> for RawRule {
             condition,
             filters,
             deduplicate: None,
+            retention: None,
             transform,
             delivery,
             to,

@@ -12,7 +12,7 @@ mod texts;
 use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::{CONNECTORS, Connector};
 use pointsman_rules::transform::RawMapping;
-use pointsman_schemas::{Duplicates, Name};
+use pointsman_schemas::{Duplicates, Interval, Name};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -54,9 +54,14 @@ use described;
 #[must_use]
 pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut retention = generator.subschema_for::<Interval>();
+    let of_retention = "How long its events are kept once nothing waits for them; \
+                        `store.retention` by default.";
+    retention.insert("description".to_owned(), of_retention.into());
     let of_source = vec![
         ("event", generator.subschema_for::<RawMapping>()),
         ("deduplicate", generator.subschema_for::<Duplicates>()),
+        ("retention", retention),
     ];
     let of_target = vec![("delivery", generator.subschema_for::<RawDelivery>())];
     let source = entity(&mut generator, of_source, |connector, generator| {

@@ -181,6 +181,33 @@ fn settings_lie_over_one_another_key_by_key() {
 }
 
 #[test]
+fn sources_and_rules_have_events_kept() {
+    let file = files::Found {
+        name: String::new(),
+        folder: Path::new("/x").into(),
+        text: "
+listen: { address: 127.0.0.1:8080, retention: 10m }
+sources:
+  usual: { timer: { every: 30s } }
+  own: { retention: 366d, timer: { every: 30s } }
+targets: { function: { http: { url: \"http://127.0.0.1:9000/\" } } }
+rules:
+  usual: { to: function }
+  own: { to: function, retention: 30d }
+"
+        .to_owned(),
+    };
+    let (config, _) = load::connect(&[file], Vec::new()).unwrap();
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    let of_sources = config.sources.iter().map(|source| source.retention);
+    assert_eq!(of_sources.collect::<Vec<_>>(), [None, days(366)]);
+    let of_rules = config.rules.iter().map(|rule| rule.retention);
+    assert_eq!(of_rules.collect::<Vec<_>>(), [None, days(30)]);
+    let of_listen = config.listen.retention.map(|interval| interval.0);
+    assert_eq!(of_listen, Some(Duration::from_secs(600)));
+}
+
+#[test]
 fn what_a_running_bus_cannot_change() {
     let read = |top: &str| {
         let file = files::Found {
@@ -200,6 +227,10 @@ fn what_a_running_bus_cannot_change() {
         ("listen: 127.0.0.1:9090", Some("listen")),
         (
             "listen: { address: 127.0.0.1:8080, deduplicate: { by: <$.id> } }",
+            Some("listen"),
+        ),
+        (
+            "listen: { address: 127.0.0.1:8080, retention: 7d }",
             Some("listen"),
         ),
         ("admin: 127.0.0.1:9091", Some("admin")),

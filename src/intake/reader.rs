@@ -30,6 +30,8 @@ pub struct MessageReader {
     deduplicate: Option<Duration>,
     /// What the rule file says of duplicates.
     keyed: Option<Deduplicate>,
+    /// How long its events are kept, in the place of the journal's retention.
+    retention: Option<Duration>,
     matcher: Matcher,
     /// Where callers wait for the ends of tasks.
     waiting: Arc<Waiting>,
@@ -56,6 +58,7 @@ impl MessageReader {
             mapping: None,
             deduplicate: None,
             keyed: None,
+            retention: None,
             matcher,
             waiting: Arc::default(),
         }
@@ -65,6 +68,12 @@ impl MessageReader {
     #[must_use]
     pub fn deduplicating(self, keyed: Option<Deduplicate>) -> Self {
         Self { keyed, ..self }
+    }
+
+    /// Has events kept for this time, in the place of the journal's retention.
+    #[must_use]
+    pub fn retaining(self, retention: Option<Duration>) -> Self {
+        Self { retention, ..self }
     }
 
     /// Lets callers wait for the ends of the tasks that they make.
@@ -128,6 +137,10 @@ impl MessageReader {
             match (entry, acknowledgement) {
                 (Ok(mut entry), waits) => {
                     acknowledgement = waits;
+                    if self.retention.is_some() {
+                        let terms = entry.terms.get_or_insert_default();
+                        terms.retention.get_or_insert_default().instead = self.retention;
+                    }
                     if let Some(asked) = &asked {
                         let terms = entry.terms.get_or_insert_default();
                         terms.watch = Some(asked.watch(entries.len()));

@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use super::append::FULL_RETRY_AFTER;
 use super::*;
-use crate::router::Matcher;
 use crate::router::testing::{matcher, rule, shared};
+use crate::router::{Matcher, RuleInForce};
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use pointsman_journal::{
-    Backlog, BacklogQuota, DeadSelection, QuotaOwner, Role, Subscription, SubscriptionIdentity,
+    Backlog, BacklogQuota, DeadSelection, QuotaOwner, Retention, Role, Subscription,
+    SubscriptionIdentity,
 };
 use prometheus_client::registry::Registry;
 
@@ -336,6 +337,40 @@ async fn a_delivery_asked_for_at_no_time_is_refused_and_else_kept_as_a_dead_lett
     let event = pointsman_schemas::json::decode(&dead[0].raw).unwrap();
     assert_eq!(event.id(), "2");
     running.stop().await;
+}
+
+#[test]
+fn a_source_has_its_events_kept_for_a_time_of_its_own() {
+    let seconds = Duration::from_secs;
+    let keeps = RuleInForce {
+        retention: Some(seconds(5)),
+        ..rule(serde_json::json!({ "subject": ["a"] }), &[])
+    };
+    let router = shared(vec![keeps]);
+    let (metrics, name) = (
+        Metrics::new(&mut Registry::default(), Timestamp(0)),
+        Name::new("script").unwrap(),
+    );
+    let retention = |own: Option<Duration>, subject: &str| {
+        let tenant = Name::default_tenant();
+        let metrics = metrics.source(&tenant, &name);
+        let reader = MessageReader::new(tenant, name.clone(), matcher(&router), metrics);
+        let event = Event::builder("1", "/s", "t").subject(subject);
+        let message = Message::event(event.build().unwrap(), Acknowledgement::None);
+        let entry = reader
+            .retaining(own)
+            .read(message)
+            .unwrap()
+            .entries
+            .remove(0);
+        entry.terms.and_then(|terms| terms.retention)
+    };
+    let expect = |instead, at_least| Some(Retention { instead, at_least });
+    assert_eq!(retention(None, "b"), None);
+    assert_eq!(retention(None, "a"), expect(None, seconds(5)));
+    let own = Some(seconds(2));
+    assert_eq!(retention(own, "b"), expect(own, seconds(0)));
+    assert_eq!(retention(own, "a"), expect(own, seconds(5)));
 }
 
 #[tokio::test(start_paused = true)]

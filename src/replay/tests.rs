@@ -48,6 +48,7 @@ impl Bench {
             from: None,
             filter: Filter::from(pattern),
             deduplicate: None,
+            retention: None,
             subscriptions: vec![SubscriptionInForce {
                 target: name("t"),
                 number,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pointsman_journal::{Entry, Key, NewDelivery, Priority, Terms};
+use pointsman_journal::{Entry, Key, NewDelivery, Priority, Retention, Terms};
 use pointsman_rules::{Document, Scratch};
 use pointsman_schemas::http::encode_structured;
 use pointsman_schemas::schedule::{DELIVER_AT, InvalidSchedule, deliver_at};
@@ -92,9 +92,11 @@ impl Matcher {
         let keys = rules.map_or_else(Vec::new, |rules| {
             rules.keys(tenant, &event, buffers, counters)
         });
-        let terms = (!keys.is_empty()).then(|| Terms {
+        let retention = rules.and_then(|rules| rules.retention(buffers));
+        let terms = (!keys.is_empty() || retention.is_some()).then(|| Terms {
             keys,
-            ..Terms::default()
+            watch: None,
+            retention,
         });
         Ok(Entry {
             event,
@@ -209,6 +211,19 @@ impl TenantRules {
             }
         }
         deliveries
+    }
+
+    /// The longest time that one of the rules which took the event has it kept, where one does.
+    fn retention(&self, buffers: &Buffers) -> Option<Retention> {
+        if !self.retains {
+            return None;
+        }
+        let rules = self.at(&buffers.matched);
+        let at_least = rules.filter_map(|rule| rule.retention).max()?;
+        Some(Retention {
+            instead: None,
+            at_least,
+        })
     }
 
     /// The keys by which the rules that took the event leave out duplicates of it.

@@ -19,6 +19,7 @@ pub(crate) fn rule(pattern: Value, numbers: &[SubscriptionNumber]) -> RuleInForc
         from: None,
         filter: Pattern::compile(&pattern).unwrap().into(),
         deduplicate: None,
+        retention: None,
         subscriptions: numbers
             .iter()
             .map(|number| SubscriptionInForce {

@@ -27,6 +27,7 @@ fn rule(
         from: from.map(|names| names.iter().map(|text| name(text)).collect()),
         filter: Pattern::compile(&json!({ "type": [ty] })).unwrap().into(),
         deduplicate: None,
+        retention: None,
         subscriptions: vec![SubscriptionInForce {
             number: SubscriptionNumber(number),
             target: name("target"),
@@ -207,6 +208,35 @@ fn order_keys_are_stable_and_what_has_none_is_counted() {
         [4]
     );
     assert_eq!(unordered.get(), 1);
+}
+
+#[test]
+fn the_longest_time_holds_that_a_rule_has_what_it_takes_kept() {
+    let hours = |hours: u64| Some(std::time::Duration::from_secs(hours * 3_600));
+    let keeps = |number, ty, time| RuleInForce {
+        retention: hours(time),
+        ..rule("default", number, None, ty, None)
+    };
+    let router = shared(vec![
+        rule("default", 1, None, "short", None),
+        keeps(2, "short", 1),
+        keeps(3, "long", 1),
+        keeps(4, "long", 72),
+        keeps(5, "long", 2),
+        rule("default", 6, None, "usual", None),
+    ]);
+    let mut matcher = matcher(&router);
+    let mut kept = |ty: &str| {
+        let event = Arc::new(Event::builder("1", "/s", ty).build().unwrap());
+        let entry = matcher.entry(&name("default"), &name("x"), event, None);
+        let retention = entry.unwrap().terms.and_then(|terms| terms.retention)?;
+        assert_eq!(retention.instead, None, "that is for its source to say");
+        Some(retention.at_least)
+    };
+    assert_eq!(kept("short"), hours(1));
+    assert_eq!(kept("long"), hours(72));
+    assert_eq!(kept("usual"), None);
+    assert_eq!(kept("unmatched"), None);
 }
 
 /// The time of day is two hours ahead of what deliveries fall due by.

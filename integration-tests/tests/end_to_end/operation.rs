@@ -14,6 +14,37 @@ fn rules(url: &str, ty: &str) -> String {
 }
 
 #[tokio::test]
+async fn events_are_kept_as_their_source_and_their_rules_say_over_a_crash() {
+    let sink = Sink::start().await;
+    let rules = rules(&sink.url(), "one").replace("some:", "some:\n    retention: 1h");
+    let mut bus = Bus::prepare(&rules);
+    bus.set_listen("retention: 1s");
+    bus.write_rules(&rules);
+    bus.spawn();
+    bus.ready().await;
+    let (caller, url) = (Caller::new(), bus.url("/events"));
+    for (id, ty) in [("1", "other"), ("2", "one")] {
+        assert_eq!(caller.event(&url, id, ty, "").await.unwrap(), 202);
+    }
+    let kept = bus.api("/api/v1/events/2").await;
+    assert!(kept["kept_until"].as_str() > kept["at"].as_str(), "{kept}");
+    let explained = bus.api("/api/v1/events/2/explain").await;
+    assert_eq!(explained["kept_until"], kept["kept_until"]);
+    bus.kill();
+    bus.spawn();
+    bus.ready().await;
+    let first = bus.admin_url("/api/v1/events/1");
+    until("the time of the first is over", async || {
+        caller
+            .get(&first)
+            .await
+            .is_ok_and(|(status, _)| status == 404)
+    })
+    .await;
+    assert_eq!(bus.api("/api/v1/events/2").await, kept);
+}
+
+#[tokio::test]
 async fn a_changed_rule_file_is_taken_whole_or_not_at_all() {
     let sink = Sink::start().await;
     let bus = Bus::start(&rules(&sink.url(), "one")).await;

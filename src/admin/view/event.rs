@@ -22,6 +22,10 @@ pub struct EventView {
     pub origin: Name,
     /// When it was appended.
     pub at: String,
+    /// Until when it is kept, where its source or a rule said so as it was appended; else that is
+    /// `store.retention` after `at`. Longer as long as something waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<String>,
     /// The event in the JSON format, its data as it came in.
     #[schemars(with = "Option<super::Object>")]
     pub event: Option<Box<RawValue>>,
@@ -35,6 +39,7 @@ impl From<StoredEvent> for EventView {
             tenant: stored.tenant,
             origin: stored.origin,
             at: stored.at.to_string(),
+            kept_until: stored.kept_until.map(|until| until.to_string()),
         }
     }
 }
@@ -48,6 +53,9 @@ pub struct ExplainView {
     /// The source that it came from.
     pub origin: Name,
     pub event: Map<String, Value>,
+    /// Until when it is kept, where its source or a rule said so as it was appended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<String>,
     /// What the rules say.
     #[serde(flatten)]
     pub explained: Explained,
@@ -248,6 +256,7 @@ impl ExplainView {
             tenant,
             origin,
             event,
+            kept_until: stored.kept_until.map(|until| until.to_string()),
             explained,
             deliveries: Vec::new(),
         }

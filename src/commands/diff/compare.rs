@@ -60,6 +60,7 @@ impl Side {
                 filter,
                 // What came before an event is not compared.
                 deduplicate: None,
+                retention: None,
                 subscriptions,
             }
         });

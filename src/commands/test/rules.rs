@@ -24,6 +24,7 @@ impl RulesInTest {
             from: rule.from.clone(),
             filter: std::mem::take(&mut rule.filter),
             deduplicate: None,
+            retention: None,
             subscriptions: Vec::new(),
         });
         let router = Router::new(in_force.collect());

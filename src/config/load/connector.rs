@@ -10,6 +10,7 @@ use pointsman_schemas::Name;
 use super::addresses;
 use super::deduplicate::deduplicate;
 use super::meant;
+use super::retention;
 use super::rule::{compiled, refuse_unwritten};
 use super::{Document, Loader};
 use crate::config::delivery::Layer;
@@ -56,7 +57,7 @@ impl Side {
 impl<'d> Loader<'d, '_> {
     pub(super) fn source(&self, document: &'d Document<'_>, entry: &'d Entry) -> Option<Source> {
         let piece = document.entity(entry);
-        let (connector, at) = kind(piece, Side::Source, &["event", "deduplicate"])?;
+        let (connector, at) = kind(piece, Side::Source, &["event", "deduplicate", "retention"])?;
         let settings = read_erased(at, connector.source.built()?.parse);
         if let Some(event) = piece.get("event") {
             if settings
@@ -84,13 +85,13 @@ impl<'d> Loader<'d, '_> {
         let settings = settings?;
         at.report_check(settings.check());
         let name = Name::new(&entry.key).ok()?;
-        if let (Some(at), Some(pipe)) =
-            (piece.get("deduplicate"), self.fed.pipe_of(document, &name))
-        {
-            at.report_key(
-                format!("`{name}` feeds the pipe `{pipe}`, which stores nothing to compare with"),
-                "remove it, or make a rule of the pipe",
-            );
+        for (key, to) in [("deduplicate", "to compare with"), ("retention", "to keep")] {
+            if let (Some(at), Some(pipe)) = (piece.get(key), self.fed.pipe_of(document, &name)) {
+                at.report_key(
+                    format!("`{name}` feeds the pipe `{pipe}`, which stores nothing {to}"),
+                    "remove it, or make a rule of the pipe",
+                );
+            }
         }
         Some(Source {
             name,
@@ -99,6 +100,7 @@ impl<'d> Loader<'d, '_> {
             settings,
             mapping,
             deduplicate: deduplicate(piece),
+            retention: retention(piece),
             pipe: false,
             fingerprint: entry.value.fingerprint(),
         })

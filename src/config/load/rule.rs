@@ -12,6 +12,7 @@ use super::addresses;
 use super::connector::TargetLayers;
 use super::deduplicate::deduplicate;
 use super::names::Section;
+use super::retention;
 use super::{Document, Loader, items};
 use crate::config::delivery::Layer;
 use crate::config::mistake::Mistake;
@@ -111,6 +112,7 @@ impl Loader<'_, '_> {
                 filters,
             },
             deduplicate,
+            retention: retention(piece),
             to,
             on_success,
             on_failure,
