@@ -2,11 +2,14 @@
 //! records for each shard, kept by an engine that the user already runs.
 //!
 //! [`Log`] is the seam, with its whole contract. It knows bytes and places; what a record means,
-//! and who may write which, is not its business. There is a log in PostgreSQL, in `postgres`, and a
-//! simulated one for tests. Whatever implements it passes the suite behind the feature `test-util`.
+//! and who may write which, is not its business. There is a log in PostgreSQL, one in NATS
+//! JetStream, and a simulated one for tests. Whatever implements it passes the suite behind the
+//! feature `test-util`.
 
 mod cluster;
 mod error;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "test-util")]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use engine::{one, run, until};
+use engine::{one, run};
 use futures::StreamExt;
 use pointsman_log::postgres::{Options, PostgresLog};
 use pointsman_log::suite::Implementation;
@@ -73,6 +73,17 @@ impl Implementation for Postgres {
 }
 
 pointsman_log::conformance!(run, Postgres::start());
+
+/// Waits until something holds.
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), holds).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
+}
 
 async fn open(server: &PostgresServer) -> Result<Opened<PostgresLog>, OpenError> {
     PostgresLog::open(one(), options(server.port())).await

@@ -1,7 +1,5 @@
 //! What the tests with real engines share.
 
-use std::time::Duration;
-
 use pointsman_log::Cluster;
 use pointsman_schemas::Name;
 
@@ -18,15 +16,4 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 /// A cluster with one shard.
 pub fn one() -> Cluster {
     Cluster::new(Name::new("test").unwrap(), 1).unwrap()
-}
-
-/// Waits until something holds.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(60), holds).await;
-    assert!(waited.is_ok(), "waited in vain until {what}");
 }

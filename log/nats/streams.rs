@@ -1,0 +1,222 @@
+//! The streams of a cluster: their names, making them, and what is wrong with those that are there.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
+};
+
+use crate::{BODY_BYTES_MAX, Cluster, OpenError, Shard};
+
+/// How long a beat is listed after its node has gone.
+const BEATS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a cluster says how many shards it has.
+const SHARDS: &str = "pointsman-shards";
+
+/// What the streams and subjects of a cluster are called. A cluster's name has no `_` and no `.`.
+#[derive(Clone, Debug)]
+pub(super) struct Names(String);
+
+impl Names {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        Self(cluster.name().to_string())
+    }
+
+    pub(super) fn log_stream(&self, shard: Shard) -> String {
+        format!("PM_{}_{shard}", self.0)
+    }
+
+    pub(super) fn log_subject(&self, shard: Shard) -> String {
+        format!("pm.{}.log.{shard}", self.0)
+    }
+
+    pub(super) fn beat_stream(&self) -> String {
+        format!("PM_{}_beat", self.0)
+    }
+
+    pub(super) fn beat_subject(&self, node: &str) -> String {
+        format!("pm.{}.beat.{node}", self.0)
+    }
+}
+
+/// Refuses a server that cannot keep a log.
+pub(super) fn check_server(client: &Client) -> Result<(), OpenError> {
+    let info = client.server_info();
+    if !client.is_server_compatible(2, 10, 0) {
+        return Err(OpenError::Refused(format!(
+            "nats-server {} is older than 2.10, the first that can keep a log",
+            info.version
+        )));
+    }
+    if info.max_payload < BODY_BYTES_MAX {
+        return Err(OpenError::Refused(format!(
+            "nats-server takes messages of {} bytes, and a record may have {BODY_BYTES_MAX}; set \
+             max_payload",
+            info.max_payload
+        )));
+    }
+    Ok(())
+}
+
+/// What is at stake. How often servers sync is not said to those who use an account.
+pub(super) fn warnings(replicas: usize) -> Vec<String> {
+    let mut warnings = vec![
+        "whether JetStream syncs before it acknowledges cannot be seen from here: unless its \
+         servers run with jetstream { sync_interval: always }, a power cut of several of them \
+         loses acknowledged events"
+            .to_owned(),
+    ];
+    if replicas < 2 {
+        warnings.push(
+            "the log lies on one NATS server: if its disk is lost, so are all events that are not \
+             delivered yet; set replicas: 3"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// Makes the streams that are not there, and refuses those that are there in another form.
+pub(super) async fn adopt(
+    context: &Context,
+    names: &Names,
+    cluster: &Cluster,
+    replicas: usize,
+) -> Result<(), OpenError> {
+    let of = |name: String, subject: String| Config {
+        name,
+        subjects: vec![subject],
+        num_replicas: replicas,
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        ..Config::default()
+    };
+    // The first that is made: those who disagree about the number go no further.
+    let shards = cluster.shards();
+    let meta = Config {
+        metadata: HashMap::from([(SHARDS.to_owned(), shards.to_string())]),
+        ..of(
+            format!("PM_{}_meta", cluster.name()),
+            format!("pm.{}.meta", cluster.name()),
+        )
+    };
+    let found = make(context, meta).await?;
+    let found = found.metadata.get(SHARDS).and_then(|n| n.parse().ok());
+    if found != Some(shards) {
+        return Err(OpenError::Shards {
+            cluster: cluster.name().to_string(),
+            found: found.unwrap_or_default(),
+            wanted: shards,
+        });
+    }
+    let beats = Config {
+        max_messages_per_subject: 1,
+        max_age: BEATS_KEPT,
+        ..of(names.beat_stream(), names.beat_subject("*"))
+    };
+    make(context, beats).await?;
+    for shard in (0..shards).map(Shard) {
+        let log = Config {
+            discard: DiscardPolicy::New,
+            deny_delete: true,
+            ..of(names.log_stream(shard), names.log_subject(shard))
+        };
+        make(context, log).await?;
+    }
+    Ok(())
+}
+
+/// Makes a stream, or finds it. Returns what it is like.
+async fn make(context: &Context, wanted: Config) -> Result<Config, OpenError> {
+    let found = match context.get_stream(&wanted.name).await {
+        Ok(stream) => stream.cached_info().config.clone(),
+        Err(error) if is_missing(&error) => match context.create_stream(wanted.clone()).await {
+            Ok(stream) => stream.cached_info().config.clone(),
+            // Somebody else has been faster, and may want another one.
+            Err(error) => match context.get_stream(&wanted.name).await {
+                Ok(stream) => stream.cached_info().config.clone(),
+                Err(_) => {
+                    return Err(OpenError::Refused(format!(
+                        "JetStream does not make the stream {}: {error}",
+                        wanted.name
+                    )));
+                }
+            },
+        },
+        Err(error) => {
+            return Err(OpenError::Unavailable(format!(
+                "JetStream does not tell of the stream {}: {error}",
+                wanted.name
+            )));
+        }
+    };
+    match difference(&found, &wanted) {
+        None => Ok(found),
+        Some(what) => Err(OpenError::Refused(format!(
+            "the stream {} {what}, and records would be lost with it",
+            wanted.name
+        ))),
+    }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    use async_nats::jetstream::ErrorCode;
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// What of a stream loses records that are there, or lets others in.
+fn difference(found: &Config, wanted: &Config) -> Option<String> {
+    let unlimited = |limit: i64| limit <= 0;
+    let checks = [
+        (found.subjects == wanted.subjects, "has other subjects"),
+        (found.storage == wanted.storage, "lies in memory"),
+        (found.retention == wanted.retention, "drops what was read"),
+        (
+            found.discard == wanted.discard,
+            "discards old messages when it is full",
+        ),
+        (found.max_age == wanted.max_age, "has another max_age"),
+        (unlimited(found.max_messages), "has a limit of messages"),
+        (
+            found.max_messages_per_subject == wanted.max_messages_per_subject
+                || unlimited(found.max_messages_per_subject)
+                    && unlimited(wanted.max_messages_per_subject),
+            "has another limit of messages for each subject",
+        ),
+        (
+            found.num_replicas >= wanted.num_replicas,
+            "has fewer replicas",
+        ),
+        (
+            !found.sealed && !found.no_ack,
+            "is sealed, or acknowledges nothing",
+        ),
+        (!found.deny_purge, "cannot be trimmed"),
+        (
+            found.deny_delete || !wanted.deny_delete,
+            "lets single messages be deleted",
+        ),
+        (
+            found.mirror.is_none() && found.sources.as_ref().is_none_or(Vec::is_empty),
+            "is fed by other streams",
+        ),
+        (found.subject_transform.is_none(), "renames subjects"),
+        (
+            found.persist_mode != Some(PersistenceMode::Async),
+            "acknowledges before it has written",
+        ),
+        (
+            found.max_message_size <= 0
+                || usize::try_from(found.max_message_size).is_ok_and(|max| max >= BODY_BYTES_MAX),
+            "takes no messages of 1 MiB",
+        ),
+    ];
+    let wrong = checks.iter().find(|(is_right, _)| !is_right)?;
+    Some(wrong.1.to_owned())
+}
