@@ -239,6 +239,18 @@ impl Writer {
         }
     }
 
+    /// Tells a transaction what the time is, and what it may do.
+    fn prepare(&self, transaction: &mut Transaction<'_>, room: u64) {
+        let shared = &self.shared;
+        transaction.note_time(shared.clock.offset());
+        if self.is_disk_full || room < HISTORY_ROOM_LEAST || !shared.ballast.lock().is_whole() {
+            transaction.leave_history();
+        }
+        transaction.limit_keys(keys_max(shared.options.max_size_bytes));
+        let looked_at = shared.sweep.lock().as_ref().map_or(0, |sweep| sweep.until);
+        transaction.retain(shared.options.retention, looked_at);
+    }
+
     /// One transaction; where it fails nothing has changed in memory.
     pub(super) fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failed> {
         let shared = &self.shared;
@@ -257,13 +269,7 @@ impl Writer {
         let room = capacity.left();
         let mut transaction =
             Transaction::new(connection, &self.committed, &shared.queues, now, room);
-        transaction.note_time(shared.clock.offset());
-        if self.is_disk_full || room < HISTORY_ROOM_LEAST || !shared.ballast.lock().is_whole() {
-            transaction.leave_history();
-        }
-        transaction.limit_keys(keys_max(shared.options.max_size_bytes));
-        let looked_at = shared.sweep.lock().as_ref().map_or(0, |sweep| sweep.until);
-        transaction.retain(shared.options.retention, looked_at);
+        self.prepare(&mut transaction, room);
         let done = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction));
