@@ -71,14 +71,13 @@ async fn execute(args: &ExplainArgs) -> Result<String, CommandError> {
     }
 }
 
-fn as_text(view: &ExplainView) -> String {
+/// Which event it is.
+fn head(view: &ExplainView) -> String {
     let ExplainView {
         sequence,
         origin,
         event,
         kept_until,
-        explained,
-        deliveries,
         ..
     } = view;
     let attribute = |name: &str| {
@@ -99,6 +98,16 @@ fn as_text(view: &ExplainView) -> String {
     if let Some(until) = kept_until {
         text.push_str(&format!(", kept until {until}"));
     }
+    text
+}
+
+fn as_text(view: &ExplainView) -> String {
+    let ExplainView {
+        explained,
+        deliveries,
+        ..
+    } = view;
+    let mut text = head(view);
     let taken: Vec<&str> = explained.taken.iter().map(Name::as_str).collect();
     match taken.as_slice() {
         [] => text.push_str("\ntaken by no rule\n"),

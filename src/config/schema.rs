@@ -50,18 +50,23 @@ macro_rules! described {
 }
 use described;
 
+/// `retention` of a source.
+fn retention(generator: &mut SchemaGenerator) -> Schema {
+    let mut retention = generator.subschema_for::<Interval>();
+    let told = "How long its events are kept once nothing waits for them; `store.retention` by \
+                default.";
+    retention.insert("description".to_owned(), told.into());
+    retention
+}
+
 /// The schema, in the draft 2020-12.
 #[must_use]
 pub fn rule_file() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let mut retention = generator.subschema_for::<Interval>();
-    let of_retention = "How long its events are kept once nothing waits for them; \
-                        `store.retention` by default.";
-    retention.insert("description".to_owned(), of_retention.into());
     let of_source = vec![
         ("event", generator.subschema_for::<RawMapping>()),
         ("deduplicate", generator.subschema_for::<Duplicates>()),
-        ("retention", retention),
+        ("retention", retention(&mut generator)),
     ];
     let of_target = vec![("delivery", generator.subschema_for::<RawDelivery>())];
     let source = entity(&mut generator, of_source, |connector, generator| {
