@@ -275,14 +275,16 @@ mod tests {
     #[test]
     fn a_password_is_in_no_error() {
         for url in [
-            "postgres://user:hun?ter2@host/db",
+            "postgres://user@host/db?hunter2=1",
             "postgres://user:hunter2@host:port/db",
             "postgres://user:hunter2@/db?connect_timeout=hunter2",
             "host=h password='hunter2",
             "postgres://u:hunter2@host/db?sslmode=require",
             "hunter2",
         ] {
-            let error = of(url, false).unwrap_err();
+            let Err(error) = of(url, false) else {
+                panic!("{url} is read");
+            };
             assert!(!format!("{error} {error:?}").contains("ter2"), "{error:?}");
         }
         let options = Options {
