@@ -41,6 +41,13 @@ impl Priority {
         self.0
     }
 
+    /// How many times the share of the usual priority one of this has, where several want more
+    /// than there is.
+    #[must_use]
+    pub fn share(self) -> usize {
+        self.index() + 1
+    }
+
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
     }

@@ -121,7 +121,7 @@ impl DeficitRoundRobin {
             turn: None,
         });
         share.is_ready = true;
-        share.weight = f64::from(priority.number()) + 1.0;
+        share.weight = priority.share() as f64;
         if !share.in_ring {
             share.in_ring = true;
             self.ring.push_back(subscription);

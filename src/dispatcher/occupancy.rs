@@ -25,7 +25,9 @@ const SLOW: f64 = 2.0;
 /// How much the latest delivery counts in what the next is taken to cost.
 const WEIGHT: f64 = 0.2;
 
-/// How many times what it leaves free a slow subscription may hold.
+/// How many times what it leaves free a slow subscription of the usual priority may hold. One of
+/// another may hold as many times more as its share is larger, and no more of all slots than that
+/// one could if it were alone.
 const SLOW_PER_FREE: usize = 3;
 
 /// From how many slots on one is left to the others even by a quick subscription: less than a
@@ -62,6 +64,15 @@ pub(super) struct Slots {
     pub(super) is_shared: bool,
     /// Whether others wait for a slot.
     pub(super) others_wait: bool,
+}
+
+/// What a subscription may claim of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    /// Leaves as much to the others that use the target as a slow one.
+    pub(super) yields: bool,
+    /// How many times the usual share is its own.
+    pub(super) weight: usize,
 }
 
 /// Notes who was there last.
@@ -159,13 +170,12 @@ impl Occupancy {
         at.saturating_duration_since(self.base).as_secs_f64()
     }
 
-    /// How many more slots a subscription may take now. One that `yields` leaves as much to the
-    /// others that use the target as a slow one.
+    /// How many more slots a subscription may take now.
     pub(super) fn most(
         &self,
         number: SubscriptionNumber,
         slots: Slots,
-        yields: bool,
+        claim: Claim,
         now: Instant,
     ) -> usize {
         let Slots {
@@ -184,12 +194,15 @@ impl Occupancy {
                 .is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
         let seconds = holder.map_or(f64::INFINITY, |holder| holder.seconds(self.seconds_at(now)));
         let is_slow = if are_active {
-            yields || seconds / limit as f64 > WAIT_MAX
+            claim.yields || seconds / limit as f64 > WAIT_MAX
         } else {
             seconds > SLOW
         };
         let most = if is_slow {
-            (SLOW_PER_FREE * free).saturating_sub(held) / (SLOW_PER_FREE + 1)
+            let per_free = SLOW_PER_FREE * claim.weight;
+            let of_all = limit * SLOW_PER_FREE / (SLOW_PER_FREE + 1);
+            let more = (per_free * free).saturating_sub(held) / (per_free + 1);
+            more.min(of_all.saturating_sub(held))
         } else if are_active && limit >= ONE_LEFT_FROM {
             (limit - 1).saturating_sub(held)
         } else {
@@ -230,6 +243,10 @@ mod tests {
     const A: SubscriptionNumber = SubscriptionNumber(1);
     const B: SubscriptionNumber = SubscriptionNumber(2);
     const C: SubscriptionNumber = SubscriptionNumber(3);
+    const USUAL: Claim = Claim {
+        yields: false,
+        weight: 1,
+    };
     const SECOND: Duration = Duration::from_secs(1);
 
     fn slots(limit: usize, free: usize) -> Slots {
@@ -266,14 +283,14 @@ mod tests {
                     is_shared: false,
                     ..slots(8, 8)
                 },
-                false,
+                USUAL,
                 now
             ),
             usize::MAX
         );
-        assert_eq!(unknown.most(A, slots(1, 1), false, now), usize::MAX);
+        assert_eq!(unknown.most(A, slots(1, 1), USUAL, now), usize::MAX);
         assert_eq!(
-            known(A, SECOND, now).most(A, slots(8, 8), false, now),
+            known(A, SECOND, now).most(A, slots(8, 8), USUAL, now),
             usize::MAX
         );
     }
@@ -284,13 +301,26 @@ mod tests {
         for mut occupancy in [Occupancy::new(now - HOUR), known(A, SECOND * 30, now)] {
             let granted: Vec<usize> = [(A, 8), (B, 2), (C, 1)]
                 .map(|(number, free)| {
-                    let most = occupancy.most(number, slots(8, free), false, now);
+                    let most = occupancy.most(number, slots(8, free), USUAL, now);
                     (0..most).for_each(|_| occupancy.begin(number, now));
                     most
                 })
                 .to_vec();
             assert_eq!(granted, [6, 1, 1]);
-            assert_eq!(occupancy.most(A, slots(8, 2), false, now), 0);
+            assert_eq!(occupancy.most(A, slots(8, 2), USUAL, now), 0);
+        }
+    }
+
+    #[test]
+    fn a_larger_share_is_one_of_what_is_left_to_others_and_no_more_of_all_slots() {
+        let now = now();
+        let mut occupancy = known(A, SECOND * 30, now);
+        let claim = Claim { weight: 5, ..USUAL };
+        assert_eq!(occupancy.most(A, slots(16, 16), claim, now), 12);
+        (0..4).for_each(|_| occupancy.begin(A, now));
+        for (weight, most) in [(1, 2), (5, 3)] {
+            let claim = Claim { weight, ..USUAL };
+            assert_eq!(occupancy.most(A, slots(16, 4), claim, now), most);
         }
     }
 
@@ -299,8 +329,8 @@ mod tests {
         let now = now();
         let mut occupancy = known(A, SECOND / 100, now);
         (0..4).for_each(|_| occupancy.begin(A, now));
-        assert_eq!(occupancy.most(A, slots(8, 4), false, now), usize::MAX);
-        assert_eq!(occupancy.most(A, slots(8, 4), false, now + SECOND * 3), 2);
+        assert_eq!(occupancy.most(A, slots(8, 4), USUAL, now), usize::MAX);
+        assert_eq!(occupancy.most(A, slots(8, 4), USUAL, now + SECOND * 3), 2);
     }
 
     #[test]
@@ -310,11 +340,11 @@ mod tests {
         occupancy.begin(B, now);
         occupancy.end(B, now, now, true);
         assert_eq!(
-            [2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), false, now)),
+            [2, 4, 64].map(|limit| occupancy.most(A, slots(limit, limit), USUAL, now)),
             [usize::MAX, 3, 63]
         );
         assert_eq!(
-            occupancy.most(A, slots(4, 4), false, now + ACTIVE_FOR),
+            occupancy.most(A, slots(4, 4), USUAL, now + ACTIVE_FOR),
             usize::MAX
         );
         assert_eq!(
@@ -324,7 +354,7 @@ mod tests {
                     others_wait: true,
                     ..slots(4, 4)
                 },
-                false,
+                USUAL,
                 now + ACTIVE_FOR
             ),
             3

@@ -12,7 +12,7 @@ use super::circuit::{Admission, Circuit, Health};
 use super::fair::{DeficitRoundRobin, Turn};
 use super::lane::Held;
 use super::limit::Limiter;
-use super::occupancy::{Occupancy, Slots};
+use super::occupancy::{Claim, Occupancy, Slots};
 use super::plan::Target;
 use super::rate::Bucket;
 use super::stack::{Stack, stack};
@@ -184,12 +184,12 @@ impl TargetState {
     }
 
     /// Grants slots among the subscriptions that wait for a turn; no one gets more than `most`
-    /// says, and than it may hold, which is less for those that yield.
+    /// says, and than it may hold by what it may claim.
     pub(super) fn grant_turns(
         &mut self,
         slots: usize,
         most: impl Fn(SubscriptionNumber) -> usize,
-        yields: impl Fn(SubscriptionNumber) -> bool,
+        claim: impl Fn(SubscriptionNumber) -> Claim,
         now: Instant,
     ) -> Vec<Turn> {
         let limit = self.limit();
@@ -201,7 +201,7 @@ impl TargetState {
         };
         let occupancy = &self.occupancy;
         self.turns.grant(slots, |number| {
-            most(number).min(occupancy.most(number, occupied, yields(number), now))
+            most(number).min(occupancy.most(number, occupied, claim(number), now))
         })
     }
 

@@ -11,6 +11,7 @@ use super::{Pause, Probe, Scheduler, Timer};
 use crate::dispatcher::byte_budget::{ByteBudget, Pool};
 use crate::dispatcher::fair::Turn;
 use crate::dispatcher::lane::{Lane, Room};
+use crate::dispatcher::occupancy::Claim;
 use crate::dispatcher::plan::Batch;
 use crate::dispatcher::quota::Charged;
 use crate::dispatcher::target_state::Capacity;
@@ -145,10 +146,17 @@ impl Scheduler {
             (false, true) => apart,
             (false, false) => shared,
         };
+        let claim = |number| {
+            let state = subscriptions.get(&number);
+            Claim {
+                yields: state.is_some_and(|state| state.lane.own().is_some()),
+                weight: state.map_or(1, |state| state.route.priority.share()),
+            }
+        };
         let turns = target.grant_turns(
             capacity.slots.min(shared.saturating_add(apart)),
             most,
-            |number| lane(number).is_some_and(|lane| lane.own().is_some()),
+            claim,
             now,
         );
         // Each has no more than its pool's share; several may have, together.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pointsman_journal::Priority;
 use pointsman_schemas::{Class, Name, Outcome, SubscriptionNumber};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -19,9 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use self::arrivals::Arrivals;
 use super::bench::*;
 use super::flow::narrow;
-use crate::dispatcher::LaneReason;
 use crate::dispatcher::status::Status;
 use crate::dispatcher::testing::{event, policy, route};
+use crate::dispatcher::{LaneReason, Route};
 
 /// Events that arrive at random times.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,7 @@ struct Stream {
 struct Subscriber {
     target: usize,
     streams: Vec<Stream>,
+    priority: Priority,
 }
 
 impl Subscriber {
@@ -50,6 +52,7 @@ impl Subscriber {
         Self {
             target,
             streams: streams.iter().map(stream).collect(),
+            priority: Priority::USUAL,
         }
     }
 }
@@ -131,7 +134,10 @@ async fn run(
     let targets = subscribers.iter().map(|one| one.target + 1).max().unwrap();
     let targets = (0..targets).map(|index| narrow(mock.target(&format!("t{index}")), concurrency));
     let routes = subscribers.iter().enumerate().map(|(index, one)| {
-        let route = route(&format!("r{index}"), one.target, policy());
+        let route = Route {
+            priority: one.priority,
+            ..route(&format!("r{index}"), one.target, policy())
+        };
         (number(index), route)
     });
     let running = bench.start(plan(targets.collect(), routes));
@@ -229,6 +235,32 @@ async fn targets_that_hang_with_all_that_may_be_in_flight_delay_nobody_else() {
     }
 }
 
+/// Three rules have each more than their target can take, and leave a part of it to whoever may
+/// come: the fewer calls it takes at a time, the more of the smaller shares lies in that.
+#[tokio::test(start_paused = true)]
+async fn of_a_target_that_several_want_whole_each_has_the_share_of_its_priority() {
+    let flood = |priority| Subscriber {
+        priority: Priority::new(priority).unwrap(),
+        ..Subscriber::new(0, &[(0.0, 30.0, 2_000.0, 1)])
+    };
+    let subscribers = [flood(0), flood(4), flood(0)];
+    for seed in seeds(3) {
+        for (concurrency, mean, least) in [(16, 10, 2.8), (64, 40, 3.2)] {
+            let seen = run(seed, &subscribers, concurrency, 30, move |_, random, _| {
+                (exponential(random, MS * mean), Class::Delivered)
+            });
+            let seen = seen.await;
+            let delivered = |index| seen.arrivals.waits(number(index)).len() as f64;
+            let [low, high, other] = [0, 1, 2].map(delivered);
+            let (ratio, of_equals) = (2.0 * high / (low + other), low / other);
+            assert!(
+                (least..5.5).contains(&ratio) && (0.9..1.1).contains(&of_equals),
+                "seed {seed}, {concurrency} at a time: {low} {high} {other}"
+            );
+        }
+    }
+}
+
 /// A target that serves so many at a time, the others in turn.
 fn queueing(capacity: usize, mean: Duration, constant: bool) -> Box<Answer> {
     let servers = Mutex::new(vec![Duration::ZERO; capacity]);
@@ -289,7 +321,7 @@ async fn a_flood_of_a_hundred_times_as_much_slows_a_neighbour_twice_at_most() {
 /// A target that can serve two calls at a time, or one: whoever comes waits for one of them.
 #[tokio::test(start_paused = true)]
 async fn at_a_narrow_target_a_neighbour_waits_for_few_calls_of_a_flood() {
-    for (capacity, most) in [(2, 3), (1, 6)] {
+    for (capacity, most) in [(2, 3), (1, 8)] {
         for constant in [true, false] {
             for seed in seeds(2) {
                 let p99 = beside_a_flood(seed, 1.0, capacity, MS * 20, constant, true).await;
