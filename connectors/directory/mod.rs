@@ -228,9 +228,12 @@ impl SourceSettings for DirectorySource {
             stored => stored,
         };
         let hints = Arc::new(Hints::default());
-        let watches = Watches::new(&hints).inspect_err(
-            |error| tracing::warn!(source = %context.name, %error, every = %self.reconcile, "cannot watch the folder; it is listed only"),
-        );
+        let watches = Watches::new(&hints).inspect_err(|error| {
+            tracing::warn!(
+                source = %context.name, %error, every = %self.reconcile,
+                "cannot watch the folder; it is listed only"
+            );
+        });
         Ok(Box::new(Folder::new(Setup {
             context,
             scope,
@@ -259,11 +262,10 @@ async fn accept(scope: &Scope, stored: Stored, written: &str) -> Result<Stored, 
             "{written} is another folder than the one that was followed, and holds none of its \
              files; nothing is told until that one is back"
         ));
-        OpenError(
-            problem
-                .at("path")
-                .help("mount its share again, or set replaced: tell to follow this one and have the others told as deleted"),
-        )
+        OpenError(problem.at("path").help(
+            "mount its share again, or set replaced: tell to follow this one and have the others \
+             told as deleted",
+        ))
     })
 }
 

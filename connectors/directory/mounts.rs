@@ -34,7 +34,8 @@ pub(super) fn hold(position: &Position, listing: &mut Listing) {
         .filter(|(mount, _)| !mount.is_empty())
     {
         if listing.mounts.get(mount) != Some(identity) && !is_found(position, mount, listing) {
-            let why = "it is another folder than the one that was followed, and holds none of its files; mount its share again, or set replaced: tell";
+            let why = "it is another folder than the one that was followed, and holds none of its \
+                       files; mount its share again, or set replaced: tell";
             listing
                 .unreadable
                 .insert([&mount[..], b"/"].concat(), why.to_owned());

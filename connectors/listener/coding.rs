@@ -47,7 +47,8 @@ pub(super) fn is_packed(headers: &HeaderMap) -> Result<bool, Refusal> {
 }
 
 fn unsupported() -> Refusal {
-    let detail = "the only Content-Encoding that is understood is gzip, once; pack the body so, or send it as it is";
+    let detail = "the only Content-Encoding that is understood is gzip, once; pack the body so, or \
+                  send it as it is";
     Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
         .with(ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"))
 }

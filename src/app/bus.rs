@@ -215,7 +215,8 @@ impl Bus {
             ) = (&status.identity, &status.counts);
             let (subscription, pending, dead) = (status.number.0, counts.pending, counts.dead);
             tracing::warn!(subscription, %tenant, %rule, to = %target, pending, dead,
-                "no rule wants these deliveries any more; they are kept: bring the rule back, or see pointsman subscriptions cancel and move");
+                "no rule wants these deliveries any more; they are kept: bring the rule back, or \
+                 see pointsman subscriptions cancel and move");
         }
         let more = untold.clone().skip(DETACHED_TOLD_MAX);
         if let (more @ 1.., pending) = more.fold((0, 0), |(count, pending), status| {
