@@ -48,7 +48,7 @@ pub struct Bus {
     folder: TempDir,
     listen: u16,
     /// What `listen` says beside the address, in a YAML mapping without its braces.
-    listen_settings: &'static str,
+    listen_settings: String,
     admin: u16,
     environment: Vec<(String, String)>,
     /// Whether what it prints on standard output is kept with its log.
@@ -86,7 +86,7 @@ impl Bus {
         let bus = Self {
             folder,
             listen: free_port(),
-            listen_settings: "",
+            listen_settings: String::new(),
             admin: free_port(),
             environment: Vec::new(),
             keeps_output: true,
@@ -119,8 +119,8 @@ impl Bus {
     }
 
     /// Sets what `listen` says beside the address in rule files written from now on.
-    pub fn set_listen(&mut self, settings: &'static str) {
-        self.listen_settings = settings;
+    pub fn set_listen(&mut self, settings: impl Into<String>) {
+        self.listen_settings = settings.into();
     }
 
     /// Sets variables of the processes started from now on.

@@ -176,17 +176,14 @@ async fn a_second_bus_on_the_same_store_is_refused() {
 
 #[tokio::test]
 async fn send_trusts_the_authority_that_it_is_told_to() {
-    let mut bus = Bus::prepare("rules: {}\n");
+    let rules = "rules: {}\n";
+    let mut bus = Bus::prepare(rules);
     let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/../connectors/net/tls");
     let listener = bus.url("").replace("http://", "");
-    let rules = std::fs::read_to_string(bus.path("pointsman.yaml")).unwrap();
-    let (plain, full) = (
-        format!("listen: {listener}\n"),
-        format!(
-            "listen: {{ address: \"{listener}\", tls: {{ certificate: {{ file: {tls}/leaf.pem }}, key: {{ file: {tls}/leaf.key }} }} }}\n"
-        ),
-    );
-    std::fs::write(bus.path("pointsman.yaml"), rules.replace(&plain, &full)).unwrap();
+    bus.set_listen(format!(
+        "tls: {{ certificate: {{ file: {tls}/leaf.pem }}, key: {{ file: {tls}/leaf.key }} }}"
+    ));
+    bus.write_rules(rules);
     bus.spawn();
     bus.ready().await;
     let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
