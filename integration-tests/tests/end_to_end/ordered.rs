@@ -143,7 +143,7 @@ async fn in_order(extent: Extent) {
     let judge = Judge::new(extent.keys);
     let function = Arc::clone(&judge);
     let sink = Sink::forgetting(move |call| function.call(call)).await;
-    let mut bus = Bus::prepare(&format!(
+    let rules = format!(
         "targets:
   function:
     http: {{ url: \"{}\", headers: {{ x-life: {{ env: {LIFE} }} }} }}
@@ -152,7 +152,11 @@ rules:
   all: {{ to: function, delivery: {{ order_by: $.subject }} }}
 ",
         sink.url()
-    ));
+    );
+    let mut bus = Bus::prepare(&rules);
+    // What was stored and not acknowledged before a kill is sent once more.
+    bus.set_listen("deduplicate: { by: <$.id> }");
+    bus.write_rules(&rules);
     let mut life = 0;
     begin(&mut bus, life).await;
     let mut senders = JoinSet::new();
