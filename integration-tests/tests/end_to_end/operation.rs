@@ -179,7 +179,6 @@ async fn send_trusts_the_authority_that_it_is_told_to() {
     let rules = "rules: {}\n";
     let mut bus = Bus::prepare(rules);
     let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/../connectors/net/tls");
-    let listener = bus.url("").replace("http://", "");
     bus.set_listen(format!(
         "tls: {{ certificate: {{ file: {tls}/leaf.pem }}, key: {{ file: {tls}/leaf.key }} }}"
     ));
