@@ -30,6 +30,7 @@ mod queues;
 mod raw;
 mod reader;
 mod record;
+mod replication;
 mod row;
 mod salvage;
 mod schema;
@@ -45,6 +46,7 @@ mod writer;
 
 pub use open::OpenError;
 pub use reader::DiskReader;
+pub use replication::{ApplyError, CarriedTo, Commit, CommitLog, Refused, Replica};
 
 use std::fmt;
 use std::sync::Arc;
@@ -141,6 +143,23 @@ impl DiskJournal {
     /// back.
     pub async fn upkeep(&self) {
         let _ = self.shared.upkeep.round().await;
+    }
+
+    /// Has rows go once more to the log that has the journal's commits, about so many bytes of them
+    /// from where the last call has come to; returns where to go on, and none at the end. A walk
+    /// over all rows begins with none. Without a log it does nothing.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: the call is to be made again.
+    pub async fn carry(
+        &self,
+        after: Option<CarriedTo>,
+        bytes: usize,
+    ) -> Result<Option<CarriedTo>, JournalError> {
+        self.ask(Share::Freeing, bytes as u64, move |transaction| {
+            transaction.carry(after.clone(), bytes)
+        })
+        .await
     }
 
     /// Hands a job to the writer and waits for its answer. Once it is handed over it happens,

@@ -2,7 +2,7 @@
 
 use pointsman_schemas::Name;
 
-use crate::{LogError, Shard};
+use crate::Shard;
 
 /// The most shards of a cluster. Each is followed and costs the engine a stream; nodes that share a
 /// cluster are no more than its shards.
@@ -68,10 +68,11 @@ impl Cluster {
     }
 
     /// Refuses a shard that it does not have.
-    pub(crate) fn check(&self, shard: Shard) -> Result<(), LogError> {
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "test-util"))]
+    pub(crate) fn check(&self, shard: Shard) -> Result<(), crate::LogError> {
         match self.has(shard) {
             true => Ok(()),
-            false => Err(LogError::NoShard(shard)),
+            false => Err(crate::LogError::NoShard(shard)),
         }
     }
 }

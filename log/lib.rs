@@ -186,6 +186,7 @@ pub struct Opened<L> {
 }
 
 /// Refuses a body that no engine takes.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "test-util"))]
 fn fits(body: &Bytes) -> Result<(), LogError> {
     match body.len() {
         0..=BODY_BYTES_MAX => Ok(()),

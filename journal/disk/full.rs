@@ -64,7 +64,8 @@ impl Writer {
                 Err(Failed::Store(error)) if !self.shared.is_full(&error) => {
                     return self.fail(group, error);
                 }
-                Err(_) => {}
+                Err(Failed::Log(refused)) => return self.refuse(group, &refused),
+                Err(Failed::Growth | Failed::Store(_)) => {}
             }
         }
         let mut jobs = group.into_iter();
@@ -76,7 +77,11 @@ impl Writer {
                     alone.extend(jobs);
                     return self.fail(alone, error);
                 }
-                Err(_) => {
+                Err(Failed::Log(refused)) => {
+                    alone.extend(jobs);
+                    return self.refuse(alone, &refused);
+                }
+                Err(Failed::Growth | Failed::Store(_)) => {
                     if alone.iter().any(|job| job.share() == Share::New) {
                         self.shared.note_full_disk();
                     }

@@ -21,6 +21,7 @@ use super::look::{self, LookHandle};
 use super::queues::Queues;
 use super::raw::DatabaseFile;
 use super::reader::Live;
+use super::replication::{self, CommitLog};
 use super::schema::{self, Purpose};
 use super::store::{self, Lock, Mark};
 use super::trouble::is_corrupt;
@@ -56,6 +57,12 @@ pub enum OpenError {
         /// The newest format understood.
         understood: i32,
     },
+    /// Its commits are in the log of a cluster, and would come apart from that.
+    #[error(
+        "the store in {0:?} is a copy of a cluster's; give store.log in the rule file, as the \
+         cluster's other nodes do, or another store.path"
+    )]
+    InCluster(PathBuf),
     /// There is no store to look into.
     #[error("there is no store in {0:?}; check store.path, or start the bus once")]
     Missing(PathBuf),
@@ -155,9 +162,24 @@ impl DiskJournal {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, OpenError> {
         let lock = prepare(directory)?;
+        if replication::is_copy(directory) {
+            return Err(OpenError::InCluster(directory.to_owned()));
+        }
+        Self::open_locked(lock, directory, options, clock, None)
+    }
+
+    /// Opens the store whose lock is held, as one whose commits go to a log or as one of its own.
+    pub(super) fn open_locked(
+        lock: Lock,
+        directory: &Path,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+        log: Option<Box<dyn CommitLog>>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let database_error = |error| OpenError::database(directory, &error);
         let mut ballast = Ballast::of(directory, reserve_bytes(options.max_size_bytes) / 2);
         let database = Arc::new(DatabaseFile::default());
-        let mut mark = Mark::open(directory)
+        let mark = Mark::open(directory)
             .map_err(|error| OpenError::files("opening", &directory.join("mark"), &error))?;
         let Checked {
             mut connection,
@@ -165,11 +187,20 @@ impl DiskJournal {
             findings: mut warnings,
             is_whole,
         } = open_patiently(directory, &database, &*clock, &mut ballast)?;
+        let in_log = replication::read_log_mark(&connection).map_err(database_error)?;
+        let mut mark = match (&log, in_log) {
+            (None, Some(_)) => return Err(OpenError::InCluster(directory.to_owned())),
+            (None, None) => Some(mark),
+            (Some(_), in_log) => {
+                follow_log(directory, &connection, in_log.is_some(), &warnings)?;
+                None
+            }
+        };
         let now = clock.now();
         let id = begin(
             directory,
             &connection,
-            &mut mark,
+            mark.as_mut(),
             &mut committed,
             &mut warnings,
             now,
@@ -193,12 +224,11 @@ impl DiskJournal {
             sender.downgrade(),
         ));
         shared.rebuild(&committed);
-        let database_error = |error| OpenError::database(directory, &error);
         let reading = schema::connect(directory, Purpose::Load).map_err(database_error)?;
         shared.fill(&reading).map_err(database_error)?;
         let counted = shared.count_log_pages(&mut connection);
         counted.map_err(database_error)?;
-        let writer = Writer::new(&shared, connection, committed, mark, jobs);
+        let writer = Writer::new(&shared, connection, committed, log, mark, jobs);
         let threads = start(&shared, writer, reading, is_whole)?;
         let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
         let live = Live {
@@ -261,12 +291,13 @@ impl Shared {
 fn begin(
     directory: &Path,
     connection: &Connection,
-    mark: &mut Mark,
+    mark: Option<&mut Mark>,
     committed: &mut CommittedState,
     warnings: &mut Vec<String>,
     now: Timestamp,
 ) -> Result<JournalId, OpenError> {
-    if let Some(warning) = hold_against_mark(mark, committed) {
+    let is_alone = mark.is_some();
+    if let Some(warning) = mark.and_then(|mark| hold_against_mark(mark, committed)) {
         warnings.push(warning);
         if let Err(error) = schema::write_ledger(connection, &committed.ledger) {
             tracing::warn!(%error, "counting lost commits");
@@ -276,12 +307,29 @@ fn begin(
         schema::journal_id(connection).map_err(|error| OpenError::database(directory, &error))?;
     let id = id.map_err(|damage| OpenError::damaged(directory, &damage))?;
     let file = schema::file(directory);
-    let skip = !warnings.is_empty() || !committed.epochs.is_of(file);
+    let skip = is_alone && (!warnings.is_empty() || !committed.epochs.is_of(file));
     committed.begin_epoch(now, skip, file);
     for warning in warnings {
         tracing::error!("{warning}");
     }
     Ok(id)
+}
+
+/// Has a store follow a log: that makes its commits durable. One that was not sound is no copy of
+/// the log any more.
+fn follow_log(
+    directory: &Path,
+    connection: &Connection,
+    is_in_log: bool,
+    warnings: &[String],
+) -> Result<(), OpenError> {
+    if is_in_log && !warnings.is_empty() {
+        replication::want_anew(directory);
+        return Err(OpenError::damaged(directory, &warnings.join("; ")));
+    }
+    connection
+        .execute_batch("PRAGMA synchronous = NORMAL;")
+        .map_err(|error| OpenError::database(directory, &error))
 }
 
 /// Starts the store's threads.
@@ -312,7 +360,7 @@ fn start(
 
 /// Makes the directory where it is not there, takes it for this process, and keeps others from
 /// reading in it.
-fn prepare(directory: &Path) -> Result<Lock, OpenError> {
+pub(super) fn prepare(directory: &Path) -> Result<Lock, OpenError> {
     store::create_directory(directory)
         .map_err(|error| OpenError::files("creating", directory, &error))?;
     let lock = Lock::take(directory)?;

@@ -135,7 +135,8 @@ pub(super) fn table_of(number: Option<i64>, values: &[Value]) -> Option<(&'stati
     sound.or_else(|| candidates.first().map(|table| (*table, false)))
 }
 
-fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
+/// Whether a row says what was once written there.
+pub(super) fn check_row(table: &str, values: &[Value]) -> Result<(), Damage> {
     let number = |at: usize| match values.get(at) {
         Some(Value::Integer(number)) => Ok(*number),
         _ => Err(Damage("its key is no number")),

@@ -9,6 +9,7 @@ mod history;
 mod ids;
 mod log;
 mod look;
+mod replicated;
 mod retention;
 
 use std::path::Path;

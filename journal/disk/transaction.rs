@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_schemas::Timestamp;
+use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, params};
 
 pub(super) use self::append::size_bytes;
@@ -33,6 +34,7 @@ pub(super) use self::steer::Steer;
 use super::committed::CommittedState;
 use super::queues::{Effect, Queues};
 use super::record::{DeadRow, ManyNotes, Subscribed};
+use super::replication::{CarriedTo, Commit, Touched};
 use super::row::{PendingRow, RowKey};
 use super::schema::{self, Ledger, Walk};
 use crate::quota::Arrived;
@@ -121,6 +123,8 @@ pub(super) struct Transaction<'c> {
     arrived: Arrived,
     /// The statement that writes an event, once it has been asked for.
     insert_event: Option<CachedStatement<'c>>,
+    /// The rows that it writes or deletes, where a log is to have them.
+    touched: Option<Touched>,
 }
 
 impl<'c> Transaction<'c> {
@@ -154,6 +158,51 @@ impl<'c> Transaction<'c> {
             pinned: HashSet::new(),
             arrived: Arrived::default(),
             insert_event: None,
+            touched: None,
+        }
+    }
+
+    /// Notes the rows that it writes or deletes: a log is to have them.
+    pub(super) fn note_rows(&mut self) {
+        self.touched = Some(Touched::default());
+    }
+
+    /// What it has changed so far, for the log.
+    pub(super) fn commit(&self) -> Result<Option<Commit>, rusqlite::Error> {
+        let touched = self.touched.as_ref();
+        touched
+            .map(|touched| touched.commit(self.connection))
+            .transpose()
+    }
+
+    /// Has rows go to the log as they are; see [`Touched::carry`].
+    pub(super) fn carry(
+        &mut self,
+        after: Option<CarriedTo>,
+        bytes: usize,
+    ) -> Result<Option<CarriedTo>, Failure> {
+        self.flush()?;
+        let Some(touched) = &mut self.touched else {
+            return Ok(None);
+        };
+        Ok(touched.carry(self.connection, after, bytes)?)
+    }
+
+    /// Notes a row that is written or deleted.
+    fn touch<const KEY: usize>(&self, table: &str, key: [i64; KEY]) {
+        if let Some(touched) = &self.touched {
+            touched.note(table, &key.map(Value::from).into());
+        }
+    }
+
+    /// Notes a row whose key is of texts.
+    fn touch_named(&self, table: &str, key: &[&str]) {
+        if let Some(touched) = &self.touched {
+            let key: Vec<_> = key
+                .iter()
+                .map(|text| Value::from((*text).to_owned()))
+                .collect();
+            touched.note(table, &key);
         }
     }
 
@@ -199,6 +248,9 @@ impl<'c> Transaction<'c> {
             .connection
             .prepare_cached("DELETE FROM subscriptions WHERE number = ?1")?;
         for (number, subscribed) in &self.changes.subscriptions {
+            if let Some(touched) = &self.touched {
+                touched.note("subscriptions", &vec![Value::from(*number)]);
+            }
             if subscribed.is_nothing_left() {
                 delete.execute([number])?;
                 self.changes.ledger.dropped += &subscribed.counts;
@@ -212,7 +264,12 @@ impl<'c> Transaction<'c> {
         if self.committed.is_epoch_new {
             schema::write_format(self.connection)?;
             schema::write_epochs(self.connection, &self.committed.epochs)?;
+            self.touch_named("meta", &["journal"]);
+            self.touch_named("meta", &["format"]);
+            self.touch_named("meta", &["epochs"]);
+            self.touch_named("meta", &["walk"]);
         }
+        self.touch_named("meta", &["ledger"]);
         self.changes.ledger.commit += 1;
         Ok(schema::write_ledger(self.connection, &self.changes.ledger)?)
     }
@@ -370,8 +427,14 @@ impl<'c> Transaction<'c> {
         Ok(Some((key, false)))
     }
 
+    fn touch_dead(&self, key: RowKey) {
+        let (sequence, run) = (key.sequence.cast_signed(), key.run.cast_signed());
+        self.touch("dead", [sequence, key.subscription.into(), run]);
+    }
+
     fn dead_letter(&mut self, key: RowKey, dead: &DeadRow) -> Result<(), Failure> {
         self.changes.freed.remove(&key.sequence);
+        self.touch_dead(key);
         let RowKey {
             subscription,
             sequence,

@@ -16,6 +16,7 @@ use super::check::{self, Checked, Occasion};
 use super::committed::CommittedState;
 use super::full::share_of;
 use super::reader::io;
+use super::replication::{self, CommitLog, Refused};
 use super::schema;
 use super::store::Mark;
 use super::transaction::{Failure, Transaction};
@@ -36,6 +37,9 @@ const JOBS_PER_COMMIT: usize = 256;
 
 /// Bytes brought along by the jobs of one transaction, about.
 const BYTES_PER_COMMIT: u64 = 8 * 1024 * 1024;
+
+/// Those of one that goes to a log, so that it is one record as a rule.
+const BYTES_PER_RECORD: u64 = 768 * 1024;
 
 /// Less room than this for what is new, and no history is written: it is the first thing that is
 /// done without.
@@ -126,6 +130,8 @@ pub(super) enum Failed {
     /// The database would have no room for what is in the log.
     Growth,
     Store(rusqlite::Error),
+    /// The log of many machines has not taken it.
+    Log(Refused),
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -156,6 +162,10 @@ pub(super) struct Writer {
     pub(super) capacity: Option<Capacity>,
     /// What is being done has found no room on the disk before.
     pub(super) is_disk_full: bool,
+    /// Where commits become durable before they are made here, if not here.
+    log: Option<Box<dyn CommitLog>>,
+    /// It takes no more commits.
+    is_over: bool,
 }
 
 impl Writer {
@@ -164,24 +174,30 @@ impl Writer {
         shared: &Arc<Shared>,
         connection: Connection,
         committed: CommittedState,
-        mark: Mark,
+        log: Option<Box<dyn CommitLog>>,
+        mark: Option<Mark>,
         jobs: mpsc::Receiver<Box<dyn Job>>,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             connection: Some(connection),
             committed,
-            mark: Some(mark),
+            mark,
             jobs,
             log_bytes: 0,
             capacity: None,
             is_disk_full: false,
+            log,
+            is_over: false,
         }
     }
 
     /// Works until nobody can bring a job any more, and then closes the database.
     pub(super) fn work(mut self) {
-        let bytes_max = BYTES_PER_COMMIT.min(self.shared.ballast.lock().commit_bytes_max());
+        let mut bytes_max = BYTES_PER_COMMIT.min(self.shared.ballast.lock().commit_bytes_max());
+        if self.log.is_some() {
+            bytes_max = bytes_max.min(BYTES_PER_RECORD);
+        }
         while let Some(first) = self.jobs.blocking_recv() {
             let mut bytes = first.size_bytes();
             let mut group = vec![first];
@@ -214,6 +230,10 @@ impl Writer {
     }
 
     fn serve(&mut self, mut group: Vec<Box<dyn Job>>) {
+        if self.is_over {
+            let over = self.shared.trouble.lock().clone();
+            return answer(group, &Err(over.unwrap_or(JournalError::Closed)));
+        }
         if !self.shared.ballast.lock().is_whole() {
             group = self.refuse_new(group);
             if group.is_empty() {
@@ -231,7 +251,8 @@ impl Writer {
                 self.keep_log_small();
             }
             Err(Failed::Store(error)) if !self.shared.is_full(&error) => self.fail(group, error),
-            Err(_) => {
+            Err(Failed::Log(refused)) => self.refuse(group, &refused),
+            Err(Failed::Growth | Failed::Store(_)) => {
                 self.is_disk_full = true;
                 self.serve_on_full_disk(group);
                 self.is_disk_full = false;
@@ -270,6 +291,9 @@ impl Writer {
         let mut transaction =
             Transaction::new(connection, &self.committed, &shared.queues, now, room);
         self.prepare(&mut transaction, room);
+        if self.log.is_some() {
+            transaction.note_rows();
+        }
         let done = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction));
@@ -284,17 +308,28 @@ impl Writer {
                 Err(Failed::Growth)
             }
         });
+        let finished = finished
+            .and_then(|()| append_to_log(self.log.as_deref_mut(), connection, &transaction));
+        let (is_appended, is_copy) = (finished.is_ok(), matches!(finished, Ok(true)));
         // Held until memory follows: a load that begins in between would read what the queues do
         // not know of.
         let gate = shared.gate.lock();
         #[cfg(test)]
-        let finished = finished.and_then(|()| Ok(shared.fault.strike()?));
+        let finished = finished.and_then(|_| Ok(shared.fault.strike()?));
         let committed =
-            finished.and_then(|()| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
+            finished.and_then(|_| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
         if let Err(failed) = committed {
             let _ = connection.execute_batch("ROLLBACK");
             transaction.abandon();
-            return Err(failed);
+            return Err(match (&mut self.log, failed) {
+                (Some(log), Failed::Store(error)) if is_appended => {
+                    Failed::Log(end(&mut **log, &error))
+                }
+                (_, failed) => failed,
+            });
+        }
+        if is_copy {
+            replication::note_copy(&shared.directory);
         }
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
@@ -327,8 +362,36 @@ impl Writer {
         Ok(())
     }
 
+    /// The log of many machines has not taken a commit.
+    pub(super) fn refuse(&mut self, group: Vec<Box<dyn Job>>, refused: &Refused) {
+        let why = match refused {
+            Refused::Ended(why) => {
+                tracing::error!(why, "the store takes no more commits");
+                self.is_over = true;
+                format!("the store takes no more commits here: {why}")
+            }
+            Refused::NotAppended(why) | Refused::Unknown(why) => {
+                tracing::warn!(why, "the cluster's log has not taken a commit");
+                format!("the cluster's log has not taken it, and it is not stored: {why}")
+            }
+        };
+        let trouble = JournalError::Io(why);
+        if self.is_over {
+            *self.shared.trouble.lock() = Some(trouble.clone());
+        }
+        answer(group, &Err(trouble));
+    }
+
     /// The store failed: nobody is told that anything was stored until it has been opened anew.
+    /// Where its commits are in a log, it is not mended but over: it will be made anew from that.
     pub(super) fn fail(&mut self, group: Vec<Box<dyn Job>>, error: rusqlite::Error) {
+        if let Some(log) = &mut self.log {
+            if is_corrupt(&error) {
+                replication::want_anew(&self.shared.directory);
+            }
+            let refused = end(&mut **log, &error);
+            return self.refuse(group, &refused);
+        }
         let (trouble, occasion) = (
             io(&error),
             if is_corrupt(&error) {
@@ -417,6 +480,34 @@ impl Writer {
         (self.connection, self.committed) = (Some(connection), committed);
         Ok(())
     }
+}
+
+/// The store could not do what the log may have.
+fn end(log: &mut dyn CommitLog, error: &rusqlite::Error) -> Refused {
+    let why = format!("the store failed: {error}");
+    log.failed(&why);
+    Refused::Ended(why)
+}
+
+/// Has the log take what a transaction has changed, and keeps the mark for it with that. Returns
+/// whether the log has every row of the store with it.
+fn append_to_log(
+    log: Option<&mut dyn CommitLog>,
+    connection: &Connection,
+    transaction: &Transaction<'_>,
+) -> Result<bool, Failed> {
+    let (Some(log), Some(commit)) = (log, transaction.commit()?) else {
+        return Ok(false);
+    };
+    let mut appended = log.append(&commit);
+    while let Err(Refused::Unknown(why)) = appended {
+        tracing::debug!(why, "it is not known whether the log has a commit");
+        appended = log.resume();
+    }
+    let mark = appended.map_err(Failed::Log)?;
+    let written = replication::write_log_mark(connection, &mark);
+    written.map_err(|error| Failed::Log(end(log, &error)))?;
+    Ok(commit.ends_carry)
 }
 
 pub(super) fn answer(group: Vec<Box<dyn Job>>, committed: &Result<(), JournalError>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_schemas::{Name, PositionChange, Reject, Sequence, SubscriptionNumber, Timestamp};
+use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params};
 
 use super::keys::Known;
@@ -87,6 +88,7 @@ impl Transaction<'_> {
         }
         if let Some(cursor) = &append.cursor {
             let (tenant, source) = (append.tenant.as_str(), append.origin.as_str());
+            self.touch_named("cursors", &[tenant, source]);
             let value = encode_cursor(key_of(&format!("{tenant}/{source}")), cursor);
             self.connection
                 .prepare_cached("REPLACE INTO cursors VALUES (?1, ?2, ?3)")?
@@ -106,6 +108,14 @@ impl Transaction<'_> {
         change: &PositionChange,
     ) -> Result<(), Failure> {
         let (tenant, source, key) = (tenant.as_str(), source.as_str(), &*change.key);
+        if let Some(touched) = &self.touched {
+            let names = [tenant, source].map(|name| Value::from(name.to_owned()));
+            let [tenant, source] = names;
+            touched.note(
+                "positions",
+                &vec![tenant, source, Value::from(key.to_vec())],
+            );
+        }
         let Some(value) = &change.value else {
             let delete = "DELETE FROM positions WHERE tenant = ?1 AND source = ?2 AND key = ?3";
             let mut delete = self.connection.prepare_cached(delete)?;
@@ -268,6 +278,7 @@ impl Transaction<'_> {
     /// Writes an event's row. Its statement is kept: finding it again would cost half as much as
     /// the row.
     pub(super) fn insert_event(&mut self, sequence: u64, record: &[u8]) -> Result<(), Failure> {
+        self.touch("events", [sequence.cast_signed()]);
         let insert = match &mut self.insert_event {
             Some(insert) => insert,
             none => none.insert(
@@ -292,6 +303,7 @@ impl Transaction<'_> {
             until: self.now.plus(window),
         };
         let [high, low] = identity.map(u64::cast_signed);
+        self.touch("identities", [high, low]);
         let mut insert = self
             .connection
             .prepare_cached("REPLACE INTO identities VALUES (?1, ?2, ?3)")?;

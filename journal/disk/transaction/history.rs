@@ -130,6 +130,7 @@ impl Transaction<'_> {
     }
 
     fn write_history(&mut self, key: HistoryKey, value: &[u8]) -> Result<(), Failure> {
+        self.touch("history", [key.number.cast_signed()]);
         let mut insert = self
             .connection
             .prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -157,6 +158,15 @@ impl Transaction<'_> {
         )?;
         let (rows, bytes): (i64, i64) =
             sum.query_row([until], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if self.touched.is_some() {
+            let mut select = self
+                .connection
+                .prepare_cached("SELECT number FROM history WHERE number <= ?1")?;
+            let mut numbers = select.query([until])?;
+            while let Some(row) = numbers.next()? {
+                self.touch("history", [row.get(0)?]);
+            }
+        }
         self.connection
             .prepare_cached("DELETE FROM history WHERE number <= ?1")?
             .execute([until])?;

@@ -101,6 +101,7 @@ impl Transaction<'_> {
     ) -> Result<(), Failure> {
         let until = self.now.plus(window);
         let [high, low] = key.map(u64::cast_signed);
+        self.touch("keys", [high, low]);
         let (columns, value) = (params![high, low], row.encode(key, until));
         let mut delete = self
             .connection
@@ -125,12 +126,22 @@ impl Transaction<'_> {
         until: Timestamp,
         count: u32,
     ) -> Result<u64, Failure> {
-        let mut delete = self.connection.prepare_cached(
-            "DELETE FROM keys WHERE (high, low) IN (
-                 SELECT high, low FROM keys INDEXED BY keys_by_end WHERE until <= ?1 ORDER BY until LIMIT ?2
-             )",
+        let mut select = self.connection.prepare_cached(
+            "SELECT high, low FROM keys INDEXED BY keys_by_end
+             WHERE until <= ?1 ORDER BY until LIMIT ?2",
         )?;
-        let forgotten = delete.execute(params![until.0, count])? as u64;
+        let found = select.query_map(params![until.0, count], |row| {
+            Ok([row.get::<_, i64>(0)?, row.get(1)?])
+        })?;
+        let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM keys WHERE high = ?1 AND low = ?2")?;
+        let mut forgotten = 0;
+        for key in found {
+            self.touch("keys", key);
+            forgotten += delete.execute(key)? as u64;
+        }
         let keys = &mut self.changes.ledger.keys;
         *keys = keys.saturating_sub(forgotten);
         Ok(forgotten)

@@ -316,6 +316,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn delete_dead(&mut self, key: RowKey) -> Result<(), Failure> {
+        self.touch_dead(key);
         let RowKey {
             subscription,
             sequence,

@@ -25,6 +25,7 @@ impl<'c> Transaction<'c> {
                 self.park(first)?;
             }
         }
+        self.touch_pending(row.key);
         let mut insert = self
             .connection
             .prepare_cached("INSERT INTO pending VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
@@ -59,7 +60,16 @@ impl<'c> Transaction<'c> {
         self.update(&row)
     }
 
+    fn touch_pending(&self, key: RowKey) {
+        let sequence = key.sequence.cast_signed();
+        self.touch(
+            "pending",
+            [key.subscription.into(), sequence, key.run_column()],
+        );
+    }
+
     pub(super) fn update(&self, row: &PendingRow) -> Result<(), Failure> {
+        self.touch_pending(row.key);
         let RowKey {
             subscription,
             sequence,
@@ -149,6 +159,7 @@ impl<'c> Transaction<'c> {
     }
 
     pub(super) fn delete(&self, key: RowKey) -> Result<bool, Failure> {
+        self.touch_pending(key);
         let mut delete = self.connection.prepare_cached(
             "DELETE FROM pending WHERE subscription = ?1 AND sequence = ?2 AND run = ?3",
         )?;
@@ -213,6 +224,7 @@ impl<'c> Transaction<'c> {
                     ),
                     _ => PendingRow::block(subscription, chunk, self.now),
                 };
+                self.touch_pending(row.key);
                 insert.execute(params![
                     subscription,
                     row.key.sequence.cast_signed(),

@@ -12,6 +12,7 @@ use crate::disk::queues::{Damaged, Effect};
 use crate::disk::record::{Damage, Subscribed};
 use crate::disk::row::{BLOCK_RUN, RowKey, read_row};
 use crate::disk::tables::DamagedKey;
+use crate::disk::trouble::corrupt;
 
 impl Transaction<'_> {
     /// Moves a row of `pending`. What it held is known from the counters: they say how many are
@@ -62,6 +63,10 @@ impl Transaction<'_> {
 
     /// Moves a damaged row of any table to `quarantine` and counts it; false where it is not there.
     fn set_aside(&mut self, table: &str, key: &DamagedKey, why: &Damage) -> Result<bool, Failure> {
+        // It is whole in the log.
+        if self.touched.is_some() {
+            return Err(corrupt(format!("{table} ({key}): {why}")).into());
+        }
         let (columns, value) = match table {
             "events" => ("sequence = ?1", "record"),
             "pending" => ("subscription = ?1 AND sequence = ?2 AND run = ?3", "value"),

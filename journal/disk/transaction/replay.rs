@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pointsman_schemas::{DeliveryId, Event, Sequence, SubscriptionNumber};
 use rusqlite::params;
+use rusqlite::types::Value;
 
 use super::append::full;
 use super::operate::not_found;
@@ -27,6 +28,9 @@ impl Transaction<'_> {
     pub(super) fn write_replays(&mut self) -> Result<(), Failure> {
         for (number, replay) in &self.changes.replays {
             let number = number.cast_signed();
+            if let Some(touched) = &self.touched {
+                touched.note("replays", &vec![Value::from(number)]);
+            }
             let rows = &mut self.changes.ledger.replays;
             let Some(replay) = replay else {
                 let delete = "DELETE FROM replays WHERE id = ?1";
@@ -387,6 +391,7 @@ impl Transaction<'_> {
             edited: record,
             ..dead
         };
+        self.touch_dead(key);
         let value = dead.encode(&[key.sequence, key.subscription.into(), key.run]);
         let mut update = self.connection.prepare_cached(
             "UPDATE dead SET value = ?4 WHERE sequence = ?1 AND subscription = ?2 AND run = ?3",

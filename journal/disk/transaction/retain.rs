@@ -41,6 +41,7 @@ impl Transaction<'_> {
         let mut insert = self
             .connection
             .prepare_cached("INSERT OR IGNORE INTO kept VALUES (?1, ?2, ?3)")?;
+        self.touch("kept", [sequence.cast_signed()]);
         let value = encode_kept(sequence, until);
         let inserted = insert.execute(params![sequence.cast_signed(), until.0, value])?;
         self.changes.ledger.kept += inserted as u64;
@@ -58,6 +59,7 @@ impl Transaction<'_> {
             "UPDATE kept SET until = ?3, value = ?4
              WHERE sequence = ?1 AND (?2 IS NULL OR until = ?2)",
         )?;
+        self.touch("kept", [sequence.cast_signed()]);
         let value = encode_kept(sequence, to);
         let from = from.map(|from| from.0);
         Ok(update.execute(params![sequence.cast_signed(), from, to.0, value])? > 0)
@@ -73,6 +75,7 @@ impl Transaction<'_> {
             .connection
             .prepare_cached("DELETE FROM kept WHERE sequence = ?1")?;
         for sequence in sequences {
+            self.touch("kept", [sequence.cast_signed()]);
             let deleted = delete.execute([sequence.cast_signed()])? as u64;
             let kept = &mut self.changes.ledger.kept;
             *kept = kept.saturating_sub(deleted);
@@ -94,6 +97,7 @@ impl Transaction<'_> {
         }
         self.changes.freed = freed;
         if walk != self.committed.walk {
+            self.touch_named("meta", &["walk"]);
             schema::write_walk(self.connection, &walk)?;
         }
         Ok(())
@@ -114,6 +118,7 @@ impl Transaction<'_> {
         let free: Vec<u64> = sequences.iter().copied().filter(is_free).collect();
         let mut count = 0;
         for sequence in &free {
+            self.touch("events", [sequence.cast_signed()]);
             count += delete.execute([sequence.cast_signed()])? as u64;
         }
         self.changes.ledger.events = self.changes.ledger.events.saturating_sub(count);
@@ -202,8 +207,10 @@ impl Transaction<'_> {
         let mut delete = self
             .connection
             .prepare_cached("DELETE FROM identities WHERE high = ?1 AND low = ?2")?;
-        for [high, low] in keys {
-            delete.execute([high.cast_signed(), low.cast_signed()])?;
+        for key in keys {
+            let key = key.map(u64::cast_signed);
+            self.touch("identities", key);
+            delete.execute(key)?;
         }
         Ok(())
     }
