@@ -1,0 +1,159 @@
+//! A store that follows the log.
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use pointsman_journal::disk::{ApplyError, Commit};
+use pointsman_log::{FollowError, Log, Next, Place, Shard};
+use tokio::time::Instant;
+
+use crate::fold::{Fold, Verdict};
+use crate::{StandByError, Store};
+
+/// Records that are applied in one transaction, and their bytes, about.
+const RECORDS_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// What a follower has read.
+pub(crate) type Read = Option<Result<Next, FollowError>>;
+
+/// A store with how far it has come.
+pub(crate) struct Following<S> {
+    /// None while it works on a thread of its own, and where that was cut short.
+    store: Option<S>,
+    pub(crate) fold: Fold,
+    follower: pointsman_log::Follower,
+    /// When a record was read last.
+    pub(crate) read: Instant,
+    /// It holds a journal of its own, which the log is still to get.
+    pub(crate) is_embedded: bool,
+}
+
+impl<S: Store> Following<S> {
+    pub(crate) fn begin(log: &dyn Log, shard: Shard, store: S) -> Self {
+        let fold = store
+            .mark()
+            .as_deref()
+            .and_then(Fold::resume)
+            .unwrap_or_default();
+        Self {
+            follower: log.follow(shard, fold.place()),
+            fold,
+            read: Instant::now(),
+            is_embedded: store.is_embedded(),
+            store: Some(store),
+        }
+    }
+
+    /// Gives the store back.
+    pub(crate) fn into_store(self) -> Option<(S, Fold)> {
+        Some((self.store?, self.fold))
+    }
+
+    /// Waits for what comes next. Cancel-safe; what it returns is for [`Following::take`].
+    pub(crate) async fn next(&mut self) -> Read {
+        self.follower.next().await
+    }
+
+    /// Applies what has come, with whatever is there behind it.
+    ///
+    /// Where it is dropped the store is lost to it.
+    ///
+    /// # Errors
+    /// [`StandByError`].
+    pub(crate) async fn take(
+        &mut self,
+        log: &dyn Log,
+        shard: Shard,
+        first: Read,
+    ) -> Result<(), StandByError> {
+        let (mut commits, mut bytes, mut records) = (Vec::new(), 0, 0);
+        let mut next = Some(first);
+        while let Some(read) = next {
+            match read.transpose()? {
+                None => return Err(FollowError::Ended(shard).into()),
+                Some(Next::Record { place, body }) => {
+                    (bytes, records) = (bytes + body.len(), records + 1);
+                    self.judge(place, &body, &mut commits)?;
+                }
+                Some(Next::Trimmed { first }) => {
+                    commits.clear();
+                    self.begin_at(log, shard, first).await?;
+                }
+            }
+            let is_full = records >= RECORDS_AT_ONCE || bytes >= BYTES_AT_ONCE;
+            next = if is_full {
+                None
+            } else {
+                self.follower.next().now_or_never()
+            };
+        }
+        self.read = Instant::now();
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let mark = self.fold.mark();
+        self.work(move |store| store.apply(&commits, &mark)).await
+    }
+
+    fn judge(
+        &mut self,
+        place: Place,
+        body: &Bytes,
+        commits: &mut Vec<Commit>,
+    ) -> Result<(), StandByError> {
+        if let Verdict::Commit(commit) = self.fold.judge(place, body)? {
+            if self.is_embedded {
+                return Err(StandByError::TwoJournals);
+            }
+            commits.push(commit);
+        }
+        Ok(())
+    }
+
+    /// The records before a place are gone, and the store has not had them: it begins anew there.
+    async fn begin_at(
+        &mut self,
+        log: &dyn Log,
+        shard: Shard,
+        first: Place,
+    ) -> Result<(), StandByError> {
+        if self.is_embedded {
+            return Err(StandByError::TwoJournals);
+        }
+        tracing::info!(%first, "the store is filled anew from the log");
+        self.fold = Fold::blank_before(first);
+        self.follower = log.follow(shard, self.fold.place());
+        self.empty().await
+    }
+
+    /// Fills the store anew, from the beginning of the log.
+    pub(crate) async fn begin_anew(
+        &mut self,
+        log: &dyn Log,
+        shard: Shard,
+    ) -> Result<(), StandByError> {
+        self.fold = Fold::default();
+        self.follower = log.follow(shard, Place::START);
+        self.empty().await
+    }
+
+    /// Removes what the store has.
+    pub(crate) async fn empty(&mut self) -> Result<(), StandByError> {
+        self.work(|store| store.wipe().map_err(ApplyError::from))
+            .await
+    }
+
+    async fn work(
+        &mut self,
+        work: impl FnOnce(&mut S) -> Result<(), ApplyError> + Send + 'static,
+    ) -> Result<(), StandByError> {
+        let mut store = self.store.take().ok_or(StandByError::Interrupted)?;
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work(&mut store);
+            (store, done)
+        });
+        let (store, done) = work.await.map_err(|_| StandByError::Interrupted)?;
+        self.store = Some(store);
+        Ok(done?)
+    }
+}

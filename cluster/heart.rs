@@ -1,0 +1,313 @@
+//! Signs of life: what this node says of itself, what it hears of the others, and for how long it
+//! may act.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use pointsman_log::{Beat, Log};
+use pointsman_schemas::Name;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Nodes that have been silent for so many takeover times are forgotten.
+const FORGOTTEN_AFTER: u32 = 60;
+
+/// How many beats a node makes within its takeover time.
+const BEATS: u32 = 10;
+
+/// Who a node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name, which no other node of the cluster has.
+    pub node: Name,
+    /// The process: drawn at its start.
+    pub incarnation: u64,
+    /// For how long it has to be silent before another node may take over from it.
+    pub takeover: Duration,
+    /// Where its admin API is, as it tells the others.
+    pub address: String,
+}
+
+impl Identity {
+    /// How often it beats.
+    pub(crate) fn beat(&self) -> Duration {
+        self.takeover / BEATS
+    }
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It runs the bus.
+    Owner,
+    /// It follows, and has everything.
+    Spare,
+    /// It follows, and has not everything yet.
+    Filling,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// The process.
+    pub incarnation: u64,
+    /// Counts the beats of the process.
+    pub number: u64,
+    /// Its takeover time, in milliseconds.
+    pub takeover_ms: u64,
+    /// What it does.
+    pub role: Role,
+    /// The epoch of the ownership that it knows of.
+    pub epoch: u64,
+    /// How far it has come in the log.
+    pub place: u64,
+    /// Where its admin API is.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What was heard of a node.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name.
+    pub node: Name,
+    /// What it said last.
+    pub pulse: Pulse,
+    /// When that was heard.
+    pub heard: Instant,
+    /// When it was heard first.
+    pub since: Instant,
+}
+
+#[derive(Debug)]
+struct Heard {
+    /// By process.
+    members: BTreeMap<u64, Member>,
+    /// Since when this node hears the others without interruption, as far as its own beats tell.
+    live_since: Instant,
+    /// When it last heard itself.
+    echo: Option<Instant>,
+}
+
+/// What the node does now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doing {
+    pub(crate) role: Role,
+    pub(crate) epoch: u64,
+}
+
+/// The beats of a node and those that it hears.
+#[derive(Debug)]
+pub(crate) struct Heart {
+    pub(crate) me: Identity,
+    doing: Mutex<Doing>,
+    /// How far it has come in the log.
+    pub(crate) place: Arc<AtomicU64>,
+    heard: Mutex<Heard>,
+    /// When the last beat began that was acknowledged.
+    acknowledged: Mutex<Option<Instant>>,
+}
+
+/// Keeps the heart beating; dropping it stops that.
+#[derive(Debug)]
+pub(crate) struct Beating {
+    _tasks: JoinSet<()>,
+}
+
+impl Heart {
+    pub(crate) fn start(log: &Arc<dyn Log>, me: Identity) -> (Arc<Self>, Beating) {
+        let heart = Arc::new(Self {
+            me,
+            doing: Mutex::new(Doing {
+                role: Role::Filling,
+                epoch: 0,
+            }),
+            place: Arc::default(),
+            heard: Mutex::new(Heard {
+                members: BTreeMap::new(),
+                live_since: Instant::now(),
+                echo: None,
+            }),
+            acknowledged: Mutex::new(None),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&heart).beat(Arc::clone(log)));
+        tasks.spawn(Arc::clone(&heart).listen(Arc::clone(log)));
+        (heart, Beating { _tasks: tasks })
+    }
+
+    /// Says what the node does from the next beat on.
+    pub(crate) fn set_doing(&self, doing: Doing) {
+        *self.doing.lock() = doing;
+    }
+
+    async fn beat(self: Arc<Self>, log: Arc<dyn Log>) {
+        let mut ticks = interval(self.me.beat());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<Instant> = None;
+        for number in 1.. {
+            ticks.tick().await;
+            let Doing { role, epoch } = *self.doing.lock();
+            let pulse = Pulse {
+                incarnation: self.me.incarnation,
+                number,
+                takeover_ms: u64::try_from(self.me.takeover.as_millis()).unwrap_or(u64::MAX),
+                role,
+                epoch,
+                place: self.place.load(Ordering::Relaxed),
+                address: self.me.address.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            // It has nothing that JSON could not say.
+            let body = serde_json::to_vec(&pulse).unwrap_or_default();
+            let began = Instant::now();
+            match log.beat(&self.me.node, body.into()).await {
+                Ok(()) => *self.acknowledged.lock() = Some(began),
+                Err(error) if told.is_none_or(|told| told.elapsed().as_secs() >= 10) => {
+                    tracing::warn!(%error, "a beat of this node was not taken");
+                    told = Some(began);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn listen(self: Arc<Self>, log: Arc<dyn Log>) {
+        let mut beats = log.beats();
+        while let Some(Beat { node, body }) = beats.next().await {
+            match serde_json::from_slice(&body) {
+                Ok(pulse) => self.hear(node, pulse),
+                Err(error) => tracing::debug!(%node, %error, "a beat that cannot be read"),
+            }
+        }
+        tracing::error!("the beats of other nodes can be heard no more");
+    }
+
+    fn hear(&self, node: Name, pulse: Pulse) {
+        let now = Instant::now();
+        let mut heard = self.heard.lock();
+        if pulse.incarnation == self.me.incarnation {
+            let gap = self.me.takeover / 2;
+            if heard.echo.is_none_or(|echo| now - echo > gap) {
+                heard.live_since = now;
+            }
+            heard.echo = Some(now);
+            return;
+        }
+        let old = heard.members.get(&pulse.incarnation);
+        // One that came late says nothing of now.
+        if old.is_some_and(|old| old.pulse.number >= pulse.number) {
+            return;
+        }
+        let member = Member {
+            heard: now,
+            since: old.map_or(now, |old| old.since),
+            node,
+            pulse,
+        };
+        heard.members.insert(member.pulse.incarnation, member);
+        let kept = |member: &Member| {
+            let takeover = Duration::from_millis(member.pulse.takeover_ms);
+            now - member.heard < takeover.saturating_mul(FORGOTTEN_AFTER)
+        };
+        heard.members.retain(|_, member| kept(member));
+    }
+
+    /// What was heard of other nodes.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.heard.lock().members.values().cloned().collect()
+    }
+
+    /// Another living process that uses this node's name.
+    pub(crate) fn namesake(&self) -> Option<Member> {
+        // A beat of a process that is gone may come late.
+        let least = self.me.takeover * 3;
+        let is_namesake =
+            |member: &&Member| member.node == self.me.node && member.heard - member.since > least;
+        self.heard
+            .lock()
+            .members
+            .values()
+            .find(is_namesake)
+            .cloned()
+    }
+
+    /// For how long nothing was heard of a process while this node heard others well; none where it
+    /// hears nobody just now.
+    pub(crate) fn silence(&self, incarnation: u64) -> Option<Duration> {
+        let now = Instant::now();
+        let heard = self.heard.lock();
+        heard
+            .echo
+            .filter(|echo| now - *echo <= self.me.takeover / 2)?;
+        let last = heard.members.get(&incarnation).map(|member| member.heard);
+        Some(now - last.map_or(heard.live_since, |last| last.max(heard.live_since)))
+    }
+
+    /// What a process has said last.
+    pub(crate) fn pulse(&self, incarnation: u64) -> Option<Pulse> {
+        let heard = self.heard.lock();
+        heard
+            .members
+            .get(&incarnation)
+            .map(|member| member.pulse.clone())
+    }
+
+    /// How many other nodes that could take over come before this one.
+    pub(crate) fn rank(&self) -> u32 {
+        let now = Instant::now();
+        let comes_before = |member: &&Member| {
+            let takeover = Duration::from_millis(member.pulse.takeover_ms);
+            member.pulse.role == Role::Spare
+                && now - member.heard < takeover
+                && member.node < self.me.node
+        };
+        let heard = self.heard.lock();
+        let count = heard.members.values().filter(comes_before).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this node may act just now.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.deadline()
+            .is_some_and(|deadline| deadline > Instant::now())
+    }
+
+    /// Until when this node may act; none where no beat of it has been taken yet.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let takeover = self.me.takeover;
+        (*self.acknowledged.lock()).map(|began| began + takeover - takeover / 5)
+    }
+
+    /// Ends an ownership once the node has been unable to say for too long that it lives, or hears
+    /// of a later ownership.
+    pub(crate) async fn guard(self: Arc<Self>, epoch: u64, ended: CancellationToken) {
+        loop {
+            let now = Instant::now();
+            let Some(deadline) = self.deadline().filter(|deadline| *deadline > now) else {
+                tracing::error!(
+                    "this node could not reach the log's engine for too long; it stops"
+                );
+                return ended.cancel();
+            };
+            let is_later = |member: &Member| member.pulse.epoch > epoch;
+            if self.heard.lock().members.values().any(is_later) {
+                tracing::error!("another node has taken over; this one stops");
+                return ended.cancel();
+            }
+            let look = now + self.me.beat() / 2;
+            tokio::select! {
+                () = sleep_until(deadline.min(look)) => {}
+                () = ended.cancelled() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! When a node claims, and when it may act on a claim that holds.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Store;
+use crate::follower::Following;
+use crate::heart::{Heart, Role};
+use crate::record::Owner;
+
+/// What to do next.
+pub(crate) enum Look {
+    /// Nothing: somebody else owns the log, or may still act as if he did.
+    Follow,
+    /// Ask for the log.
+    Claim(Owner),
+    /// The log is this node's, and nobody else acts any more.
+    Own(Owner),
+}
+
+/// Looks at who owns the log.
+pub(crate) struct Watch<'a> {
+    heart: &'a Heart,
+    /// An owner that is known to be gone: a process of this node, which had the lock on the store
+    /// that this process has.
+    gone: Option<u64>,
+    /// The last epoch in which this process has stopped to own the log.
+    stopped: u64,
+    /// When a claim was made last.
+    claimed: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(heart: &'a Heart, stopped: u64) -> Self {
+        Self {
+            heart,
+            gone: None,
+            stopped,
+            claimed: None,
+        }
+    }
+
+    /// Decides what to do; `can_claim` where no claim is under way.
+    pub(crate) fn look<S: Store>(&mut self, following: &Following<S>, can_claim: bool) -> Look {
+        let (fold, me) = (&following.fold, &self.heart.me);
+        if !self.heart.is_alive() {
+            return Look::Follow;
+        }
+        let is_mine = |owner: &&Owner| owner.incarnation == me.incarnation;
+        let has_stopped = fold.epoch() <= self.stopped;
+        if let Some(owner) = fold.owner().filter(is_mine).filter(|_| !has_stopped) {
+            let is_clear = fold
+                .before()
+                .is_none_or(|before| self.has_stopped(before, fold.epoch()));
+            return match is_clear {
+                true => Look::Own(owner.clone()),
+                false => Look::Follow,
+            };
+        }
+        let now = Instant::now();
+        let again = self.claimed.map(|claimed| claimed + me.takeover / 2);
+        if !can_claim || again.is_some_and(|again| again > now) || !self.may_claim(following) {
+            return Look::Follow;
+        }
+        self.claimed = Some(now);
+        Look::Claim(Owner {
+            node: me.node.clone(),
+            incarnation: me.incarnation,
+            takeover_ms: u64::try_from(me.takeover.as_millis()).unwrap_or(u64::MAX),
+            imports: following.is_embedded,
+        })
+    }
+
+    fn may_claim<S: Store>(&mut self, following: &Following<S>) -> bool {
+        let (fold, me) = (&following.fold, &self.heart.me);
+        let others_import = |owner: &Owner| owner.imports && owner.node != me.node;
+        let has_everything =
+            fold.is_complete() || fold.is_unborn() && !fold.owner().is_some_and(others_import);
+        // Whoever is still reading does not know yet who owns the log.
+        let wait = me.beat() * self.heart.rank();
+        if !has_everything || following.read.elapsed() < me.beat() / 2 {
+            return false;
+        }
+        match fold.owner() {
+            None => self
+                .heart
+                .silence(me.incarnation)
+                .is_some_and(|silence| silence >= wait),
+            // Itself before it stopped, or a process that is gone.
+            Some(owner) if owner.incarnation == me.incarnation => true,
+            Some(owner) if fold.is_own() && owner.node == me.node => {
+                self.gone = Some(owner.incarnation);
+                true
+            }
+            Some(owner) => self
+                .heart
+                .silence(owner.incarnation)
+                .is_some_and(|silence| silence >= takeover(owner).max(me.takeover) + wait),
+        }
+    }
+
+    /// Whether the owner before this one acts no more: it has said so, or has been silent for too
+    /// long.
+    fn has_stopped(&self, before: &Owner, epoch: u64) -> bool {
+        let knows = |pulse: crate::Pulse| pulse.role != Role::Owner && pulse.epoch >= epoch;
+        self.gone == Some(before.incarnation)
+            || before.incarnation == self.heart.me.incarnation
+            || self.heart.pulse(before.incarnation).is_some_and(knows)
+            || self
+                .heart
+                .silence(before.incarnation)
+                .is_some_and(|silence| silence >= takeover(before))
+    }
+}
+
+fn takeover(owner: &Owner) -> Duration {
+    Duration::from_millis(owner.takeover_ms)
+}
