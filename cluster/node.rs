@@ -218,6 +218,12 @@ impl Ownership {
         self.ended.cancelled().await;
     }
 
+    /// Ends when this node must stop.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// Why it has ended, as far as that is known; none while it has not.
     pub async fn why(&self) -> Option<String> {
         self.sequencer.lock().await.why().map(str::to_owned)

@@ -8,6 +8,7 @@ mod alarms;
 mod body;
 pub mod credential;
 pub mod directory;
+pub mod engine;
 pub mod exec;
 mod files;
 mod hidden;

@@ -179,7 +179,8 @@ fn config(options: &Options) -> Result<Config, OpenError> {
     config
         .connect_timeout(options.timeout)
         .tcp_user_timeout(options.timeout)
-        .keepalives_idle(options.timeout);
+        // It is told in whole seconds, of which none would be refused.
+        .keepalives_idle(options.timeout.max(Duration::from_secs(1)));
     Ok(config)
 }
 

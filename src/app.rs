@@ -7,15 +7,18 @@
 
 mod background;
 mod bus;
+mod cluster;
 mod overview;
 mod renewal;
 mod sources;
+mod spare;
 mod targets;
 pub mod watch;
 mod wiring;
 
 use std::path::PathBuf;
 
+use pointsman_cluster::StandByError;
 use pointsman_connectors::OpenError;
 use pointsman_journal::{JournalError, disk};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,6 +49,12 @@ pub enum RunError {
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] disk::OpenError),
+    /// The log of the cluster cannot be used.
+    #[error("cannot use the cluster's log: {0}")]
+    Log(String),
+    /// This node cannot follow the others.
+    #[error("this node cannot follow the cluster's log: {0}")]
+    StandBy(#[from] StandByError),
     /// The store works no more.
     #[error("cannot read the store: {0}")]
     Journal(#[from] JournalError),
@@ -75,7 +84,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), RunError> {
-    let mut signals = StopSignals::new()?;
+    let signals = StopSignals::new()?;
     if paths.iter().any(|path| path.as_os_str() == STANDARD_INPUT) {
         return Err(RunError::StandardInput);
     }
@@ -85,32 +94,105 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
     show(&warnings);
     enter_folder_of(&paths)
         .map_err(|error| RunError::System("enter the folder of the rule files", error))?;
-    let mut watch = Watch::begin(paths.clone())?;
+    let watch = Watch::begin(paths.clone())?;
     let background =
         Background::start().map_err(|error| RunError::System("start a thread", error))?;
-    let mut bus = Bus::start(config).await?;
-    loop {
-        tokio::select! {
-            () = signals.any() => break,
-            () = watch.changed() => {}
+    let mut process = Process {
+        signals,
+        watch,
+        background,
+        paths,
+        show,
+    };
+    if config.store.log.is_some() {
+        return cluster::run(&mut process, config).await;
+    }
+    let bus = Bus::start(config, bus::open_store).await?;
+    let (bus, _) = process.serve(bus, std::future::pending()).await;
+    process.stop(bus).await;
+    Ok(())
+}
+
+/// What a bus runs in.
+struct Process<S> {
+    signals: StopSignals,
+    watch: Watch,
+    background: Background,
+    paths: Vec<PathBuf>,
+    show: S,
+}
+
+impl<S: Fn(&[Diagnostic])> Process<S> {
+    /// Lets a bus run, with each change of its rule files, until the process is to stop or `ended`
+    /// comes. Returns whether the process is to stop.
+    async fn serve(&mut self, mut bus: Bus, ended: impl Future<Output = ()>) -> (Bus, bool) {
+        tokio::pin!(ended);
+        loop {
+            let config = tokio::select! {
+                () = self.signals.any() => return (bus, true),
+                () = &mut ended => return (bus, false),
+                config = next_config(&mut self.watch, &self.background, &self.paths, &self.show) => {
+                    config
+                }
+            };
+            let runtime = tokio::runtime::Handle::current();
+            let reload = move || {
+                runtime.block_on(bus.reload(config));
+                bus
+            };
+            bus = self.background.run(reload).await;
         }
+    }
+
+    /// Reads the rule files as they are now.
+    async fn load(&self) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let files = self.paths.clone();
+        self.background.run(move || Config::load(&files)).await
+    }
+
+    /// Reads the rule files once more, and waits until they are without mistakes; none where the
+    /// process is to stop.
+    async fn load_again(&mut self) -> Option<Config> {
+        if let Ok((config, warnings)) = self.load().await {
+            (self.show)(&warnings);
+            return Some(config);
+        }
+        self.watch.look_again();
+        tokio::select! {
+            () = self.signals.any() => None,
+            config = next_config(&mut self.watch, &self.background, &self.paths, &self.show) => {
+                Some(config)
+            }
+        }
+    }
+
+    /// Stops a bus; another signal hastens that.
+    async fn stop(&mut self, bus: Bus) {
+        let hasten = bus.hasten.clone();
+        tokio::select! {
+            () = bus.stop() => {}
+            () = self.signals.hasten(&hasten) => {}
+        }
+    }
+}
+
+/// Waits until the rule files have changed, and returns what they say then, once that is without
+/// mistakes. Safe to cancel.
+async fn next_config(
+    watch: &mut Watch,
+    background: &Background,
+    paths: &[PathBuf],
+    show: &impl Fn(&[Diagnostic]),
+) -> Config {
+    loop {
+        watch.changed().await;
         // On a thread of its own: a file system that does not answer must not keep the bus from
         // stopping.
-        let files = paths.clone();
-        let reading = background.run(move || Config::load(&files));
-        let read = tokio::select! {
-            () = signals.any() => break,
-            read = reading => read,
-        };
-        match read {
+        let files = paths.to_owned();
+        match background.run(move || Config::load(&files)).await {
             Ok((config, warnings)) => {
                 show(&warnings);
-                let runtime = tokio::runtime::Handle::current();
-                let reload = move || {
-                    runtime.block_on(bus.reload(config));
-                    bus
-                };
-                bus = background.run(reload).await;
+                return config;
             }
             Err(mistakes) if mistakes.iter().any(Diagnostic::may_pass) => {
                 tracing::warn!(
@@ -128,12 +210,6 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
             }
         }
     }
-    let hasten = bus.hasten.clone();
-    tokio::select! {
-        () = bus.stop() => {}
-        () = signals.hasten(&hasten) => {}
-    }
-    Ok(())
 }
 
 /// What asks the process to stop.

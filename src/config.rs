@@ -27,9 +27,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use pointsman_connectors::engine::PostgresEngine;
 use pointsman_connectors::listener::ListenSettings;
+#[cfg(feature = "nats")]
+use pointsman_connectors::nats::NatsEngine;
 use pointsman_connectors::{SourceSettings, TargetSettings};
 use pointsman_journal::Start;
+use pointsman_log::Cluster;
 use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Filter, TextTemplate};
 use pointsman_schemas::{Event, Name, Text, Timestamp};
@@ -91,6 +96,42 @@ pub struct Store {
     pub history_keep: Duration,
     /// The part of that room that it may take.
     pub history_max_size_bytes: u64,
+    /// The log that its commits go to, of a cluster.
+    pub log: Option<StoreLog>,
+}
+
+/// `store.log`.
+#[derive(Clone, Debug)]
+pub struct StoreLog {
+    /// What keeps the log.
+    pub engine: Engine,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// This node's name; the machine's where there is none.
+    pub node: Option<Text>,
+    /// After how long another node takes over from one that has fallen silent.
+    pub takeover: Duration,
+    /// All of it as it is written.
+    written: String,
+}
+
+impl PartialEq for StoreLog {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for StoreLog {}
+
+/// What keeps the log of a cluster.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresEngine),
+    /// NATS JetStream.
+    #[cfg(feature = "nats")]
+    Nats(NatsEngine),
 }
 
 /// One of `sources`.

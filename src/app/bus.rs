@@ -90,16 +90,20 @@ impl Task {
 }
 
 impl Bus {
-    /// Starts everything with a first configuration. Addresses are bound before the store is
-    /// opened, so that one in use is told before anything has happened; requests are taken last.
-    pub(super) async fn start(config: Config) -> Result<Self, RunError> {
+    /// Starts everything with a first configuration, on the journal that `open` opens. Addresses are
+    /// bound before that, so that one in use is told before anything has happened; requests are
+    /// taken last.
+    pub(super) async fn start(
+        config: Config,
+        open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
+    ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
         metrics.set_detail(config.admin.metrics);
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
-        let journal = open_store(&config, Arc::clone(&clock))?;
+        let journal = open(&config)?;
         let pipes = Pipes::new(Arc::clone(&journal), journal.clock());
 
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
@@ -256,6 +260,15 @@ impl Bus {
         }
     }
 
+    /// What ends all attempts at once, whatever else the bus is doing.
+    pub(super) fn brake(&self) -> impl FnOnce() + Send + 'static {
+        let (hasten, dispatcher) = (self.hasten.clone(), self.dispatcher.stop.clone());
+        move || {
+            hasten.cancel();
+            dispatcher.cancel();
+        }
+    }
+
     pub(super) async fn stop(self) {
         tracing::info!("stopping: finishing what is in hand");
         self.overview.set_stopping();
@@ -304,16 +317,22 @@ async fn listen(
     Ok((listener, admin))
 }
 
-fn open_store(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Journal>, RunError> {
-    let options = DiskOptions {
+/// Opens the store of a bus that has no other nodes.
+pub(super) fn open_store(config: &Config) -> Result<Arc<dyn Journal>, RunError> {
+    let clock = Arc::new(SystemClock);
+    Ok(DiskJournal::open(&config.store.path, options(config), clock)?)
+}
+
+/// How the store is kept.
+pub(super) fn options(config: &Config) -> DiskOptions {
+    DiskOptions {
         retention: config.store.retention,
         max_size_bytes: config.store.max_size_bytes,
         history: HistoryBounds {
             keep: config.store.history_keep,
             max_size_bytes: config.store.history_max_size_bytes,
         },
-    };
-    Ok(DiskJournal::open(&config.store.path, options, clock)?)
+    }
 }
 
 /// A dispatcher that has nothing to do until the first plan is in force, its handle, and what ends

@@ -4,6 +4,7 @@ pub(super) mod addresses;
 mod connector;
 mod deduplicate;
 mod lint;
+mod log;
 mod meant;
 pub(super) mod names;
 mod pipe;
@@ -397,11 +398,13 @@ impl<'d> Loader<'d, '_> {
             .and_then(|(_, piece)| read::<RawStore>(piece))
             .unwrap_or_default();
         if let Some((_, piece)) = single {
-            if let Some(nats) = piece.get("nats") {
-                nats.report_key(
-                    "this version has no store in NATS",
-                    "remove it: the store is a folder then",
-                );
+            for engine in ["nats", "postgres"] {
+                if let Some(at) = piece.get(engine) {
+                    at.report_key(
+                        "what keeps the log of many machines stands under `log`",
+                        format!("write log: {{ {engine}: … }}"),
+                    );
+                }
             }
             if let (Some(at), true) = (
                 piece.get("max_size"),
@@ -446,6 +449,10 @@ impl<'d> Loader<'d, '_> {
             history_max_size_bytes: history
                 .max_size
                 .map_or((1 << 30).min(max_size_bytes / 8), |size| size.bytes),
+            log: raw
+                .log
+                .zip(single.and_then(|(_, piece)| piece.get("log")))
+                .and_then(|(raw, piece)| log::log_of(raw, piece)),
         }
     }
 }

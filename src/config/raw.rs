@@ -6,9 +6,13 @@ mod short;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
+#[cfg(feature = "postgres")]
+use pointsman_connectors::engine::PostgresEngine;
+#[cfg(feature = "nats")]
+use pointsman_connectors::nats::NatsEngine;
 use pointsman_rules::RawFilter;
 use pointsman_rules::transform::RawTransform;
-use pointsman_schemas::{Duplicates, Interval, Name, Rate, Size};
+use pointsman_schemas::{Duplicates, Interval, Name, Rate, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -39,10 +43,43 @@ pub struct RawStore {
     pub max_size: Option<Size>,
     /// How much of the history of tasks is kept.
     pub history: Option<RawHistory>,
-    /// Not in this version.
+    /// The replicated log of many machines, of which one runs the bus and the others can take over.
+    pub log: Option<RawLog>,
+    /// A mistake for `log`.
     #[schemars(skip)]
     #[expect(dead_code, reason = "refused with a reason of its own")]
     pub nats: Option<Value>,
+    /// A mistake for `log`.
+    #[schemars(skip)]
+    #[expect(dead_code, reason = "refused with a reason of its own")]
+    pub postgres: Option<Value>,
+}
+
+/// `store.log`: which engine keeps the log, and what this node is in the cluster.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "StoreLog")]
+pub struct RawLog {
+    /// PostgreSQL keeps it.
+    #[cfg(feature = "postgres")]
+    pub postgres: Option<PostgresEngine>,
+    /// Left out of this build.
+    #[cfg(not(feature = "postgres"))]
+    #[schemars(skip)]
+    pub postgres: Option<Value>,
+    /// NATS JetStream keeps it.
+    #[cfg(feature = "nats")]
+    pub nats: Option<NatsEngine>,
+    /// Left out of this build.
+    #[cfg(not(feature = "nats"))]
+    #[schemars(skip)]
+    pub nats: Option<Value>,
+    /// The cluster's name in the engine: `default` unless it is given, and at most 32 characters.
+    pub cluster: Option<String>,
+    /// This node's name in the cluster; the machine's unless it is given.
+    pub node: Option<Text>,
+    /// After how long another node takes over from one that has fallen silent; `10s` by default.
+    pub takeover: Option<Interval>,
 }
 
 /// `store.history`: what is kept of attempts, and of how tasks ended.
