@@ -132,6 +132,9 @@ pub enum Engine {
     /// NATS JetStream.
     #[cfg(feature = "nats")]
     Nats(NatsEngine),
+    /// This build has none.
+    #[cfg(not(any(feature = "nats", feature = "postgres")))]
+    LeftOut(std::convert::Infallible),
 }
 
 /// One of `sources`.

@@ -149,7 +149,15 @@ fn circle(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn no_modules_import_one_another() {
-    for member in ["schemas", "rules", "journal", "log", "connectors", "src"] {
+    for member in [
+        "schemas",
+        "rules",
+        "journal",
+        "log",
+        "cluster",
+        "connectors",
+        "src",
+    ] {
         let found = circle(&workspace().join(member));
         assert!(found.is_empty(), "{member}: {found:#?}");
     }
@@ -169,6 +177,10 @@ fn crates_see_only_what_lies_below_them() {
                 "pointsman-log",
                 "pointsman-test-brokers",
             ],
+        ),
+        (
+            "cluster",
+            &["pointsman-schemas", "pointsman-log", "pointsman-journal"],
         ),
         (
             "connectors",

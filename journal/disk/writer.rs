@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::Backoff;
-
+use pointsman_schemas::{Backoff, Timestamp};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +18,7 @@ use super::reader::io;
 use super::replication::{self, CommitLog, Refused};
 use super::schema;
 use super::store::Mark;
-use super::transaction::{Failure, Transaction};
+use super::transaction::{Changes, Failure, Transaction};
 use super::trouble::is_corrupt;
 use super::{OpenError, Shared};
 use crate::JournalError;
@@ -333,27 +332,11 @@ impl Writer {
         }
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
-        self.committed.apply(
-            changes.ledger,
-            changes.walk,
-            changes.subscriptions,
-            changes.replays,
-        );
-        if let Some(quotas) = changes.quotas {
-            self.committed.set_quotas(quotas);
-        }
-        if let Some(sweep) = shared.sweep.lock().as_mut() {
-            sweep.pinned.extend(changes.pinned);
-            sweep.freed.extend(changes.freed);
-        }
-        let (should_wake, low) = {
-            let mut queues = shared.queues.lock();
-            queues.apply(changes.effects, now);
-            (queues.should_wake(), queues.has_low())
-        };
+        let number = changes.ledger.commit;
+        let (should_wake, low) = follow(shared, &mut self.committed, changes, now);
         drop(gate);
         if let Some(mark) = &mut self.mark
-            && let Err(error) = mark.write(changes.ledger.commit)
+            && let Err(error) = mark.write(number)
         {
             // The commit stands; what is missing is the means to notice that it was lost.
             tracing::warn!(%error, "writing the mark of the last commit");
@@ -487,6 +470,31 @@ fn end(log: &mut dyn CommitLog, error: &rusqlite::Error) -> Refused {
     let why = format!("the store failed: {error}");
     log.failed(&why);
     Refused::Ended(why)
+}
+
+/// Has memory follow a commit. Returns whether something fell due, and whether a window runs low.
+fn follow(
+    shared: &Shared,
+    committed: &mut CommittedState,
+    changes: Changes,
+    now: Timestamp,
+) -> (bool, bool) {
+    committed.apply(
+        changes.ledger,
+        changes.walk,
+        changes.subscriptions,
+        changes.replays,
+    );
+    if let Some(quotas) = changes.quotas {
+        committed.set_quotas(quotas);
+    }
+    if let Some(sweep) = shared.sweep.lock().as_mut() {
+        sweep.pinned.extend(changes.pinned);
+        sweep.freed.extend(changes.freed);
+    }
+    let mut queues = shared.queues.lock();
+    queues.apply(changes.effects, now);
+    (queues.should_wake(), queues.has_low())
 }
 
 /// Has the log take what a transaction has changed, and keeps the mark for it with that. Returns

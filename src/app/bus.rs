@@ -320,7 +320,11 @@ async fn listen(
 /// Opens the store of a bus that has no other nodes.
 pub(super) fn open_store(config: &Config) -> Result<Arc<dyn Journal>, RunError> {
     let clock = Arc::new(SystemClock);
-    Ok(DiskJournal::open(&config.store.path, options(config), clock)?)
+    Ok(DiskJournal::open(
+        &config.store.path,
+        options(config),
+        clock,
+    )?)
 }
 
 /// How the store is kept.

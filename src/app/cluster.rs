@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_cluster::{Identity, Node, Ownership, Taken};
+#[cfg(feature = "postgres")]
+use pointsman_connectors::engine::PostgresEngine;
+#[cfg(feature = "nats")]
+use pointsman_connectors::nats::NatsEngine;
 use pointsman_journal::Journal;
 use pointsman_journal::disk::{DiskJournal, Replica};
-use pointsman_log::{Log, OpenError, Opened};
+use pointsman_log::{Log, OpenError};
 use pointsman_schemas::{Backoff, Name, SystemClock};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -177,19 +181,32 @@ async fn own<S: Fn(&[Diagnostic])>(
 async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
     let unresolved = |error: &dyn std::fmt::Display| RunError::Log(error.to_string());
     let name = match &settings.node {
-        Some(node) => node.resolve().map_err(|error| unresolved(&error))?.expose().to_owned(),
+        Some(node) => node
+            .resolve()
+            .map_err(|error| unresolved(&error))?
+            .expose()
+            .to_owned(),
         None => machine(),
     };
     let node = Name::new(&name).map_err(|error| {
-        RunError::Log(format!("{error}; give the node a name: store: {{ log: {{ node: … }} }}"))
+        RunError::Log(format!(
+            "{error}; give the node a name: store: {{ log: {{ node: … }} }}"
+        ))
     })?;
-    let address = config.admin.address.resolve().map_err(|error| unresolved(&error))?;
+    let address = config
+        .admin
+        .address
+        .resolve()
+        .map_err(|error| unresolved(&error))?;
     let mut pause = BACKOFF.initial;
     let log = loop {
         match open(settings, &node).await {
             Ok(log) => break log,
             Err(OpenError::Unavailable(why)) => {
-                tracing::warn!(why, "the engine of the cluster's log cannot be reached; it is tried again");
+                tracing::warn!(
+                    why,
+                    "the engine of the cluster's log cannot be reached; it is tried again"
+                );
             }
             Err(error) => return Err(unresolved(&error)),
         }
@@ -208,39 +225,63 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
 }
 
 /// Opens the log in its engine, and says what is at stake with that.
-async fn open(settings: &StoreLog, node: &Name) -> Result<Arc<dyn Log>, OpenError> {
-    // A node that cannot reach the engine has to notice long before it must stop.
-    let timeout = settings.takeover / 4;
-    let cluster = settings.cluster.clone();
-    let wrong = |error: &dyn std::fmt::Display| OpenError::Settings(error.to_string());
-    let (log, warnings): (Arc<dyn Log>, _) = match &settings.engine {
+async fn open(
+    settings: &StoreLog,
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables))] node: &Name,
+) -> Result<Arc<dyn Log>, OpenError> {
+    let (log, warnings) = match &settings.engine {
         #[cfg(feature = "postgres")]
-        Engine::Postgres(engine) => {
-            use pointsman_log::postgres::{Options, PostgresLog};
-            let (url, tls) = engine.resolve().map_err(|error| wrong(&error))?;
-            let url = url.expose().to_owned();
-            let options = Options { url, tls, timeout };
-            let Opened { log, warnings } = PostgresLog::open(cluster, options).await?;
-            (Arc::new(log), warnings)
-        }
+        Engine::Postgres(engine) => postgres(engine, settings).await?,
         #[cfg(feature = "nats")]
-        Engine::Nats(engine) => {
-            use pointsman_log::nats::{NatsLog, Options};
-            let client = engine.connect(node.as_str()).await;
-            let client = client.map_err(|error| OpenError::Unavailable(error.to_string()))?;
-            let options = Options {
-                client,
-                replicas: engine.replicas(),
-                timeout,
-            };
-            let Opened { log, warnings } = NatsLog::open(cluster, options).await?;
-            (Arc::new(log), warnings)
-        }
+        Engine::Nats(engine) => nats(engine, settings, node).await?,
+        #[cfg(not(any(feature = "nats", feature = "postgres")))]
+        Engine::LeftOut(nothing) => match *nothing {},
     };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(log)
+}
+
+/// A log, and what is at stake with its engine.
+type WithWarnings = (Arc<dyn Log>, Vec<String>);
+
+/// How long a call to the engine may take: a node that cannot reach it has to notice long before
+/// it must stop.
+#[cfg(any(feature = "nats", feature = "postgres"))]
+fn timeout(settings: &StoreLog) -> Duration {
+    settings.takeover / 4
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(engine: &PostgresEngine, settings: &StoreLog) -> Result<WithWarnings, OpenError> {
+    use pointsman_log::postgres::{Options, PostgresLog};
+    let resolved = engine.resolve();
+    let (url, tls) = resolved.map_err(|error| OpenError::Settings(error.to_string()))?;
+    let options = Options {
+        url: url.expose().to_owned(),
+        tls,
+        timeout: timeout(settings),
+    };
+    let opened = PostgresLog::open(settings.cluster.clone(), options).await?;
+    Ok((Arc::new(opened.log), opened.warnings))
+}
+
+#[cfg(feature = "nats")]
+async fn nats(
+    engine: &NatsEngine,
+    settings: &StoreLog,
+    node: &Name,
+) -> Result<WithWarnings, OpenError> {
+    use pointsman_log::nats::{NatsLog, Options};
+    let client = engine.connect(node.as_str()).await;
+    let options = Options {
+        client: client.map_err(|error| OpenError::Unavailable(error.to_string()))?,
+        replicas: engine.replicas(),
+        timeout: timeout(settings),
+    };
+    let opened = NatsLog::open(settings.cluster.clone(), options).await?;
+    Ok((Arc::new(opened.log), opened.warnings))
 }
 
 /// The machine's name, as the name of a node.

@@ -63,7 +63,10 @@ impl SpareServers {
 fn router() -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async || (StatusCode::SERVICE_UNAVAILABLE, format!("{WHY}\n"))))
+        .route(
+            "/readyz",
+            get(async || (StatusCode::SERVICE_UNAVAILABLE, format!("{WHY}\n"))),
+        )
         .fallback(async || refuse())
 }
 
@@ -78,5 +81,10 @@ fn refuse() -> Response {
         (header::CONTENT_TYPE, "application/problem+json"),
         (header::RETRY_AFTER, RETRY_AFTER),
     ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem.to_string()).into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        headers,
+        problem.to_string(),
+    )
+        .into_response()
 }

@@ -73,7 +73,10 @@ pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
 }
 
 #[cfg(feature = "postgres")]
-fn postgres(engine: pointsman_connectors::engine::PostgresEngine, piece: Piece<'_>) -> Option<Engine> {
+fn postgres(
+    engine: pointsman_connectors::engine::PostgresEngine,
+    piece: Piece<'_>,
+) -> Option<Engine> {
     piece.get("postgres")?.report_check(engine.check());
     Some(Engine::Postgres(engine))
 }
