@@ -132,9 +132,9 @@ pub enum Engine {
     /// NATS JetStream.
     #[cfg(feature = "nats")]
     Nats(NatsEngine),
-    /// This build has none.
+    /// One that this build leaves out.
     #[cfg(not(any(feature = "nats", feature = "postgres")))]
-    LeftOut(std::convert::Infallible),
+    LeftOut,
 }
 
 /// One of `sources`.

@@ -229,14 +229,15 @@ async fn open(
     settings: &StoreLog,
     #[cfg_attr(not(feature = "nats"), expect(unused_variables))] node: &Name,
 ) -> Result<Arc<dyn Log>, OpenError> {
-    let (log, warnings) = match &settings.engine {
+    let opened: Result<WithWarnings, OpenError> = match &settings.engine {
         #[cfg(feature = "postgres")]
-        Engine::Postgres(engine) => postgres(engine, settings).await?,
+        Engine::Postgres(engine) => postgres(engine, settings).await,
         #[cfg(feature = "nats")]
-        Engine::Nats(engine) => nats(engine, settings, node).await?,
+        Engine::Nats(engine) => nats(engine, settings, node).await,
         #[cfg(not(any(feature = "nats", feature = "postgres")))]
-        Engine::LeftOut(nothing) => match *nothing {},
+        Engine::LeftOut => Err(OpenError::Settings("this build leaves it out".to_owned())),
     };
+    let (log, warnings) = opened?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
