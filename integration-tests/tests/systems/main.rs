@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 mod rabbitmq;

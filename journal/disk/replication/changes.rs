@@ -397,4 +397,45 @@ mod tests {
             let _ = apply(&connection, &bytes);
         }
     }
+
+    /// Stores of this and of earlier versions follow each other.
+    #[test]
+    fn the_bytes_of_changes_stay() {
+        use crate::disk::record::encode_kept;
+        use pointsman_schemas::Timestamp;
+        let hex =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let made = || {
+            let mut connection = Connection::open_in_memory().unwrap();
+            schema::create(&mut connection, Timestamp(0)).unwrap();
+            connection.execute_batch("DELETE FROM meta").unwrap();
+            connection
+        };
+        let (one, other) = (made(), made());
+        let row = encode_kept(300, Timestamp(-5));
+        let insert = "INSERT INTO kept VALUES (300, -5, ?1)";
+        one.execute(insert, [row]).unwrap();
+        let mut touched = Touched::default();
+        touched.note("kept", &vec![Value::from(300)]);
+        touched.note(
+            "positions",
+            &vec![
+                Value::from("a".to_owned()),
+                Value::from("b".to_owned()),
+                Value::from(vec![7_u8]),
+            ],
+        );
+        touched.note("meta", &vec![Value::from(MARK.to_owned())]);
+        write_log_mark(&one, b"mark").unwrap();
+        touched.ends_carry = true;
+        let commit = touched.commit(&one).unwrap();
+        assert_eq!(
+            hex(&commit.changes),
+            "0d0201610201620301071801d804010903050154fff164"
+        );
+        assert!(commit.ends_carry && !commit.begins_carry && commit.format == 5);
+        apply(&other, &commit.changes).unwrap();
+        assert_eq!(digest(&other).unwrap(), digest(&one).unwrap());
+        assert_eq!(digest(&one).unwrap(), 7_088_107_702_731_341_768);
+    }
 }

@@ -1,0 +1,281 @@
+//! Several nodes over one engine, from outside: whatever becomes of nodes, of the engine and of the
+//! way between them, what was acknowledged arrives, in order, and never from two owners at once.
+
+mod jury;
+
+use std::time::Duration;
+
+use pointsman_integration_tests::bus::signal;
+use pointsman_integration_tests::{Bus, Caller, Fault, Proxy, until};
+use pointsman_test_brokers::{NatsRelease, NatsServer, PostgresServer};
+use tokio::time::{Instant, sleep};
+
+use jury::{Jury, Sender};
+
+/// After how long a node takes over from one that has fallen silent.
+const TAKEOVER: Duration = Duration::from_secs(2);
+
+/// How long a takeover may take, on a machine that is busy with other tests.
+const FAILOVER: Duration = Duration::from_secs(20);
+
+/// What keeps the log.
+enum Engine {
+    Postgres(PostgresServer),
+    Nats(NatsServer),
+}
+
+impl Engine {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Postgres(server) => server.port(),
+            Self::Nats(server) => server.port(),
+        }
+    }
+
+    fn settings(&self, port: u16) -> String {
+        match self {
+            Self::Postgres(_) => {
+                format!("postgres: {{ url: \"postgres://postgres@127.0.0.1:{port}/postgres\" }}")
+            }
+            Self::Nats(_) => {
+                format!("nats: {{ url: \"nats://127.0.0.1:{port}\", replicas: 1 }}")
+            }
+        }
+    }
+
+    /// Ends it as a crash does, and has it come back.
+    async fn crash(&mut self) {
+        match self {
+            Self::Postgres(server) => {
+                server.kill();
+                server.restart().await;
+            }
+            Self::Nats(server) => {
+                server.kill();
+                server.restart().await;
+            }
+        }
+    }
+}
+
+/// A node, and its way to the engine.
+struct Member {
+    bus: Bus,
+    proxy: Proxy,
+}
+
+impl Member {
+    async fn is_ready(&self) -> bool {
+        let ready = Caller::new().get(&self.bus.admin_url("/readyz")).await;
+        ready.is_ok_and(|(status, _)| status == 200)
+    }
+}
+
+struct Nodes {
+    engine: Engine,
+    members: Vec<Member>,
+}
+
+impl Nodes {
+    /// Starts so many nodes with the same rules but for what each has for itself.
+    async fn start(engine: Engine, count: usize, rules: &str) -> Self {
+        let mut members = Vec::new();
+        for number in 0..count {
+            let proxy = Proxy::start(engine.port());
+            let mut bus = Bus::prepare("");
+            bus.set_listen("deduplicate: { by: <$.id>, window: 10m }");
+            bus.set_environment(vec![("NODE".to_owned(), format!("node-{number}"))]);
+            let log = engine.settings(proxy.port());
+            bus.write_rules(&format!(
+                "store: {{ path: ./store, log: {{ {log}, node: {{ env: NODE }}, takeover: 2s }} }}\n{rules}"
+            ));
+            bus.spawn();
+            members.push(Member { bus, proxy });
+        }
+        let nodes = Self { engine, members };
+        nodes.owner().await;
+        nodes
+    }
+
+    /// The node that runs the bus, once there is one.
+    async fn owner(&self) -> usize {
+        self.next_owner(usize::MAX).await
+    }
+
+    /// Waits until a node other than this one runs the bus, and returns which.
+    async fn next_owner(&self, but: usize) -> usize {
+        let began = Instant::now();
+        loop {
+            for (number, member) in self.members.iter().enumerate() {
+                if number != but && member.is_ready().await {
+                    return number;
+                }
+            }
+            let is_late = began.elapsed() > FAILOVER;
+            assert!(!is_late, "nobody runs the bus:\n{}", self.logs());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a node says that it has everything and could take over.
+    async fn follows(&self, number: usize, times: usize) {
+        let log = || self.members[number].bus.log();
+        until("a spare follows", async || {
+            log().matches("following the cluster").count() >= times
+        })
+        .await;
+    }
+
+    fn urls(&self) -> Vec<String> {
+        let url = |member: &Member| member.bus.url("/events");
+        self.members.iter().map(url).collect()
+    }
+
+    fn logs(&self) -> String {
+        let log = |member: &Member| format!("{}\n——\n", member.bus.log());
+        self.members.iter().map(log).collect()
+    }
+}
+
+async fn postgres() -> Engine {
+    Engine::Postgres(PostgresServer::start("").await)
+}
+
+fn rules(sink: &str) -> String {
+    format!(
+        "targets:
+  sink:
+    http: {{ url: \"{sink}\", headers: {{ X-Node: {{ env: NODE }} }} }}
+    delivery: {{ retry: {{ attempts: 100, backoff: {{ initial: 100ms, max: 1s }} }}, timeout: 15s }}
+rules:
+  all: {{ to: sink, delivery: {{ order_by: $.subject }} }}
+"
+    )
+}
+
+#[tokio::test]
+async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
+    let jury = Jury::start().await;
+    jury.take(false);
+    let mut nodes = Nodes::start(postgres().await, 2, &rules(&jury.url())).await;
+    let owner = nodes.owner().await;
+    let spare = 1 - owner;
+    nodes.follows(spare, 1).await;
+    let sender = Sender::start(nodes.urls(), 1);
+    until("some are acknowledged", async || {
+        sender.acknowledged().len() >= 20
+    })
+    .await;
+    let acknowledged = sender.stop().await;
+
+    let refused = Caller::new()
+        .call(
+            http::Method::POST,
+            &nodes.members[spare].bus.url("/events"),
+            &[],
+            "x",
+        )
+        .await;
+    let (status, headers, body) = refused.unwrap();
+    assert_eq!(
+        (status, headers["retry-after"].to_str().unwrap()),
+        (503, "2")
+    );
+    assert!(String::from_utf8_lossy(&body).contains("spare"));
+
+    nodes.members[owner].bus.kill();
+    let began = Instant::now();
+    assert_eq!(nodes.next_owner(owner).await, spare);
+    let took = began.elapsed();
+    assert!(
+        took >= TAKEOVER / 2,
+        "{took:?}: it did not wait for the other's silence"
+    );
+    jury.take(true);
+    jury.expect(&acknowledged).await;
+    jury.judge();
+
+    // The first one comes back with an old store, as a spare, and takes over in its turn at once.
+    nodes.members[owner].bus.spawn();
+    nodes.follows(owner, 2).await;
+    nodes.members[spare].bus.terminate().await;
+    assert_eq!(nodes.next_owner(spare).await, owner);
+    let counts = nodes.members[owner].bus.api("/api/v1/subscriptions").await;
+    let row = &counts["items"][0];
+    assert_eq!(row["delivered"], acknowledged.len() as u64, "{counts}");
+}
+
+/// Whatever happens to nodes and to the engine.
+async fn everything_goes_wrong(engine: Engine, rounds: usize) {
+    let jury = Jury::start().await;
+    let mut nodes = Nodes::start(engine, 2, &rules(&jury.url())).await;
+    let sender = Sender::start(nodes.urls(), 8);
+    let mut follows = [1, 1];
+    for round in 0..rounds {
+        let before = sender.acknowledged().len();
+        until("events are taken", async || {
+            sender.acknowledged().len() > before + 20
+        })
+        .await;
+        let owner = nodes.owner().await;
+        match round % 5 {
+            // It dies, and comes back, once without its store.
+            0 => {
+                jury.freeze(owner);
+                nodes.members[owner].bus.kill();
+                nodes.next_owner(owner).await;
+                if round % 2 == 0 {
+                    std::fs::remove_dir_all(nodes.members[owner].bus.path("store")).unwrap();
+                }
+                nodes.members[owner].bus.spawn();
+                follows[owner] += 1;
+            }
+            // It does nothing for a while, and goes on.
+            1 => {
+                let pid = nodes.members[owner].bus.pid();
+                jury.freeze(owner);
+                signal(pid, "STOP");
+                nodes.next_owner(owner).await;
+                signal(pid, "CONT");
+                follows[owner] += 1;
+            }
+            // It is cut off from the engine, and must stop by itself.
+            2 => {
+                nodes.members[owner].proxy.set(Fault::BlackHole);
+                nodes.next_owner(owner).await;
+                nodes.members[owner].proxy.set(Fault::None);
+                follows[owner] += 1;
+            }
+            3 => nodes.engine.crash().await,
+            // It is asked to stop.
+            _ => {
+                nodes.members[owner].bus.terminate().await;
+                nodes.next_owner(owner).await;
+                nodes.members[owner].bus.spawn();
+                follows[owner] += 1;
+            }
+        }
+        nodes.follows(owner, follows[owner]).await;
+        jury.thaw();
+    }
+    let acknowledged = sender.stop().await;
+    jury.expect(&acknowledged).await;
+    jury.judge();
+}
+
+/// Rounds of every fault; many where `POINTSMAN_LONG` is set.
+fn rounds() -> usize {
+    std::env::var_os("POINTSMAN_LONG").map_or(5, |_| 100)
+}
+
+#[tokio::test]
+async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {
+    everything_goes_wrong(postgres().await, rounds()).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_over_nats_whatever_goes_wrong() {
+    let settings = "jetstream { sync_interval: always }\n";
+    let server = NatsServer::start_with(NatsRelease::Current, settings).await;
+    everything_goes_wrong(Engine::Nats(server), rounds()).await;
+}

@@ -1,0 +1,289 @@
+//! Who sends events to a cluster, who is given them, and what is held against it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use pointsman_integration_tests::{Caller, until_within};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
+
+/// Attempts take from the first to the second.
+const ATTEMPTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(3_000)];
+
+/// An attempt as the function saw it.
+#[derive(Clone, Debug)]
+struct Seen {
+    node: String,
+    task: String,
+    subject: String,
+    number: u64,
+    began: Instant,
+    /// None while it is under way.
+    ended: Option<Instant>,
+    /// Its node is stopped or dead meanwhile, and does nothing.
+    is_frozen: bool,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    attempts: Vec<Seen>,
+    frozen: Option<String>,
+}
+
+/// A function that takes its time, remembers who called it when, and whether the caller was still
+/// there.
+pub struct Jury {
+    url: String,
+    book: Arc<Mutex<Book>>,
+    takes: Arc<AtomicBool>,
+    server: JoinHandle<()>,
+}
+
+/// Ends an attempt: with its answer, or with the caller's hanging up.
+struct Attempt(Arc<Mutex<Book>>, usize);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.lock().attempts[self.1].ended = Some(Instant::now());
+    }
+}
+
+impl Jury {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (book, takes) = (
+            Arc::<Mutex<Book>>::default(),
+            Arc::new(AtomicBool::new(true)),
+        );
+        let server = tokio::spawn(serve(listener, Arc::clone(&book), Arc::clone(&takes)));
+        Self {
+            url,
+            book,
+            takes,
+            server,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Whether it takes what it is given, or answers 503.
+    pub fn take(&self, takes: bool) {
+        self.takes.store(takes, Ordering::Relaxed);
+    }
+
+    /// What a node has under way, or begins until it is thawed, it does not do itself: it is
+    /// stopped or dead.
+    pub fn freeze(&self, node: usize) {
+        let name = format!("node-{node}");
+        let mut book = self.book.lock();
+        for attempt in &mut book.attempts {
+            attempt.is_frozen |= attempt.node == name && attempt.ended.is_none();
+        }
+        book.frozen = Some(name);
+    }
+
+    pub fn thaw(&self) {
+        self.book.lock().frozen = None;
+    }
+
+    /// Waits until all of these have been delivered.
+    pub async fn expect(&self, acknowledged: &[(String, u64)]) {
+        until_within(
+            Duration::from_secs(120),
+            "all that was acknowledged arrives",
+            async || {
+                let book = self.book.lock();
+                let arrived: BTreeMap<(&str, u64), ()> = book
+                    .attempts
+                    .iter()
+                    .filter(|attempt| attempt.ended.is_some())
+                    .map(|attempt| ((attempt.subject.as_str(), attempt.number), ()))
+                    .collect();
+                let is_there = |(subject, number): &(String, u64)| {
+                    arrived.contains_key(&(subject.as_str(), *number))
+                };
+                acknowledged.iter().all(is_there)
+            },
+        )
+        .await;
+    }
+
+    /// Holds against the cluster what it has done: order of each subject, and no two nodes with the
+    /// same task at once.
+    pub fn judge(&self) {
+        let book = self.book.lock();
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut tasks: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
+        for attempt in &book.attempts {
+            // Again is right, back is not.
+            let before = last.entry(&attempt.subject).or_default();
+            assert!(
+                attempt.number >= *before,
+                "out of order: {attempt:?} after {before}"
+            );
+            *before = attempt.number;
+            tasks.entry(&attempt.task).or_default().push(attempt);
+        }
+        for attempts in tasks.values() {
+            for two in attempts.windows(2) {
+                let [first, second] = two else { continue };
+                let is_over = first.ended.is_some_and(|ended| ended <= second.began);
+                assert!(
+                    first.node == second.node || is_over || first.is_frozen || second.is_frozen,
+                    "two owners at once: {first:?}, {second:?}"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Jury {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>, takes: Arc<AtomicBool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let (book, takes) = (Arc::clone(&book), Arc::clone(&takes));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (book, takes) = (Arc::clone(&book), takes.load(Ordering::Relaxed));
+            async move { Ok::<_, Infallible>(answer(&request, book, takes).await) }
+        });
+        connections.spawn(async move {
+            let http = hyper::server::conn::http1::Builder::new();
+            // The caller has hung up.
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    book: Arc<Mutex<Book>>,
+    takes: bool,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    if !takes {
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        return response;
+    }
+    let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
+    let number: u64 = header("ce-id").rsplit('-').next().unwrap().parse().unwrap();
+    let attempt = {
+        let mut own = book.lock();
+        let node = header("x-node");
+        let is_frozen = own.frozen.as_ref() == Some(&node);
+        own.attempts.push(Seen {
+            task: header("pointsman-task"),
+            subject: header("ce-subject"),
+            number,
+            began: Instant::now(),
+            ended: None,
+            is_frozen,
+            node,
+        });
+        let at = own.attempts.len() - 1;
+        drop(own);
+        Attempt(book, at)
+    };
+    // Most are short, and some outlast a takeover.
+    let [short, long] = ATTEMPTS;
+    sleep(if number % 20 == 7 { long } else { short }).await;
+    drop(attempt);
+    response
+}
+
+type Acknowledged = Arc<Mutex<Vec<(String, u64)>>>;
+
+/// Sends the events of some subjects, of each one after the other, to whichever node takes them.
+pub struct Sender {
+    acknowledged: Acknowledged,
+    stops: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Sender {
+    pub fn start(urls: Vec<String>, subjects: usize) -> Self {
+        let (acknowledged, stops) = (Acknowledged::default(), Arc::new(AtomicBool::new(false)));
+        let mut tasks = JoinSet::new();
+        for subject in 0..subjects {
+            let (urls, acknowledged) = (urls.clone(), Arc::clone(&acknowledged));
+            tasks.spawn(send(
+                urls,
+                format!("s{subject}"),
+                acknowledged,
+                Arc::clone(&stops),
+            ));
+        }
+        Self {
+            acknowledged,
+            stops,
+            tasks,
+        }
+    }
+
+    pub fn acknowledged(&self) -> Vec<(String, u64)> {
+        self.acknowledged.lock().clone()
+    }
+
+    /// Sends what is begun to its end, and returns all that was acknowledged.
+    pub async fn stop(mut self) -> Vec<(String, u64)> {
+        self.stops.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+        self.acknowledged()
+    }
+}
+
+async fn send(
+    urls: Vec<String>,
+    subject: String,
+    acknowledged: Acknowledged,
+    stops: Arc<AtomicBool>,
+) {
+    let caller = Caller::new();
+    for number in 1.. {
+        if stops.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = format!("{subject}-{number}");
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", id.as_str()),
+            ("ce-source", "/jury"),
+            ("ce-type", "t"),
+            ("ce-subject", subject.as_str()),
+        ];
+        // The same event again until somebody has it: it is known by its id.
+        for url in urls.iter().cycle() {
+            let sent = caller.call(Method::POST, url, &headers, "x");
+            let sent = tokio::time::timeout(Duration::from_secs(5), sent).await;
+            if let Ok(Ok((202, ..))) = sent {
+                break;
+            }
+            sleep(Duration::from_millis(30)).await;
+        }
+        acknowledged.lock().push((subject.clone(), number));
+        sleep(Duration::from_millis(20)).await;
+    }
+}
