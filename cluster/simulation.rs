@@ -395,12 +395,12 @@ fn play_all(usual: u64, faults: &Faults) -> (u64, u64) {
 
 #[test]
 fn with_a_sound_engine_nothing_is_lost_and_no_two_nodes_act() {
-    let (ownerships, trims) = play_all(40, &Faults::none());
-    assert!(ownerships > 100 && trims > 20, "{ownerships}, {trims}");
+    let (ownerships, trims) = play_all(15, &Faults::none());
+    assert!(ownerships > 30 && trims > 10, "{ownerships}, {trims}");
 }
 
 #[test]
 fn in_a_rough_network_nothing_is_lost_and_no_two_nodes_act() {
-    let (ownerships, trims) = play_all(40, &Faults::rough());
-    assert!(ownerships > 40 && trims > 2, "{ownerships}, {trims}");
+    let (ownerships, trims) = play_all(15, &Faults::rough());
+    assert!(ownerships > 15 && trims > 0, "{ownerships}, {trims}");
 }
