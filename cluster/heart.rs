@@ -114,6 +114,9 @@ pub(crate) struct Heart {
     heard: Mutex<Heard>,
     /// When the last beat began that was acknowledged.
     acknowledged: Mutex<Option<Instant>>,
+    /// Claims without a reason to: the order of the log alone must decide.
+    #[cfg(test)]
+    pub(crate) is_hasty: std::sync::atomic::AtomicBool,
 }
 
 /// Keeps the heart beating; dropping it stops that.
@@ -137,6 +140,8 @@ impl Heart {
                 echo: None,
             }),
             acknowledged: Mutex::new(None),
+            #[cfg(test)]
+            is_hasty: Default::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&heart).beat(Arc::clone(log)));

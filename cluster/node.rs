@@ -32,7 +32,7 @@ const RELEASE: Duration = Duration::from_secs(3);
 /// A node of a cluster. It beats for as long as it is there.
 pub struct Node {
     log: Arc<dyn Log>,
-    heart: Arc<Heart>,
+    pub(crate) heart: Arc<Heart>,
     /// The last epoch in which it has stopped to own the log.
     stopped: Arc<AtomicU64>,
     _beating: Beating,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -16,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::heart::Heart;
 use crate::{Identity, Node, Ownership, Store, Taken};
 
 const NODES: usize = 3;
@@ -127,6 +129,7 @@ async fn live(
     way: Way,
     number: usize,
     disk: Arc<Mutex<Disk>>,
+    heart: Arc<Mutex<Option<Arc<Heart>>>>,
     mut random: StdRng,
 ) {
     let log = loop {
@@ -142,6 +145,7 @@ async fn live(
         address: String::new(),
     };
     let node = Node::join(log, identity);
+    *heart.lock() = Some(Arc::clone(&node.heart));
     loop {
         let taken = node.stand_by(Memory(Arc::clone(&disk))).await.unwrap();
         let Taken { ownership, .. } = taken;
@@ -264,6 +268,7 @@ async fn commit(ownership: &Ownership, disk: &Mutex<Disk>, commit: Commit) -> bo
 struct Process {
     way: Way,
     disk: Arc<Mutex<Disk>>,
+    heart: Arc<Mutex<Option<Arc<Heart>>>>,
     task: JoinHandle<()>,
 }
 
@@ -276,15 +281,21 @@ async fn play(seed: u64, faults: Faults) -> Seen {
     });
     let start = |number: usize, way: Way, disk: Arc<Mutex<Disk>>, random: &mut StdRng| {
         let random = StdRng::seed_from_u64(random.random());
+        let heart = Arc::default();
         let life = live(
             Arc::clone(&world),
             way.clone(),
             number,
             Arc::clone(&disk),
+            Arc::clone(&heart),
             random,
         );
-        let task = tokio::spawn(life);
-        Process { way, disk, task }
+        Process {
+            way,
+            disk,
+            heart,
+            task: tokio::spawn(life),
+        }
     };
     let mut processes: Vec<_> = (0..NODES)
         .map(|number| start(number, world.engine.node(), Arc::default(), &mut random))
@@ -293,7 +304,7 @@ async fn play(seed: u64, faults: Faults) -> Seen {
     while Instant::now() < end {
         sleep(Duration::from_millis(random.random_range(100..20_000))).await;
         let number = random.random_range(0..NODES);
-        match random.random_range(0..10) {
+        match random.random_range(0..13) {
             0..=3 => {
                 processes[number].way.cut(true);
                 let way = processes[number].way.clone();
@@ -304,7 +315,9 @@ async fn play(seed: u64, faults: Faults) -> Seen {
                 });
             }
             4..=7 => {
-                let Process { way, disk, task } = &processes[number];
+                let Process {
+                    way, disk, task, ..
+                } = &processes[number];
                 task.abort();
                 // What a process had in its hands is gone before another has its lock.
                 while !task.is_finished() {
@@ -319,6 +332,12 @@ async fn play(seed: u64, faults: Faults) -> Seen {
                 processes[number] = start(number, way.clone(), Arc::clone(disk), &mut random);
             }
             8 => world.engine.crash(),
+            // It claims what another one owns and works with.
+            9..=11 => {
+                if let Some(heart) = &*processes[number].heart.lock() {
+                    heart.is_hasty.store(true, Ordering::Relaxed);
+                }
+            }
             _ => world
                 .engine
                 .stall(Duration::from_millis(random.random_range(10..8_000))),

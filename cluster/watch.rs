@@ -82,6 +82,14 @@ impl<'a> Watch<'a> {
         if !has_everything || following.read.elapsed() < me.beat() / 2 {
             return false;
         }
+        #[cfg(test)]
+        if self
+            .heart
+            .is_hasty
+            .swap(false, std::sync::atomic::Ordering::Relaxed)
+        {
+            return true;
+        }
         match fold.owner() {
             None => self
                 .heart
