@@ -31,8 +31,9 @@ pub(crate) struct State {
     number: u64,
     chain: u32,
     owner: Option<Owner>,
-    /// Who owned it until the last claim, without having released it.
-    before: Option<Owner>,
+    /// Who owned it before and may still act: since then nobody has appended anything, which takes
+    /// that all of them have stopped.
+    before: Vec<Owner>,
     /// Where the walk under way began.
     walk: Option<u64>,
     /// Where the last walk began that has ended.
@@ -134,9 +135,9 @@ impl Fold {
         self.state.owner.as_ref()
     }
 
-    /// Who owned the log until the last claim, and may not know of that.
-    pub(crate) fn before(&self) -> Option<&Owner> {
-        self.state.before.as_ref()
+    /// Who owned the log before, and may not know that that is over.
+    pub(crate) fn before(&self) -> &[Owner] {
+        &self.state.before
     }
 
     /// Whether the store has everything that the log has come to.
@@ -216,13 +217,15 @@ impl Fold {
         match record.what {
             What::Claim(owner) if record.epoch == state.epoch + 1 => {
                 (state.epoch, state.number, state.walk) = (record.epoch, 0, None);
-                state.before = state.owner.replace(owner);
+                let before = state.owner.replace(owner);
+                state.before.extend(before);
                 state.is_own = false;
                 self.unfinished = None;
                 Ok(Verdict::Holds)
             }
             What::Release if record.epoch == state.epoch && state.owner.is_some() => {
                 (state.owner, state.walk, state.is_own) = (None, None, false);
+                state.before.clear();
                 self.unfinished = None;
                 Ok(Verdict::Holds)
             }
@@ -255,6 +258,7 @@ impl Fold {
             return Err(Broken::Chain(state.place));
         }
         (state.number, state.chain) = (at.number, check);
+        state.before.clear();
         Ok(true)
     }
 

@@ -50,9 +50,8 @@ impl<'a> Watch<'a> {
         let is_mine = |owner: &&Owner| owner.incarnation == me.incarnation;
         let has_stopped = fold.epoch() <= self.stopped;
         if let Some(owner) = fold.owner().filter(is_mine).filter(|_| !has_stopped) {
-            let is_clear = fold
-                .before()
-                .is_none_or(|before| self.has_stopped(before, fold.epoch()));
+            let mut before = fold.before().iter();
+            let is_clear = before.all(|before| self.has_stopped(before, fold.epoch()));
             return match is_clear {
                 true => Look::Own(owner.clone()),
                 false => Look::Follow,
@@ -108,7 +107,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether the owner before this one acts no more: it has said so, or has been silent for too
+    /// Whether an owner before this one acts no more: it has said so, or has been silent for too
     /// long.
     fn has_stopped(&self, before: &Owner, epoch: u64) -> bool {
         let knows = |pulse: crate::Pulse| pulse.role != Role::Owner && pulse.epoch >= epoch;

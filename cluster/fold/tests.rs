@@ -75,12 +75,16 @@ fn only_the_next_epoch_can_be_claimed() {
     assert_eq!(log.claim(1, 8), Verdict::Void);
     assert_eq!(log.fold.owner().unwrap().incarnation, 7);
     assert_eq!(log.claim(2, 8), Verdict::Holds);
-    assert_eq!(log.fold.before().unwrap().incarnation, 7);
-    // Who has released is not waited for.
-    log.append(What::Release.encode(2)).unwrap();
-    assert_eq!(log.fold.owner(), None);
     assert_eq!(log.claim(3, 9), Verdict::Holds);
-    assert_eq!(log.fold.before(), None);
+    // Neither of them may have heard of it.
+    assert_eq!(log.fold.before(), [owner(7), owner(8)]);
+    log.commit(part("a"));
+    assert_eq!(log.fold.before(), []);
+    // Who has released is not waited for.
+    log.append(What::Release.encode(3)).unwrap();
+    assert_eq!(log.fold.owner(), None);
+    assert_eq!(log.claim(4, 9), Verdict::Holds);
+    assert_eq!(log.fold.before(), []);
 }
 
 #[test]
