@@ -18,8 +18,11 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-/// Attempts take from the first to the second.
-const ATTEMPTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(3_000)];
+/// How long an attempt takes, and how long one that outlasts a takeover by far.
+const ATTEMPTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_secs(7)];
+
+/// The pause of a sender between two events of a subject: about what can be delivered meanwhile.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// An attempt as the function saw it.
 #[derive(Clone, Debug)]
@@ -205,9 +208,8 @@ async fn answer(
         drop(own);
         Attempt(book, at)
     };
-    // Most are short, and some outlast a takeover.
     let [short, long] = ATTEMPTS;
-    sleep(if number % 20 == 7 { long } else { short }).await;
+    sleep(if number % 40 == 7 { long } else { short }).await;
     drop(attempt);
     response
 }
@@ -284,6 +286,6 @@ async fn send(
             sleep(Duration::from_millis(30)).await;
         }
         acknowledged.lock().push((subject.clone(), number));
-        sleep(Duration::from_millis(20)).await;
+        sleep(PAUSE).await;
     }
 }
