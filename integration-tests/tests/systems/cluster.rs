@@ -3,6 +3,7 @@
 
 mod jury;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pointsman_integration_tests::bus::signal;
@@ -126,6 +127,21 @@ impl Nodes {
         .await;
     }
 
+    /// Waits until all of these have been delivered.
+    async fn expect(&self, jury: &Jury, acknowledged: &[(String, u64)]) {
+        let missing = jury.missing(acknowledged).await;
+        if missing.is_empty() {
+            return;
+        }
+        let owner = self.owner().await;
+        let counts = self.members[owner].bus.api("/api/v1/subscriptions").await;
+        panic!(
+            "{missing:?} of {} are missing; node-{owner}: {counts}\n{}",
+            acknowledged.len(),
+            self.logs()
+        );
+    }
+
     fn urls(&self) -> Vec<String> {
         let url = |member: &Member| member.bus.url("/events");
         self.members.iter().map(url).collect()
@@ -192,7 +208,7 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
         "{took:?}: it did not wait for the other's silence"
     );
     jury.take(true);
-    jury.expect(&acknowledged).await;
+    nodes.expect(&jury, &acknowledged).await;
     jury.judge();
 
     // The first one comes back with an old store, as a spare, and takes over in its turn at once.
@@ -259,7 +275,7 @@ async fn everything_goes_wrong(engine: Engine, rounds: usize) {
         jury.thaw();
     }
     let acknowledged = sender.stop().await;
-    jury.expect(&acknowledged).await;
+    nodes.expect(&jury, &acknowledged).await;
     jury.judge();
 }
 
@@ -275,7 +291,10 @@ async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {
 
 #[tokio::test]
 async fn nothing_is_lost_over_nats_whatever_goes_wrong() {
-    let settings = "jetstream { sync_interval: always }\n";
-    let server = NatsServer::start_with(NatsRelease::Current, settings).await;
+    let settings = |folder: PathBuf| {
+        let folder = folder.join("store");
+        format!("jetstream {{ store_dir: {folder:?}, sync_interval: always }}\n")
+    };
+    let server = NatsServer::start_prepared(NatsRelease::Current, settings).await;
     everything_goes_wrong(Engine::Nats(server), rounds()).await;
 }

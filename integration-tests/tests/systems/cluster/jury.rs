@@ -1,6 +1,6 @@
 //! Who sends events to a cluster, who is given them, and what is held against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use pointsman_integration_tests::{Caller, until_within};
+use pointsman_integration_tests::Caller;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// How long an attempt takes, and how long one that outlasts a takeover by far.
 const ATTEMPTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_secs(7)];
+
+/// How long all that was acknowledged may take to arrive once everything is well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause of a sender between two events of a subject: about what can be delivered meanwhile.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -103,26 +106,30 @@ impl Jury {
         self.book.lock().frozen = None;
     }
 
-    /// Waits until all of these have been delivered.
-    pub async fn expect(&self, acknowledged: &[(String, u64)]) {
-        until_within(
-            Duration::from_secs(120),
-            "all that was acknowledged arrives",
-            async || {
-                let book = self.book.lock();
-                let arrived: BTreeMap<(&str, u64), ()> = book
-                    .attempts
-                    .iter()
-                    .filter(|attempt| attempt.ended.is_some())
-                    .map(|attempt| ((attempt.subject.as_str(), attempt.number), ()))
-                    .collect();
-                let is_there = |(subject, number): &(String, u64)| {
-                    arrived.contains_key(&(subject.as_str(), *number))
-                };
-                acknowledged.iter().all(is_there)
-            },
-        )
-        .await;
+    /// Waits until all of these have been delivered; returns what is missing after a while.
+    pub async fn missing(&self, acknowledged: &[(String, u64)]) -> Vec<(String, u64)> {
+        let began = Instant::now();
+        loop {
+            let missing = self.not_delivered(acknowledged);
+            if missing.is_empty() || began.elapsed() > PATIENCE {
+                return missing;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn not_delivered(&self, acknowledged: &[(String, u64)]) -> Vec<(String, u64)> {
+        let book = self.book.lock();
+        let ended = book
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.ended.is_some());
+        let arrived: BTreeSet<_> = ended
+            .map(|attempt| (attempt.subject.as_str(), attempt.number))
+            .collect();
+        let is_missing =
+            |(subject, number): &&(String, u64)| !arrived.contains(&(subject.as_str(), *number));
+        acknowledged.iter().filter(is_missing).cloned().collect()
     }
 
     /// Holds against the cluster what it has done: order of each subject, and no two nodes with the
@@ -134,9 +141,11 @@ impl Jury {
         for attempt in &book.attempts {
             // Again is right, back is not.
             let before = last.entry(&attempt.subject).or_default();
+            let own = |one: &&Seen| one.subject == attempt.subject;
             assert!(
                 attempt.number >= *before,
-                "out of order: {attempt:?} after {before}"
+                "out of order: {attempt:?} after {before}; all of them: {:#?}",
+                book.attempts.iter().filter(own).collect::<Vec<_>>()
             );
             *before = attempt.number;
             tasks.entry(&attempt.task).or_default().push(attempt);
@@ -209,7 +218,10 @@ async fn answer(
         Attempt(book, at)
     };
     let [short, long] = ATTEMPTS;
-    sleep(if number % 40 == 7 { long } else { short }).await;
+    // One in a hundred of each subject, at other times than those of others.
+    let subject = header("ce-subject").bytes().last().map_or(0, u64::from);
+    let is_long = (number + 12 * subject) % 100 == 7;
+    sleep(if is_long { long } else { short }).await;
     drop(attempt);
     response
 }
