@@ -181,10 +181,13 @@ impl Connection {
 }
 
 impl Http1 {
-    /// Whether another request can be sent, as far as anybody knows.
+    /// Whether another request can be sent, as far as anybody knows. That the server has closed it
+    /// meanwhile shows when one is.
     pub(super) fn is_ready(&mut self) -> bool {
-        // Reads what has come meanwhile: usually nothing, or the connection's end. Nobody waits.
-        self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        // What is left of the answer may have been read and not looked at. Nobody waits.
+        if !self.sender.is_ready() {
+            self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        }
         matches!(self.driver, Driver::Usual(_)) && self.sender.is_ready()
     }
 
