@@ -64,7 +64,7 @@ use pointsman_schemas::{Clock, Outcome, SubscriptionNumber, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -259,6 +259,12 @@ impl Dispatcher {
                 answer = self.leasing.next(), if self.leasing.is_calling() => self.leased(answer, false),
                 settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
                 _ = self.finished.1.recv_many(&mut finished, FINISHED_AT_ONCE), if !self.under_way.is_empty() => {
+                    // Lets the attempts go first that have their answers too, so that all of them
+                    // are settled and replaced together.
+                    yield_now().await;
+                    while finished.len() < FINISHED_AT_ONCE && let Ok(more) = self.finished.1.try_recv() {
+                        finished.push(more);
+                    }
                     self.finished(&mut finished);
                 }
                 Some(number) = self.gone.join_next(), if !self.gone.is_empty() => self.noted_gone(number.ok()),
