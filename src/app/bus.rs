@@ -74,7 +74,15 @@ impl Task {
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         run: impl FnOnce(CancellationToken) -> F,
     ) -> Self {
-        let stop = CancellationToken::new();
+        Self::spawn_until(&CancellationToken::new(), run)
+    }
+
+    /// One that is stopped by `end`, too.
+    fn spawn_until<F: Future<Output = ()> + Send + 'static>(
+        end: &CancellationToken,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
+        let stop = end.child_token();
         Self {
             task: tokio::spawn(run(stop.clone())),
             stop,
@@ -92,9 +100,10 @@ impl Task {
 impl Bus {
     /// Starts everything with a first configuration, on the journal that `open` opens. Addresses are
     /// bound before that, so that one in use is told before anything has happened; requests are
-    /// taken last.
+    /// taken last. All attempts end at once with `end`, whatever else the bus is doing then.
     pub(super) async fn start(
         config: Config,
+        end: &CancellationToken,
         open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
     ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -109,7 +118,7 @@ impl Bus {
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let wiring = Wiring::new(metrics.clone());
         let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.matching());
-        let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies);
+        let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies, end);
         let waiting = Arc::<Waiting>::default();
         let dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
         let sources = Arc::new(Sources::new(
@@ -147,7 +156,7 @@ impl Bus {
             wiring,
             digest: Task::spawn(async move |stop| digest.run(stop).await),
             hasten,
-            dispatcher: Task::spawn(|stop| dispatch(dispatcher, stop)),
+            dispatcher: Task::spawn_until(end, |stop| dispatch(dispatcher, stop)),
             renewals: Arc::clone(&renewals),
             renewing: look_after(renewals, handle.clone()),
             handle,
@@ -260,15 +269,6 @@ impl Bus {
         }
     }
 
-    /// What ends all attempts at once, whatever else the bus is doing.
-    pub(super) fn brake(&self) -> impl FnOnce() + Send + 'static {
-        let (hasten, dispatcher) = (self.hasten.clone(), self.dispatcher.stop.clone());
-        move || {
-            hasten.cancel();
-            dispatcher.cancel();
-        }
-    }
-
     pub(super) async fn stop(self) {
         tracing::info!("stopping: finishing what is in hand");
         self.overview.set_stopping();
@@ -346,8 +346,9 @@ fn dispatcher_over(
     pipes: &Arc<Pipes>,
     clock: &Arc<dyn Clock>,
     replies: Matcher,
+    end: &CancellationToken,
 ) -> (Dispatcher, dispatcher::Handle, CancellationToken) {
-    let hasten = CancellationToken::new();
+    let hasten = end.child_token();
     let (dispatcher, handle) = Dispatcher::new(
         Arc::clone(journal),
         Arc::clone(pipes),

@@ -13,7 +13,6 @@ use pointsman_journal::Journal;
 use pointsman_journal::disk::{DiskJournal, Replica};
 use pointsman_log::{Log, OpenError};
 use pointsman_schemas::{Backoff, Name, SystemClock};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::bus::{self, Bus};
@@ -148,20 +147,18 @@ async fn own<S: Fn(&[Diagnostic])>(
     }
     let path = config.store.path.clone();
     let opened = Arc::clone(journal) as Arc<dyn Journal>;
-    let bus = match Bus::start(config, move |_| Ok(opened)).await {
+    let end = ownership.token();
+    let bus = match Bus::start(config, &end, move |_| Ok(opened)).await {
         Ok(bus) => bus,
         Err(error) => {
             journal.close().await;
-            return Err(error);
+            return if end.is_cancelled() {
+                Ok(false)
+            } else {
+                Err(error)
+            };
         }
     };
-    // On a task of its own: the rule files may be in the middle of a reload.
-    let (brake, end) = (bus.brake(), ownership.token());
-    let mut braking = JoinSet::new();
-    braking.spawn(async move {
-        end.cancelled().await;
-        brake();
-    });
     let watching = async {
         tokio::select! {
             () = ownership.ended() => {}
