@@ -10,7 +10,7 @@ use pointsman_connectors::engine::PostgresEngine;
 #[cfg(feature = "nats")]
 use pointsman_connectors::nats::NatsEngine;
 use pointsman_journal::Journal;
-use pointsman_journal::disk::{DiskJournal, Replica};
+use pointsman_journal::disk::{self, DiskJournal, Replica};
 use pointsman_log::{Log, OpenError};
 use pointsman_schemas::{Backoff, Name, SystemClock};
 use tokio::time::sleep;
@@ -64,14 +64,14 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
         {
             config = now;
         }
-        let opened = store.into_journal(
-            bus::options(&config),
-            Arc::new(SystemClock),
-            ownership.commit_log(),
-        );
+        // On a thread of its own: beats must go on meanwhile.
+        let (options, log) = (bus::options(&config), ownership.commit_log());
+        let open = move || store.into_journal(options, Arc::new(SystemClock), log);
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.map_err(|error| RunError::System("open the store", error.into()))?;
         let journal = match opened {
             Ok(journal) => journal,
-            Err(pointsman_journal::disk::OpenError::Damaged { what, .. }) => {
+            Err(disk::OpenError::Damaged { what, .. }) => {
                 tracing::error!(what, "the store is not what the log says; it is made anew");
                 continue;
             }
