@@ -183,6 +183,9 @@ const RECORDS: [&str; 8] = [
     "event", "position", "history", "key", "dead", "replay", "start", "kept",
 ];
 
+/// What a subscription that never had anything shows of itself.
+const EMPTY: &str = "counts: Counts { created: 0, ";
+
 /// How lines begin that show how far a replay has come.
 const PROGRESS: &str = "progress of replay";
 
@@ -269,7 +272,10 @@ async fn examine(specimen: &Specimen, damage: impl FnOnce(&Path)) -> Result<Exam
     let lost: Vec<String> = lost.cloned().collect();
     // How far a replay has come is written over what it was. Where the log cannot tell which page a
     // frame is of, that may stay what it was, which is told: then nothing is missing to be counted.
-    let is_missing = lost.iter().any(|line| !line.starts_with(PROGRESS));
+    // Nor is it of a subscription that never had anything, which comes back with its rule.
+    let is_empty = |line: &str| line.starts_with("SubscriptionStatus") && line.contains(EMPTY);
+    let is_missing = |line: &&String| !line.starts_with(PROGRESS) && !is_empty(line);
+    let is_missing = lost.iter().any(|line| is_missing(&line));
     let is_counted = totals.quarantined + totals.lost_commits > 0;
     if !is_told || (is_missing && !is_counted) {
         return Err(format!(
