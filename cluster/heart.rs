@@ -2,13 +2,14 @@
 //! may act.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use pointsman_log::{Beat, Log};
+use pointsman_log::{Beat, Log, Shard};
 use pointsman_schemas::Name;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -41,15 +42,16 @@ impl Identity {
     }
 }
 
-/// What a node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a node does with a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It runs the bus.
+    /// It owns it, and runs the bus with it.
     Owner,
     /// It follows, and has everything.
     Spare,
     /// It follows, and has not everything yet.
+    #[default]
     Filling,
 }
 
@@ -62,16 +64,46 @@ pub struct Pulse {
     pub number: u64,
     /// Its takeover time, in milliseconds.
     pub takeover_ms: u64,
-    /// What it does.
-    pub role: Role,
-    /// The epoch of the ownership that it knows of.
-    pub epoch: u64,
-    /// How far it has come in the log.
-    pub place: u64,
     /// Where its admin API is.
     pub address: String,
     /// Its version.
     pub version: String,
+    /// Whether it is to own nothing while another node can.
+    #[serde(default)]
+    pub draining: bool,
+    /// What it does with each shard, from the first on.
+    pub shards: Vec<ShardPulse>,
+}
+
+/// What a node says of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPulse {
+    /// What it does with it.
+    pub role: Role,
+    /// The epoch of the ownership that it knows of.
+    pub epoch: u64,
+    /// How far it has come in the shard's log.
+    pub place: u64,
+}
+
+impl Pulse {
+    /// What it says of a shard.
+    #[must_use]
+    pub fn of(&self, shard: Shard) -> ShardPulse {
+        let shard = self.shards.get(usize::from(shard.0));
+        shard.copied().unwrap_or_default()
+    }
+
+    /// How many shards the node owns.
+    #[must_use]
+    pub fn owned(&self) -> usize {
+        owned(&self.shards)
+    }
+}
+
+fn owned(shards: &[ShardPulse]) -> usize {
+    let is_owned = |shard: &&ShardPulse| shard.role == Role::Owner;
+    shards.iter().filter(is_owned).count()
 }
 
 /// What was heard of a node.
@@ -97,20 +129,38 @@ struct Heard {
     echo: Option<Instant>,
 }
 
-/// What the node does now.
-#[derive(Clone, Copy, Debug)]
+/// What the node does with a shard.
+#[derive(Debug, Default)]
 pub(crate) struct Doing {
-    pub(crate) role: Role,
-    pub(crate) epoch: u64,
+    /// Its role, and the epoch that it knows of.
+    now: Mutex<(Role, u64)>,
+    /// How far it has come in the shard's log.
+    pub(crate) place: AtomicU64,
+    /// The last epoch in which this process has stopped to own the shard.
+    pub(crate) stopped: AtomicU64,
+}
+
+impl Doing {
+    /// Says what the node does from the next beat on.
+    pub(crate) fn set(&self, role: Role, epoch: u64) {
+        *self.now.lock() = (role, epoch);
+    }
+
+    fn pulse(&self) -> ShardPulse {
+        let (role, epoch) = *self.now.lock();
+        let place = self.place.load(Ordering::Relaxed);
+        ShardPulse { role, epoch, place }
+    }
 }
 
 /// The beats of a node and those that it hears.
 #[derive(Debug)]
 pub(crate) struct Heart {
     pub(crate) me: Identity,
-    doing: Mutex<Doing>,
-    /// How far it has come in the log.
-    pub(crate) place: Arc<AtomicU64>,
+    /// By shard.
+    doing: Vec<Arc<Doing>>,
+    /// Whether this node is to own nothing while another one can.
+    pub(crate) is_draining: AtomicBool,
     heard: Mutex<Heard>,
     /// When the last beat began that was acknowledged.
     acknowledged: Mutex<Option<Instant>>,
@@ -126,14 +176,11 @@ pub(crate) struct Beating {
 }
 
 impl Heart {
-    pub(crate) fn start(log: &Arc<dyn Log>, me: Identity) -> (Arc<Self>, Beating) {
+    pub(crate) fn start(log: &Arc<dyn Log>, me: Identity, shards: u16) -> (Arc<Self>, Beating) {
         let heart = Arc::new(Self {
             me,
-            doing: Mutex::new(Doing {
-                role: Role::Filling,
-                epoch: 0,
-            }),
-            place: Arc::default(),
+            doing: (0..shards).map(|_| Arc::default()).collect(),
+            is_draining: AtomicBool::default(),
             heard: Mutex::new(Heard {
                 members: BTreeMap::new(),
                 live_since: Instant::now(),
@@ -149,9 +196,15 @@ impl Heart {
         (heart, Beating { _tasks: tasks })
     }
 
-    /// Says what the node does from the next beat on.
-    pub(crate) fn set_doing(&self, doing: Doing) {
-        *self.doing.lock() = doing;
+    /// What the node does with a shard.
+    pub(crate) fn doing(&self, shard: Shard) -> Arc<Doing> {
+        let doing = self.doing.get(usize::from(shard.0));
+        doing.map_or_else(Arc::default, Arc::clone)
+    }
+
+    /// What this node says of its shards.
+    pub(crate) fn shards(&self) -> Vec<ShardPulse> {
+        self.doing.iter().map(|doing| doing.pulse()).collect()
     }
 
     async fn beat(self: Arc<Self>, log: Arc<dyn Log>) {
@@ -160,16 +213,14 @@ impl Heart {
         let mut told: Option<Instant> = None;
         for number in 1.. {
             ticks.tick().await;
-            let Doing { role, epoch } = *self.doing.lock();
             let pulse = Pulse {
                 incarnation: self.me.incarnation,
                 number,
                 takeover_ms: u64::try_from(self.me.takeover.as_millis()).unwrap_or(u64::MAX),
-                role,
-                epoch,
-                place: self.place.load(Ordering::Relaxed),
                 address: self.me.address.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                draining: self.is_draining.load(Ordering::Relaxed),
+                shards: self.shards(),
             };
             // It has nothing that JSON could not say.
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
@@ -266,18 +317,56 @@ impl Heart {
             .map(|member| member.pulse.clone())
     }
 
-    /// How many other nodes that could take over come before this one.
-    pub(crate) fn rank(&self) -> u32 {
+    /// How many other nodes that could take a shard over come before this one: those that are
+    /// not being drained do, then those that own fewer shards, and of those that own as many the
+    /// one that a hash puts first.
+    pub(crate) fn rank(&self, shard: Shard) -> u32 {
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        let own = (
+            is_draining,
+            owned(&self.shards()),
+            weight(&self.me.node, shard),
+        );
+        let spares = self.spares(shard, Duration::ZERO);
+        let comes_before = |spare: &&Member| {
+            let Member { node, pulse, .. } = spare;
+            (pulse.draining, pulse.owned(), weight(node, shard)) < own
+        };
+        let count = spares.iter().filter(comes_before).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The node that is to have a shard of this one's: one that owns at least two shards less, or
+    /// any where this one is being drained.
+    pub(crate) fn heir(&self, shard: Shard) -> Option<Name> {
+        let own = owned(&self.shards());
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        self.spares(shard, self.me.takeover)
+            .into_iter()
+            .filter(|spare| !spare.pulse.draining)
+            .filter(|spare| is_draining || spare.pulse.owned() + 2 <= own)
+            .min_by_key(|spare| (spare.pulse.owned(), weight(&spare.node, shard)))
+            .map(|spare| spare.node)
+    }
+
+    /// Whether a node says that it owns a shard.
+    pub(crate) fn owns(&self, node: &Name, shard: Shard) -> bool {
+        let heard = self.heard.lock();
+        let mut members = heard.members.values();
+        members.any(|member| member.node == *node && member.pulse.of(shard).role == Role::Owner)
+    }
+
+    /// The living nodes that have everything of a shard, and have been heard for so long.
+    fn spares(&self, shard: Shard, since: Duration) -> Vec<Member> {
         let now = Instant::now();
-        let comes_before = |member: &&Member| {
+        let is_spare = |member: &&Member| {
             let takeover = Duration::from_millis(member.pulse.takeover_ms);
-            member.pulse.role == Role::Spare
+            member.pulse.of(shard).role == Role::Spare
                 && now - member.heard < takeover
-                && member.node < self.me.node
+                && now - member.since >= since
         };
         let heard = self.heard.lock();
-        let count = heard.members.values().filter(comes_before).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        heard.members.values().filter(is_spare).cloned().collect()
     }
 
     /// Whether this node may act just now.
@@ -294,7 +383,7 @@ impl Heart {
 
     /// Ends an ownership once the node has been unable to say for too long that it lives, or hears
     /// of a later ownership.
-    pub(crate) async fn guard(self: Arc<Self>, epoch: u64, ended: CancellationToken) {
+    pub(crate) async fn guard(self: Arc<Self>, shard: Shard, epoch: u64, ended: CancellationToken) {
         loop {
             let now = Instant::now();
             let Some(deadline) = self.deadline().filter(|deadline| *deadline > now) else {
@@ -303,9 +392,9 @@ impl Heart {
                 );
                 return ended.cancel();
             };
-            let is_later = |member: &Member| member.pulse.epoch > epoch;
+            let is_later = |member: &Member| member.pulse.of(shard).epoch > epoch;
             if self.heard.lock().members.values().any(is_later) {
-                tracing::error!("another node has taken over; this one stops");
+                tracing::error!(%shard, "another node has taken over; this one stops");
                 return ended.cancel();
             }
             let look = now + self.me.beat() / 2;
@@ -315,4 +404,11 @@ impl Heart {
             }
         }
     }
+}
+
+/// Spreads the nodes differently over each shard (rendezvous hashing).
+fn weight(node: &Name, shard: Shard) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (node.as_str(), shard.0).hash(&mut hasher);
+    hasher.finish()
 }

@@ -9,6 +9,10 @@
 //! first, as the rows that change, and is committed where the log has it in its place. Every other
 //! node applies the same rows to a store of its own and takes over where the owner is silent.
 //!
+//! A log may have many shards, each with a store and an owner of its own. They spread over the
+//! nodes by their numbers alone: a node that owns two more than another one gives it one, and of
+//! those that can take over the one with the fewest comes first.
+//!
 //! # Invariants
 //!
 //! 1. What the journal acknowledges is in the log, in the epoch of an owner that nobody had
@@ -31,8 +35,8 @@ mod store;
 mod watch;
 
 pub use fold::Broken;
-pub use heart::{Identity, Member, Pulse, Role};
-pub use node::{Node, Ownership, Taken};
+pub use heart::{Identity, Member, Pulse, Role, ShardPulse};
+pub use node::{Handover, Node, Ownership, Taken};
 pub use store::Store;
 
 use pointsman_journal::disk::ApplyError;

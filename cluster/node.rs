@@ -1,27 +1,29 @@
 //! One node: it follows until it may take over, and owns until it must stop.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pointsman_journal::disk::CommitLog;
 use pointsman_log::{Log, LogError, Place, Shard};
+use pointsman_schemas::Name;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::Fold;
 use crate::follower::Following;
-use crate::heart::{Beating, Doing, Heart, Identity, Member, Role};
+use crate::heart::{Beating, Doing, Heart, Identity, Member, Role, ShardPulse};
 use crate::record::{Owner, What};
 use crate::sequencer::{Appender, Sequencer};
 use crate::watch::{Look, Watch};
 use crate::{StandByError, Store};
 
-/// The shard of a cluster that has one.
-const SHARD: Shard = Shard(0);
+/// How often a node looks between two beats whether it may take over.
+const LOOKS: u32 = 10;
 
 /// How long to wait before a store that could not follow is filled anew.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -33,8 +35,8 @@ const RELEASE: Duration = Duration::from_secs(3);
 pub struct Node {
     log: Arc<dyn Log>,
     pub(crate) heart: Arc<Heart>,
-    /// The last epoch in which it has stopped to own the log.
-    stopped: Arc<AtomicU64>,
+    /// Held while a shard moves to another node, so that one does at a time.
+    moving: Arc<Mutex<()>>,
     _beating: Beating,
 }
 
@@ -46,25 +48,44 @@ pub struct Taken<S> {
     pub ownership: Ownership,
 }
 
-/// The right of a node to run the bus, until it ends.
+/// The right of a node to run the bus with a shard, until it ends.
 pub struct Ownership {
     pub(crate) sequencer: Arc<Mutex<Sequencer>>,
+    shard: Shard,
     epoch: u64,
     ended: CancellationToken,
     log: Arc<dyn Log>,
-    stopped: Arc<AtomicU64>,
+    heart: Arc<Heart>,
+    doing: Arc<Doing>,
+    moving: Arc<Mutex<()>>,
     _guard: JoinSet<()>,
 }
 
+/// A shard on its way to another node.
+pub struct Handover {
+    shard: Shard,
+    heir: Name,
+    heart: Arc<Heart>,
+    _moving: OwnedMutexGuard<()>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("node", &self.heart.me.node)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Node {
-    /// Joins the cluster of a log, and beats from then on.
+    /// Joins the cluster of a log that has so many shards, and beats from then on.
     #[must_use]
-    pub fn join(log: Arc<dyn Log>, me: Identity) -> Self {
-        let (heart, beating) = Heart::start(&log, me);
+    pub fn join(log: Arc<dyn Log>, me: Identity, shards: u16) -> Self {
+        let (heart, beating) = Heart::start(&log, me, shards);
         Self {
             log,
             heart,
-            stopped: Arc::default(),
+            moving: Arc::default(),
             _beating: beating,
         }
     }
@@ -75,24 +96,47 @@ impl Node {
         self.heart.members()
     }
 
+    /// What this node says of its shards, from the first on.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardPulse> {
+        self.heart.shards()
+    }
+
+    /// Has this node own nothing while another one can, or ends that. It is forgotten with the
+    /// process.
+    pub fn drain(&self, is_draining: bool) {
+        self.heart.is_draining.store(is_draining, Ordering::Relaxed);
+    }
+
+    /// Whether it is to own nothing while another one can.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.heart.is_draining.load(Ordering::Relaxed)
+    }
+
     /// Who this node is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.heart.me
     }
 
-    /// Follows the log, until this node owns it.
+    /// Follows the log of a shard, until this node owns it.
     ///
     /// Dropping it gives the store up: it can be opened anew and goes on where it was.
     ///
     /// # Errors
     /// [`StandByError`], where this node can follow no more, or must not own.
-    pub async fn stand_by<S: Store>(&self, store: S) -> Result<Taken<S>, StandByError> {
+    pub async fn stand_by<S: Store>(
+        &self,
+        shard: Shard,
+        store: S,
+    ) -> Result<Taken<S>, StandByError> {
         let log = &*self.log;
-        let mut following = Following::begin(log, SHARD, store);
-        let mut watch = Watch::new(&self.heart, self.stopped.load(Ordering::Relaxed));
-        self.note(&following.fold);
-        let mut ticks = interval(self.heart.me.beat());
+        let mut following = Following::begin(log, shard, store);
+        let mut watch = Watch::new(&self.heart, shard);
+        let doing = self.heart.doing(shard);
+        note(&doing, &following.fold);
+        let mut ticks = interval(self.heart.me.beat() / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut claims = JoinSet::new();
         loop {
@@ -101,9 +145,9 @@ impl Node {
                 read = following.next() => Some(read),
             };
             if let Some(read) = read {
-                let taken = following.take(log, SHARD, read).await;
-                self.recover(taken, &mut following).await?;
-                self.note(&following.fold);
+                let taken = following.take(log, shard, read).await;
+                self.recover(shard, taken, &mut following).await?;
+                note(&doing, &following.fold);
                 continue;
             }
             if let Some(other) = self.heart.namesake() {
@@ -114,34 +158,23 @@ impl Node {
                 Look::Claim(owner) => {
                     let claim = What::Claim(owner).encode(following.fold.epoch() + 1);
                     let log = Arc::clone(&self.log);
-                    claims.spawn(async move { log.append(SHARD, claim).await });
+                    claims.spawn(async move { log.append(shard, claim).await });
                 }
-                Look::Own(owner) => return self.own(following, owner).await,
+                Look::Own(owner) => return self.own(shard, following, owner).await,
             }
             while let Some(claimed) = claims.try_join_next() {
                 if let Ok(Err(error)) = claimed {
-                    tracing::warn!(%error, "a claim has not come into the log");
+                    tracing::warn!(%shard, %error, "a claim has not come into the log");
                 }
             }
         }
-    }
-
-    /// Says what this node does.
-    fn note(&self, fold: &Fold) {
-        let role = if fold.is_complete() {
-            Role::Spare
-        } else {
-            Role::Filling
-        };
-        let epoch = fold.epoch();
-        self.heart.set_doing(Doing { role, epoch });
-        self.heart.place.store(fold.place().0, Ordering::Relaxed);
     }
 
     /// What is left to do where that failed: a store that fails is filled anew, and a log that cannot be
     /// followed ends it.
     async fn recover<S: Store>(
         &self,
+        shard: Shard,
         taken: Result<(), StandByError>,
         following: &mut Following<S>,
     ) -> Result<(), StandByError> {
@@ -150,9 +183,9 @@ impl Node {
             if !matches!(error, StandByError::Store(_)) {
                 return Err(error);
             }
-            tracing::error!(%error, "the store is filled anew from the log");
+            tracing::error!(%shard, %error, "the store is filled anew from the log");
             sleep(AGAIN).await;
-            failed = following.begin_anew(&*self.log, SHARD).await;
+            failed = following.begin_anew(&*self.log, shard).await;
         }
         Ok(())
     }
@@ -160,6 +193,7 @@ impl Node {
     /// Makes the store the owner's.
     async fn own<S: Store>(
         &self,
+        shard: Shard,
         mut following: Following<S>,
         owner: Owner,
     ) -> Result<Taken<S>, StandByError> {
@@ -169,29 +203,40 @@ impl Node {
         }
         let (store, fold) = following.into_store().ok_or(StandByError::Interrupted)?;
         let epoch = fold.epoch();
-        self.heart.set_doing(Doing {
-            role: Role::Owner,
-            epoch,
-        });
-        tracing::info!(epoch, "this node owns the store");
+        let doing = self.heart.doing(shard);
+        doing.set(Role::Owner, epoch);
+        tracing::info!(%shard, epoch, "this node owns the store");
         let ended = CancellationToken::new();
         let mut guard = JoinSet::new();
-        guard.spawn(Arc::clone(&self.heart).guard(epoch, ended.clone()));
-        let log = Arc::clone(&self.log);
-        let told = Arc::clone(&self.heart.place);
-        let sequencer = Sequencer::new(Arc::clone(&log), SHARD, owner, fold, told, ended.clone());
+        guard.spawn(Arc::clone(&self.heart).guard(shard, epoch, ended.clone()));
+        let (log, told) = (Arc::clone(&self.log), Arc::clone(&doing));
+        let sequencer = Sequencer::new(Arc::clone(&log), shard, owner, fold, told, ended.clone());
         Ok(Taken {
             store,
             ownership: Ownership {
                 sequencer: Arc::new(Mutex::new(sequencer)),
+                shard,
                 epoch,
                 ended,
                 log,
-                stopped: Arc::clone(&self.stopped),
+                heart: Arc::clone(&self.heart),
+                doing,
+                moving: Arc::clone(&self.moving),
                 _guard: guard,
             },
         })
     }
+}
+
+/// Says what a node that follows does.
+fn note(doing: &Doing, fold: &Fold) {
+    let role = if fold.is_complete() {
+        Role::Spare
+    } else {
+        Role::Filling
+    };
+    doing.set(role, fold.epoch());
+    doing.place.store(fold.place().0, Ordering::Relaxed);
 }
 
 impl Ownership {
@@ -245,7 +290,33 @@ impl Ownership {
     /// As [`Log::trim`].
     pub async fn trim(&self) -> Result<(), LogError> {
         let walked = self.sequencer.lock().await.fold().walked();
-        self.log.trim(SHARD, walked.unwrap_or(Place::START)).await
+        self.log
+            .trim(self.shard, walked.unwrap_or(Place::START))
+            .await
+    }
+
+    /// Waits until another node should have the shard: one that has everything of it, and owns at
+    /// least two shards less than this one, or is there while this one is drained. One shard of a node moves at a time: no other one does
+    /// until what is returned is gone. Safe to cancel.
+    pub async fn handover(&self) -> Handover {
+        let mut looks = interval(self.heart.me.beat());
+        loop {
+            looks.tick().await;
+            if self.heart.heir(self.shard).is_none() {
+                continue;
+            }
+            let moving = Arc::clone(&self.moving).lock_owned().await;
+            // Another one may have moved meanwhile.
+            if let Some(heir) = self.heart.heir(self.shard) {
+                tracing::info!(shard = %self.shard, %heir, "the shard goes to another node");
+                return Handover {
+                    shard: self.shard,
+                    heir,
+                    heart: Arc::clone(&self.heart),
+                    _moving: moving,
+                };
+            }
+        }
     }
 
     /// Gives the store up once it is closed, so that another node can take over at once.
@@ -255,7 +326,9 @@ impl Ownership {
         }
         let release = async { self.sequencer.lock().await.release().await };
         match timeout(RELEASE, release).await {
-            Ok(Ok(())) => tracing::info!(epoch = self.epoch, "this node has given the store up"),
+            Ok(Ok(())) => {
+                tracing::info!(shard = %self.shard, epoch = self.epoch, "this node has given the store up");
+            }
             Ok(Err(error)) => tracing::warn!(%error, "giving the store up"),
             Err(_) => tracing::warn!("giving the store up takes too long; others wait for it"),
         }
@@ -265,7 +338,21 @@ impl Ownership {
 
 impl Drop for Ownership {
     fn drop(&mut self) {
-        self.stopped.store(self.epoch, Ordering::Relaxed);
+        self.doing.stopped.store(self.epoch, Ordering::Relaxed);
         self.ended.cancel();
+    }
+}
+
+impl Handover {
+    /// Waits until the shard has arrived, or has not in the time that a takeover takes.
+    pub async fn arrived(self) {
+        let arrived = async {
+            while !self.heart.owns(&self.heir, self.shard) {
+                sleep(self.heart.me.beat() / LOOKS).await;
+            }
+        };
+        if timeout(self.heart.me.takeover, arrived).await.is_err() {
+            tracing::warn!(shard = %self.shard, heir = %self.heir, "the shard has not arrived there");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::{Fold, Verdict};
+use crate::heart::Doing;
 use crate::record::{CHANGES_BYTES_MAX, Owner, Part, What};
 
 /// How long to wait for records that are there and have not been read yet, before the append is
@@ -37,7 +38,7 @@ pub(crate) struct Sequencer {
     owner: Owner,
     fold: Fold,
     /// Where the node says how far it has come.
-    told: Arc<AtomicU64>,
+    told: Arc<Doing>,
     /// What is left of a commit to be appended, the next one first.
     drafts: VecDeque<Draft>,
     /// The next one's bytes, where it may have been appended already.
@@ -55,7 +56,7 @@ impl Sequencer {
         shard: Shard,
         owner: Owner,
         mut fold: Fold,
-        told: Arc<AtomicU64>,
+        told: Arc<Doing>,
         ended: CancellationToken,
     ) -> Self {
         fold.own();
@@ -213,7 +214,9 @@ impl Sequencer {
             return Err(self.end("a commit of its own is void in the log"));
         }
         self.unsure = None;
-        self.told.store(self.fold.place().0, Ordering::Relaxed);
+        self.told
+            .place
+            .store(self.fold.place().0, Ordering::Relaxed);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Several nodes over the simulated log, on paused time, with everything that goes wrong decided by
-//! a seed: nothing acknowledged is lost, no two nodes act at once, and all stores come to the same.
+//! a seed: nothing acknowledged is lost, no two nodes act at once with one shard, all stores come to
+//! the same, and the shards are spread over the nodes in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use pointsman_journal::disk::{ApplyError, Commit, OpenError, Refused};
 use pointsman_log::simulated::{Engine, Faults, Node as Way};
-use pointsman_log::{Cluster, Log};
+use pointsman_log::{Cluster, Log, Shard};
 use pointsman_schemas::Name;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::heart::Heart;
-use crate::{Identity, Node, Ownership, Store, Taken};
+use crate::{Handover, Identity, Node, Ownership, Store, Taken};
 
 const NODES: usize = 3;
 /// How long things go wrong, and how long they may take to come right.
@@ -83,52 +84,66 @@ impl Store for Memory {
     }
 }
 
-/// What is seen from outside.
+/// What is seen of a shard from outside.
 #[derive(Debug, Default)]
 struct Seen {
-    acting: BTreeSet<usize>,
+    acting: Option<usize>,
     acknowledged: BTreeMap<u64, u64>,
     /// Keys that somebody has tried to delete.
     doomed: BTreeSet<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
     ownerships: u64,
     trims: u64,
+    handovers: u64,
 }
 
 struct World {
-    seen: Mutex<Seen>,
+    /// By shard.
+    seen: Vec<Mutex<Seen>>,
+    counts: Mutex<Counts>,
     engine: Arc<Engine>,
     cluster: Cluster,
 }
 
+impl World {
+    fn seen(&self, shard: Shard) -> parking_lot::MutexGuard<'_, Seen> {
+        self.seen[usize::from(shard.0)].lock()
+    }
+}
+
 /// Acts for as long as it is there.
-struct Acting<'a>(&'a World, usize);
+struct Acting<'a>(&'a World, Shard);
 
 impl<'a> Acting<'a> {
-    fn begin(world: &'a World, node: usize) -> Self {
-        let mut seen = world.seen.lock();
-        assert!(
-            seen.acting.is_empty(),
-            "{node} acts while {:?} does",
-            seen.acting
+    fn begin(world: &'a World, shard: Shard, node: usize) -> Self {
+        let acting = world.seen(shard).acting.replace(node);
+        assert_eq!(
+            acting, None,
+            "two nodes act with shard {shard}, one is {node}"
         );
-        seen.acting.insert(node);
-        seen.ownerships += 1;
-        Self(world, node)
+        world.counts.lock().ownerships += 1;
+        Self(world, shard)
     }
 }
 
 impl Drop for Acting<'_> {
     fn drop(&mut self) {
-        self.0.seen.lock().acting.remove(&self.1);
+        self.0.seen(self.1).acting = None;
     }
 }
+
+/// What a node has of each shard.
+type Disks = Vec<Arc<Mutex<Disk>>>;
 
 /// The life of one process.
 async fn live(
     world: Arc<World>,
     way: Way,
     number: usize,
-    disk: Arc<Mutex<Disk>>,
+    disks: Disks,
     heart: Arc<Mutex<Option<Arc<Heart>>>>,
     mut random: StdRng,
 ) {
@@ -144,42 +159,83 @@ async fn live(
         takeover: Duration::from_secs(10),
         address: String::new(),
     };
-    let node = Node::join(log, identity);
+    let node = Node::join(log, identity, world.cluster.shards());
     *heart.lock() = Some(Arc::clone(&node.heart));
+    // In one task, so that all of it is gone with that.
+    let shards = disks.iter().zip(0..).map(|(disk, shard)| {
+        let random = StdRng::seed_from_u64(random.random());
+        tend(&world, &node, Shard(shard), number, disk, random)
+    });
+    futures::future::join_all(shards.collect::<Vec<_>>()).await;
+}
+
+/// What a process does with one shard.
+async fn tend(
+    world: &World,
+    node: &Node,
+    shard: Shard,
+    number: usize,
+    disk: &Arc<Mutex<Disk>>,
+    mut random: StdRng,
+) {
     loop {
-        let taken = node.stand_by(Memory(Arc::clone(&disk))).await.unwrap();
+        let taken = node
+            .stand_by(shard, Memory(Arc::clone(disk)))
+            .await
+            .unwrap();
         let Taken { ownership, .. } = taken;
-        let acting = Acting::begin(&world, number);
-        let is_done = tokio::select! {
+        let acting = Acting::begin(world, shard, number);
+        let done = tokio::select! {
             biased;
-            () = ownership.ended() => false,
-            is_done = own(&world, &ownership, &disk, &mut random) => is_done,
+            () = ownership.ended() => Done::Lost,
+            done = own(world, shard, &ownership, disk, &mut random) => done,
         };
         drop(acting);
-        if is_done {
-            ownership.release().await;
+        match done {
+            Done::Lost => {}
+            Done::Enough => ownership.release().await,
+            Done::HandsOver(handover) => {
+                world.counts.lock().handovers += 1;
+                ownership.release().await;
+                tokio::spawn(handover.arrived());
+            }
         }
     }
 }
 
-/// What an owner does; true where it gives the ownership up by itself.
+/// How an owner comes to its end.
+enum Done {
+    /// Another node has taken over, or it can do nothing more.
+    Lost,
+    /// It gives the ownership up by itself.
+    Enough,
+    HandsOver(Handover),
+}
+
+/// What an owner does.
 async fn own(
     world: &World,
+    shard: Shard,
     ownership: &Ownership,
     disk: &Mutex<Disk>,
     random: &mut StdRng,
-) -> bool {
-    if !ownership.has_walked().await && !walk(world, ownership, disk, random).await {
-        return false;
+) -> Done {
+    if !ownership.has_walked().await && !walk(world, shard, ownership, disk, random).await {
+        return Done::Lost;
     }
+    let handover = ownership.handover();
+    tokio::pin!(handover);
     for _ in 0..random.random_range(50..500) {
-        sleep(Duration::from_millis(random.random_range(1..200))).await;
+        tokio::select! {
+            () = sleep(Duration::from_millis(random.random_range(1..200))) => {}
+            handover = &mut handover => return Done::HandsOver(handover),
+        }
         let puts = (0..random.random_range(1..4)).map(|_| (random.random(), Some(random.random())));
         let mut puts: Vec<_> = puts.collect();
         if random.random_bool(0.2)
             && let Some(key) = disk.lock().rows.keys().next().copied()
         {
-            world.seen.lock().doomed.insert(key);
+            world.seen(shard).doomed.insert(key);
             puts.push((key, None));
         }
         if !commit(ownership, disk, commit_of(changes(&puts))).await {
@@ -188,17 +244,17 @@ async fn own(
         let acknowledged = puts
             .iter()
             .filter_map(|(key, value)| Some((*key, (*value)?)));
-        world.seen.lock().acknowledged.extend(acknowledged);
+        world.seen(shard).acknowledged.extend(acknowledged);
         if random.random_bool(0.02) {
-            if !walk(world, ownership, disk, random).await {
+            if !walk(world, shard, ownership, disk, random).await {
                 continue;
             }
             if ownership.trim().await.is_ok() {
-                world.seen.lock().trims += 1;
+                world.counts.lock().trims += 1;
             }
         }
     }
-    true
+    Done::Enough
 }
 
 fn commit_of(changes: Bytes) -> Commit {
@@ -213,6 +269,7 @@ fn commit_of(changes: Bytes) -> Commit {
 /// Puts every row once more, with other commits in between.
 async fn walk(
     world: &World,
+    shard: Shard,
     ownership: &Ownership,
     disk: &Mutex<Disk>,
     random: &mut StdRng,
@@ -243,11 +300,8 @@ async fn walk(
             if !commit(ownership, disk, commit_of(changes(&[put]))).await {
                 return false;
             }
-            world
-                .seen
-                .lock()
-                .acknowledged
-                .extend([(put.0, put.1.unwrap())]);
+            let put = (put.0, put.1.unwrap());
+            world.seen(shard).acknowledged.extend([put]);
         }
     }
     true
@@ -267,44 +321,46 @@ async fn commit(ownership: &Ownership, disk: &Mutex<Disk>, commit: Commit) -> bo
 
 struct Process {
     way: Way,
-    disk: Arc<Mutex<Disk>>,
+    disks: Disks,
     heart: Arc<Mutex<Option<Arc<Heart>>>>,
     task: JoinHandle<()>,
 }
 
-async fn play(seed: u64, faults: Faults) -> Seen {
+async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
     let mut random = StdRng::seed_from_u64(seed);
     let world = Arc::new(World {
-        seen: Mutex::default(),
+        seen: (0..shards).map(|_| Mutex::default()).collect(),
+        counts: Mutex::default(),
         engine: Engine::new(seed, faults),
-        cluster: Cluster::new(Name::new("c").unwrap(), 1).unwrap(),
+        cluster: Cluster::new(Name::new("c").unwrap(), shards).unwrap(),
     });
-    let start = |number: usize, way: Way, disk: Arc<Mutex<Disk>>, random: &mut StdRng| {
+    let empty = || (0..shards).map(|_| Arc::default()).collect();
+    let start = |number: usize, way: Way, disks: Disks, random: &mut StdRng| {
         let random = StdRng::seed_from_u64(random.random());
         let heart = Arc::default();
         let life = live(
             Arc::clone(&world),
             way.clone(),
             number,
-            Arc::clone(&disk),
+            disks.clone(),
             Arc::clone(&heart),
             random,
         );
         Process {
             way,
-            disk,
+            disks,
             heart,
             task: tokio::spawn(life),
         }
     };
     let mut processes: Vec<_> = (0..NODES)
-        .map(|number| start(number, world.engine.node(), Arc::default(), &mut random))
+        .map(|number| start(number, world.engine.node(), empty(), &mut random))
         .collect();
     let end = Instant::now() + ROUGH;
     while Instant::now() < end {
         sleep(Duration::from_millis(random.random_range(100..20_000))).await;
         let number = random.random_range(0..NODES);
-        match random.random_range(0..13) {
+        match random.random_range(0..15) {
             0..=3 => {
                 processes[number].way.cut(true);
                 let way = processes[number].way.clone();
@@ -316,26 +372,34 @@ async fn play(seed: u64, faults: Faults) -> Seen {
             }
             4..=7 => {
                 let Process {
-                    way, disk, task, ..
+                    way, disks, task, ..
                 } = &processes[number];
                 task.abort();
                 // What a process had in its hands is gone before another has its lock.
                 while !task.is_finished() {
                     tokio::task::yield_now().await;
                 }
+                let is_whole = |disk: &Arc<Mutex<Disk>>| disk.lock().mark.is_some();
                 let others_are_whole = (0..NODES)
                     .filter(|other| *other != number)
-                    .all(|other| processes[other].disk.lock().mark.is_some());
+                    .all(|other| processes[other].disks.iter().all(is_whole));
                 if random.random_bool(0.3) && others_are_whole {
-                    *disk.lock() = Disk::default();
+                    for disk in disks {
+                        *disk.lock() = Disk::default();
+                    }
                 }
-                processes[number] = start(number, way.clone(), Arc::clone(disk), &mut random);
+                processes[number] = start(number, way.clone(), disks.clone(), &mut random);
             }
             8 => world.engine.crash(),
             // It claims what another one owns and works with.
             9..=11 => {
                 if let Some(heart) = &*processes[number].heart.lock() {
                     heart.is_hasty.store(true, Ordering::Relaxed);
+                }
+            }
+            12..=13 => {
+                if let Some(heart) = &*processes[number].heart.lock() {
+                    heart.is_draining.store(random.random(), Ordering::Relaxed);
                 }
             }
             _ => world
@@ -345,49 +409,68 @@ async fn play(seed: u64, faults: Faults) -> Seen {
     }
     for process in &processes {
         process.way.cut(false);
+        if let Some(heart) = &*process.heart.lock() {
+            heart.is_draining.store(false, Ordering::Relaxed);
+        }
     }
     settle(&world, &processes, seed, &mut random).await;
     for process in &processes {
         process.task.abort();
     }
-    std::mem::take(&mut *world.seen.lock())
+    *world.counts.lock()
 }
 
-/// Everything comes right: somebody owns the log, and all stores come to the same, with all that
-/// was acknowledged.
+/// Everything comes right: somebody owns each shard, all stores of one come to the same with all
+/// that was acknowledged, and no node owns two shards more than another.
 async fn settle(world: &World, processes: &[Process], seed: u64, random: &mut StdRng) {
-    let before = world.seen.lock().acknowledged.len();
+    let acknowledged = |seen: &Mutex<Seen>| seen.lock().acknowledged.len();
+    let before: Vec<_> = world.seen.iter().map(acknowledged).collect();
     let settled = async {
-        loop {
+        let mut open: BTreeSet<_> = (0..world.seen.len()).collect();
+        while !open.is_empty() || !is_spread(world) {
             sleep(Duration::from_millis(random.random_range(1..500))).await;
-            let disks: Vec<_> = processes
-                .iter()
-                .map(|process| process.disk.lock())
-                .collect();
-            let seen = world.seen.lock();
-            if seen.acknowledged.len() > before
-                && disks.windows(2).all(|two| two[0].rows == two[1].rows)
-            {
-                for (key, value) in &seen.acknowledged {
-                    let found = disks[0].rows.get(key);
-                    let is_kept = found == Some(value) || seen.doomed.contains(key);
-                    assert!(is_kept, "seed {seed}: {key} is lost");
-                }
-                return;
-            }
+            open.retain(|shard| !is_settled(world, processes, *shard, before[*shard], seed));
         }
     };
-    let settled = timeout(CALM, settled).await;
-    settled.unwrap_or_else(|_| {
-        let marks: Vec<_> = processes
-            .iter()
-            .map(|process| process.disk.lock().mark.clone())
-            .collect();
-        panic!(
-            "seed {seed}: nothing comes right: {:?}, {marks:?}",
-            world.seen.lock().acting
-        )
-    });
+    if timeout(CALM, settled).await.is_err() {
+        let acting: Vec<_> = world.seen.iter().map(|seen| seen.lock().acting).collect();
+        panic!("seed {seed}: nothing comes right: {acting:?}");
+    }
+}
+
+/// Whether all stores of a shard have come to the same, with more than there was.
+fn is_settled(
+    world: &World,
+    processes: &[Process],
+    shard: usize,
+    before: usize,
+    seed: u64,
+) -> bool {
+    let disks: Vec<_> = processes
+        .iter()
+        .map(|process| process.disks[shard].lock())
+        .collect();
+    let seen = world.seen[shard].lock();
+    if seen.acknowledged.len() <= before || disks.windows(2).any(|two| two[0].rows != two[1].rows) {
+        return false;
+    }
+    for (key, value) in &seen.acknowledged {
+        let found = disks[0].rows.get(key);
+        let is_kept = found == Some(value) || seen.doomed.contains(key);
+        assert!(is_kept, "seed {seed}: {key} of shard {shard} is lost");
+    }
+    true
+}
+
+fn is_spread(world: &World) -> bool {
+    let mut owned = [0_usize; NODES];
+    for seen in &world.seen {
+        match seen.lock().acting {
+            Some(node) => owned[node] += 1,
+            None => return false,
+        }
+    }
+    owned.iter().max().unwrap() - owned.iter().min().unwrap() <= 1
 }
 
 /// So many seeds; more where `POINTSMAN_SEEDS` says so, from `POINTSMAN_SEED` on.
@@ -397,29 +480,46 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
     first..first + number("POINTSMAN_SEEDS").unwrap_or(usual)
 }
 
-fn play_all(usual: u64, faults: &Faults) -> (u64, u64) {
-    let (mut ownerships, mut trims) = (0, 0);
+fn play_all(usual: u64, faults: &Faults, shards: u16) -> Counts {
+    let mut all = Counts::default();
     for seed in seeds(usual) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap();
-        let seen = runtime.block_on(play(seed, faults.clone()));
-        ownerships += seen.ownerships;
-        trims += seen.trims;
+        let counts = runtime.block_on(play(seed, faults.clone(), shards));
+        all.ownerships += counts.ownerships;
+        all.trims += counts.trims;
+        all.handovers += counts.handovers;
     }
-    (ownerships, trims)
+    all
 }
 
 #[test]
 fn with_a_sound_engine_nothing_is_lost_and_no_two_nodes_act() {
-    let (ownerships, trims) = play_all(15, &Faults::none());
-    assert!(ownerships > 30 && trims > 10, "{ownerships}, {trims}");
+    let counts = play_all(15, &Faults::none(), 1);
+    assert!(counts.ownerships > 30 && counts.trims > 10, "{counts:?}");
+    assert!(
+        counts.handovers < counts.ownerships / 4,
+        "{counts:?}: one shard stays where it is"
+    );
 }
 
 #[test]
 fn in_a_rough_network_nothing_is_lost_and_no_two_nodes_act() {
-    let (ownerships, trims) = play_all(15, &Faults::rough());
-    assert!(ownerships > 15 && trims > 0, "{ownerships}, {trims}");
+    let counts = play_all(15, &Faults::rough(), 1);
+    assert!(counts.ownerships > 15 && counts.trims > 0, "{counts:?}");
+}
+
+#[test]
+fn shards_spread_over_the_nodes_and_nothing_is_lost_on_the_way() {
+    let counts = play_all(3, &Faults::none(), 5);
+    assert!(counts.handovers > 8, "{counts:?}");
+}
+
+#[test]
+fn shards_spread_over_the_nodes_of_a_rough_network() {
+    let counts = play_all(3, &Faults::rough(), 4);
+    assert!(counts.handovers > 3, "{counts:?}");
 }

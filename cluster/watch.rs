@@ -1,7 +1,9 @@
 //! When a node claims, and when it may act on a claim that holds.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pointsman_log::Shard;
 use tokio::time::Instant;
 
 use crate::Store;
@@ -19,9 +21,10 @@ pub(crate) enum Look {
     Own(Owner),
 }
 
-/// Looks at who owns the log.
+/// Looks at who owns a shard's log.
 pub(crate) struct Watch<'a> {
     heart: &'a Heart,
+    shard: Shard,
     /// An owner that is known to be gone: a process of this node, which had the lock on the store
     /// that this process has.
     gone: Option<u64>,
@@ -32,11 +35,12 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(heart: &'a Heart, stopped: u64) -> Self {
+    pub(crate) fn new(heart: &'a Heart, shard: Shard) -> Self {
         Self {
             heart,
+            shard,
             gone: None,
-            stopped,
+            stopped: heart.doing(shard).stopped.load(Ordering::Relaxed),
             claimed: None,
         }
     }
@@ -76,17 +80,20 @@ impl<'a> Watch<'a> {
         let others_import = |owner: &Owner| owner.imports && owner.node != me.node;
         let has_everything =
             fold.is_complete() || fold.is_unborn() && !fold.owner().is_some_and(others_import);
-        // Whoever is still reading does not know yet who owns the log.
-        let wait = me.beat() * self.heart.rank();
-        if !has_everything || following.read.elapsed() < me.beat() / 2 {
+        // Others that should have it come first.
+        let wait = me.beat() * self.heart.rank(self.shard);
+        // Whoever is still reading does not know yet who owns the log. Where nobody does nothing is
+        // lost by a claim that comes too late.
+        let read = following.read.elapsed();
+        let least = match fold.owner() {
+            Some(_) => me.beat() / 2,
+            None => me.beat() / 20 + wait,
+        };
+        if !has_everything || read < least {
             return false;
         }
         #[cfg(test)]
-        if self
-            .heart
-            .is_hasty
-            .swap(false, std::sync::atomic::Ordering::Relaxed)
-        {
+        if self.heart.is_hasty.swap(false, Ordering::Relaxed) {
             return true;
         }
         match fold.owner() {
@@ -110,7 +117,10 @@ impl<'a> Watch<'a> {
     /// Whether an owner before this one acts no more: it has said so, or has been silent for too
     /// long.
     fn has_stopped(&self, before: &Owner, epoch: u64) -> bool {
-        let knows = |pulse: crate::Pulse| pulse.role != Role::Owner && pulse.epoch >= epoch;
+        let knows = |pulse: crate::Pulse| {
+            let of = pulse.of(self.shard);
+            of.role != Role::Owner && of.epoch >= epoch
+        };
         self.gone == Some(before.incarnation)
             || before.incarnation == self.heart.me.incarnation
             || self.heart.pulse(before.incarnation).is_some_and(knows)

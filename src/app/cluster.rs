@@ -11,7 +11,7 @@ use pointsman_connectors::engine::PostgresEngine;
 use pointsman_connectors::nats::NatsEngine;
 use pointsman_journal::Journal;
 use pointsman_journal::disk::{self, DiskJournal, Replica};
-use pointsman_log::{Log, OpenError};
+use pointsman_log::{Log, OpenError, Shard};
 use pointsman_schemas::{Backoff, Name, SystemClock};
 use tokio::time::sleep;
 
@@ -22,6 +22,9 @@ use crate::config::{Config, Diagnostic, Engine, StoreLog};
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+
+/// The shard of a cluster that has one.
+const SHARD: Shard = Shard(0);
 
 /// How much of the store goes to the log once more at a time.
 const CARRIED_BYTES: usize = 256 * 1024;
@@ -100,7 +103,7 @@ async fn stand_by<S: Fn(&[Diagnostic])>(
 ) -> Result<Option<Taken<Replica>>, RunError> {
     let store = Replica::open(&config.store.path)?;
     tracing::info!(node = %node.identity().node, "following the cluster's log");
-    let standing = node.stand_by(store);
+    let standing = node.stand_by(SHARD, store);
     tokio::pin!(standing);
     loop {
         let Process {
@@ -218,6 +221,7 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
             takeover: settings.takeover,
             address: address.expose().to_owned(),
         },
+        settings.cluster.shards(),
     ))
 }
 
