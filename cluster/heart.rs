@@ -207,21 +207,26 @@ impl Heart {
         self.doing.iter().map(|doing| doing.pulse()).collect()
     }
 
+    /// What this node says of itself.
+    pub(crate) fn own_pulse(&self, number: u64) -> Pulse {
+        Pulse {
+            incarnation: self.me.incarnation,
+            number,
+            takeover_ms: u64::try_from(self.me.takeover.as_millis()).unwrap_or(u64::MAX),
+            address: self.me.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining: self.is_draining.load(Ordering::Relaxed),
+            shards: self.shards(),
+        }
+    }
+
     async fn beat(self: Arc<Self>, log: Arc<dyn Log>) {
         let mut ticks = interval(self.me.beat());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told: Option<Instant> = None;
         for number in 1.. {
             ticks.tick().await;
-            let pulse = Pulse {
-                incarnation: self.me.incarnation,
-                number,
-                takeover_ms: u64::try_from(self.me.takeover.as_millis()).unwrap_or(u64::MAX),
-                address: self.me.address.clone(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                draining: self.is_draining.load(Ordering::Relaxed),
-                shards: self.shards(),
-            };
+            let pulse = self.own_pulse(number);
             // It has nothing that JSON could not say.
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
             let began = Instant::now();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::Fold;
 use crate::follower::Following;
-use crate::heart::{Beating, Doing, Heart, Identity, Member, Role, ShardPulse};
+use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role};
 use crate::record::{Owner, What};
 use crate::sequencer::{Appender, Sequencer};
 use crate::watch::{Look, Watch};
@@ -96,10 +96,16 @@ impl Node {
         self.heart.members()
     }
 
-    /// What this node says of its shards, from the first on.
+    /// What this node says of itself in its next beat.
     #[must_use]
-    pub fn shards(&self) -> Vec<ShardPulse> {
-        self.heart.shards()
+    pub fn pulse(&self) -> Pulse {
+        self.heart.own_pulse(0)
+    }
+
+    /// How many shards the log has.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        u16::try_from(self.heart.shards().len()).unwrap_or(u16::MAX)
     }
 
     /// Has this node own nothing while another one can, or ends that. It is forgotten with the

@@ -10,6 +10,7 @@ mod guard;
 pub mod overview;
 mod refused;
 mod routes;
+pub mod spare;
 mod steer;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,6 +34,7 @@ pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::api::Answers;
 use self::guard::Guard;
+use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::server;
@@ -66,6 +68,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// When the bus started.
     pub started: Timestamp,
+    /// The nodes of the cluster; none where the bus runs on one machine.
+    pub nodes: Option<Nodes>,
 }
 
 impl Admin {
@@ -128,14 +132,24 @@ impl AdminListener {
     /// Serves until stopped, then answers what is in hand and returns.
     pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
         let answers = Answers::default();
-        server::serve(
-            self.socket,
-            routes::router(admin, Arc::new(self.guard), answers.clone()),
-            &guard::OPEN_PATHS,
-            self.counts,
-            stop,
-        )
-        .await;
+        let (router, told) = (routes::router, answers.clone());
+        self.serve_with(|guard| router(admin, guard, told), stop)
+            .await;
         answers.wait(CHANGES_WITHIN).await;
+    }
+
+    /// As [`AdminListener::serve`], for a node that does not run the bus.
+    pub async fn serve_spare(self, joined: spare::Joined, stop: CancellationToken) {
+        self.serve_with(|guard| spare::router(joined, guard), stop)
+            .await;
+    }
+
+    async fn serve_with(
+        self,
+        router: impl FnOnce(Arc<Guard>) -> axum::Router,
+        stop: CancellationToken,
+    ) {
+        let router = router(Arc::new(self.guard));
+        server::serve(self.socket, router, &guard::OPEN_PATHS, self.counts, stop).await;
     }
 }

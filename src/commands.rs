@@ -14,6 +14,7 @@ pub mod line;
 pub mod listen;
 pub mod manual;
 pub mod match_event;
+pub mod nodes;
 pub mod replay;
 pub mod run;
 pub mod schema;

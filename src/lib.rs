@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod dispatcher;
 mod intake;
+mod nodes;
 mod output;
 mod pipes;
 mod replay;

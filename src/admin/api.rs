@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use self::document::{Document, Operation};
 pub(super) use self::idempotency::Answers;
 use self::idempotency::Keyed;
-pub(super) use self::input::{InPath, Nothing, Segments};
+pub(super) use self::input::{InPath, Nothing, Segments, read_body};
 use super::Admin;
 use super::refused::Refused;
 
@@ -116,7 +116,7 @@ impl Api {
                 let work = async move {
                     let change = async {
                         let (path, _none) = (P::of(&path)?, query?);
-                        handler(admin, path, input::body(&headers, &body)?).await
+                        handler(admin, path, read_body(&headers, &body)?).await
                     };
                     change.await.map(Json).into_response()
                 };

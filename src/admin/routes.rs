@@ -2,6 +2,7 @@
 
 mod dead;
 mod events;
+mod nodes;
 mod replays;
 mod subscriptions;
 mod tasks;
@@ -17,6 +18,7 @@ use pointsman_schemas::DeliveryId;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde_json::json;
 
+pub(super) use self::nodes::DrainRequest;
 use super::api::{Answer, Answers, Api, Nothing};
 use super::connections::Connections;
 use super::guard::{Guard, guard};
@@ -34,10 +36,10 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
 /// A request's body: room for [`view::IDS_MAX`] ids.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const JSON: &str = "application/json";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Bus = State<Arc<Admin>>;
 
@@ -59,6 +61,7 @@ fn operations(answers: Answers) -> Api {
     let api = register(Api::new(answers));
     let api = subscriptions::register(api);
     let api = dead::register(api);
+    let api = nodes::register(api);
     let api = replays::register(api);
     let api = tasks::register(api);
     events::register(api)

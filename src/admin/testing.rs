@@ -279,6 +279,7 @@ impl<J: Journal + 'static> TestBus<J> {
             metrics: Detail::default(),
             clock,
             started,
+            nodes: None,
         };
         tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
         Self {

@@ -21,6 +21,7 @@ use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings};
 use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher, Plan};
+use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::router::{Matcher, Router};
@@ -101,15 +102,20 @@ impl Bus {
     /// Starts everything with a first configuration, on the journal that `open` opens. Addresses are
     /// bound before that, so that one in use is told before anything has happened; requests are
     /// taken last. All attempts end at once with `end`, whatever else the bus is doing then.
+    /// `nodes` are those of the cluster, where there is one.
     pub(super) async fn start(
         config: Config,
         end: &CancellationToken,
+        nodes: Option<Nodes>,
         open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
     ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
         metrics.set_detail(config.admin.metrics);
+        if let Some(nodes) = &nodes {
+            registry.register_collector(Box::new(nodes.clone()));
+        }
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open(&config)?;
@@ -143,6 +149,7 @@ impl Bus {
             metrics: config.admin.metrics,
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
+            nodes,
         });
         run_ingress(&config, &listener, clock, Arc::clone(&waiting), &sources)?;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_cluster::{Identity, Node, Ownership, Taken};
+use pointsman_cluster::{Handover, Identity, Node, Ownership, Taken};
 #[cfg(feature = "postgres")]
 use pointsman_connectors::engine::PostgresEngine;
 #[cfg(feature = "nats")]
@@ -18,7 +18,9 @@ use tokio::time::sleep;
 use super::bus::{self, Bus};
 use super::spare::SpareServers;
 use super::{Process, RunError, next_config};
+use crate::admin::spare::Joined;
 use crate::config::{Config, Diagnostic, Engine, StoreLog};
+use crate::nodes::Nodes;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
@@ -46,15 +48,17 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
     let Some(settings) = config.store.log.clone() else {
         return Ok(());
     };
-    let mut spare = Some(SpareServers::start(&config.listen, &config.admin.address).await);
+    let joined = Joined::default();
+    let mut spare = Some(SpareServers::start(&config, Arc::clone(&joined)).await);
     let node = tokio::select! {
         () = process.signals.any() => return Ok(()),
-        node = join(&settings, &config) => node?,
+        node = join(&settings, &config) => Arc::new(node?),
     };
+    let nodes = joined.get_or_init(|| Nodes(Arc::clone(&node))).clone();
     loop {
         let spare = match spare.take() {
             Some(spare) => spare,
-            None => SpareServers::start(&config.listen, &config.admin.address).await,
+            None => SpareServers::start(&config, Arc::clone(&joined)).await,
         };
         let taken = stand_by(process, &node, &mut config).await;
         spare.stop().await;
@@ -80,14 +84,22 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
             }
             Err(error) => return Err(error.into()),
         };
-        if own(process, &ownership, &journal, config).await? {
-            ownership.release().await;
-            return Ok(());
+        match own(process, &ownership, &journal, config, &nodes).await? {
+            End::Process => {
+                ownership.release().await;
+                return Ok(());
+            }
+            End::Handover(handover) => {
+                ownership.release().await;
+                tokio::spawn(handover.arrived());
+            }
+            End::Ownership => {
+                if let Some(why) = ownership.why().await {
+                    tracing::error!(why, "this node does not own the store any more");
+                }
+                drop(ownership);
+            }
         }
-        if let Some(why) = ownership.why().await {
-            tracing::error!(why, "this node does not own the store any more");
-        }
-        drop(ownership);
         let Some(again) = process.load_again().await else {
             return Ok(());
         };
@@ -128,53 +140,66 @@ async fn stand_by<S: Fn(&[Diagnostic])>(
     }
 }
 
-/// Runs the bus for as long as this node owns the log; returns whether the process is to stop.
+/// What has ended.
+enum End {
+    /// The process is to stop.
+    Process,
+    /// This node must not own the log any more.
+    Ownership,
+    /// Another node is to own it.
+    Handover(Handover),
+}
+
+/// Runs the bus for as long as this node owns the log.
 async fn own<S: Fn(&[Diagnostic])>(
     process: &mut Process<S>,
     ownership: &Ownership,
     journal: &Arc<DiskJournal>,
     config: Config,
-) -> Result<bool, RunError> {
+    nodes: &Nodes,
+) -> Result<End, RunError> {
     // Nobody is served before other nodes could follow.
     let has_walked = tokio::select! {
         () = ownership.ended() => false,
         () = process.signals.any() => {
             journal.close().await;
-            return Ok(true);
+            return Ok(End::Process);
         }
         has_walked = first_walk(ownership, journal) => has_walked,
     };
     if !has_walked {
         journal.close().await;
-        return Ok(false);
+        return Ok(End::Ownership);
     }
     let path = config.store.path.clone();
     let opened = Arc::clone(journal) as Arc<dyn Journal>;
     let end = ownership.token();
-    let bus = match Bus::start(config, &end, move |_| Ok(opened)).await {
+    let bus = match Bus::start(config, &end, Some(nodes.clone()), move |_| Ok(opened)).await {
         Ok(bus) => bus,
         Err(error) => {
             journal.close().await;
             return if end.is_cancelled() {
-                Ok(false)
+                Ok(End::Ownership)
             } else {
                 Err(error)
             };
         }
     };
+    let mut why = End::Ownership;
     let watching = async {
         tokio::select! {
             () = ownership.ended() => {}
             () = keep_bounded(ownership, journal, &path) => {}
+            handover = ownership.handover() => why = End::Handover(handover),
         }
     };
     let (bus, is_stopping) = process.serve(bus, watching).await;
     if is_stopping {
         process.stop(bus).await;
-    } else {
-        bus.stop().await;
+        return Ok(End::Process);
     }
-    Ok(is_stopping)
+    bus.stop().await;
+    Ok(why)
 }
 
 /// Opens the cluster's log, however long its engine is away, and joins the cluster.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, dead, diff, explain, import, init, listen, manual, match_event, replay, run, schema,
-    send, subscriptions, tasks, test, timers,
+    check, dead, diff, explain, import, init, listen, manual, match_event, nodes, replay, run,
+    schema, send, subscriptions, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -115,6 +115,18 @@ enum Command {
         "pointsman replay list"
     ))]
     Replay(replay::ReplayArgs),
+    /// The machines that run one bus, and which shards they own
+    #[command(after_help = examples!("pointsman nodes", "pointsman nodes --json"))]
+    Nodes(nodes::ListArgs),
+    /// The shards of the log of several machines, and who owns and follows them
+    #[command(after_help = examples!("pointsman shards"))]
+    Shards(nodes::ListArgs),
+    /// Have a machine give what it owns to the others, before it is taken away
+    #[command(after_help = examples!(
+        "pointsman drain --admin http://10.0.0.7:8081",
+        "pointsman drain --undo --admin http://10.0.0.7:8081"
+    ))]
+    Drain(nodes::DrainArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -177,6 +189,9 @@ pub fn main() -> ExitCode {
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
         Command::Tasks(args) => runtime.block_on(tasks::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(args)),
+        Command::Nodes(args) => runtime.block_on(nodes::nodes(&args)),
+        Command::Shards(args) => runtime.block_on(nodes::shards(&args)),
+        Command::Drain(args) => runtime.block_on(nodes::drain(&args)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

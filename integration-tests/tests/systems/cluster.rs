@@ -6,9 +6,11 @@ mod jury;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Method;
 use pointsman_integration_tests::bus::signal;
 use pointsman_integration_tests::{Bus, Caller, Fault, Proxy, until};
 use pointsman_test_brokers::{NatsRelease, NatsServer, PostgresServer};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use jury::{Jury, Sender};
@@ -186,7 +188,7 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
 
     let refused = Caller::new()
         .call(
-            http::Method::POST,
+            Method::POST,
             &nodes.members[spare].bus.url("/events"),
             &[],
             "x",
@@ -219,6 +221,77 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
     let counts = nodes.members[owner].bus.api("/api/v1/subscriptions").await;
     let row = &counts["items"][0];
     assert_eq!(row["delivered"], acknowledged.len() as u64, "{counts}");
+}
+
+#[tokio::test]
+async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
+    let jury = Jury::start().await;
+    let nodes = Nodes::start(postgres().await, 2, &rules(&jury.url())).await;
+    let owner = nodes.owner().await;
+    let spare = 1 - owner;
+    nodes.follows(spare, 1).await;
+    let sender = Sender::start(nodes.urls(), 2);
+    let admin = |number: usize, path: &str| nodes.members[number].bus.admin_url(path);
+    let shard = async |number: usize| -> Value {
+        let (_, body) = Caller::new()
+            .get(&admin(number, "/api/v1/shards"))
+            .await
+            .unwrap();
+        serde_json::from_slice::<Value>(&body).unwrap_or_default()["items"][0].clone()
+    };
+    let drain = async |number: usize, draining: bool| -> Value {
+        let url = admin(number, "/api/v1/nodes/drain");
+        let body = json!({ "draining": draining }).to_string();
+        let answer = Caller::new().post_json(&url, body).await;
+        serde_json::from_slice(&answer.unwrap().1).unwrap()
+    };
+    // Both say the same.
+    for number in [owner, spare] {
+        until(
+            "a node knows who owns the shard, and who follows",
+            async || {
+                let shard = shard(number).await;
+                shard["owner"] == format!("node-{owner}")
+                    && shard["followers"][0]["complete"] == true
+            },
+        )
+        .await;
+        let metrics = Caller::new()
+            .get(&admin(number, "/metrics"))
+            .await
+            .unwrap()
+            .1;
+        let metrics = String::from_utf8_lossy(&metrics).into_owned();
+        let owned = format!(
+            "pointsman_cluster_shard_owned{{shard=\"0\"}} {}",
+            u8::from(number == owner)
+        );
+        for line in [&*owned, "pointsman_cluster_nodes{state=\"alive\"} 2"] {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
+    }
+
+    assert_eq!(drain(owner, true).await["state"], "draining");
+    assert_eq!(nodes.next_owner(owner).await, spare);
+    until("the drained node follows", async || {
+        let shard = shard(spare).await;
+        shard["owner"] == format!("node-{spare}") && shard["followers"][0]["complete"] == true
+    })
+    .await;
+    // Nobody else is left to take it.
+    drain(spare, true).await;
+    let before = sender.acknowledged().len();
+    until("events are taken", async || {
+        sender.acknowledged().len() > before + 20
+    })
+    .await;
+    assert!(nodes.members[spare].is_ready().await);
+    assert_eq!(drain(spare, false).await["state"], "alive");
+    drain(owner, false).await;
+    let acknowledged = sender.stop().await;
+    nodes.expect(&jury, &acknowledged).await;
+    jury.judge();
+    assert_eq!(nodes.owner().await, spare, "one shard stays where it is");
 }
 
 /// Whatever happens to nodes and to the engine.

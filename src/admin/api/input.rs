@@ -104,7 +104,10 @@ impl InPath for SubscriptionNumber {
 
 /// Reads a body, which has to be declared as JSON: a form of a page elsewhere can send text, but
 /// not that without asking first. One that is empty stands for `{}`.
-pub(super) fn body<B: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<B, Refused> {
+pub(in crate::admin) fn read_body<B: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<B, Refused> {
     let body = if body.is_empty() {
         b"{}"
     } else {

@@ -4,7 +4,7 @@ use super::*;
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 40] = [
+const SAMPLES: [(&str, &str, &str, u16); 43] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -14,6 +14,9 @@ const SAMPLES: [(&str, &str, &str, u16); 40] = [
     ("listRules", "/api/v1/rules", "", 200),
     ("listTargets", "/api/v1/targets", "", 200),
     ("listQuotas", "/api/v1/quotas", "", 200),
+    ("listNodes", "/api/v1/nodes", "", 200),
+    ("listShards", "/api/v1/shards", "", 200),
+    ("drainNode", "/api/v1/nodes/drain", "", 409),
     ("listSubscriptions", "/api/v1/subscriptions", "", 200),
     (
         "suspendSubscription",

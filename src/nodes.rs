@@ -1,0 +1,328 @@
+//! The nodes of a cluster and who owns its shards, as one of the nodes knows it: what the admin API
+//! shows and the metrics count.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_cluster::{Node, Pulse, Role};
+use pointsman_log::Shard;
+use pointsman_schemas::Name;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeView {
+    pub name: Name,
+    /// True of the node that answers.
+    pub answers: bool,
+    /// How it stands.
+    pub state: NodeState,
+    /// How long ago it was heard last.
+    pub heard_seconds_ago: f64,
+    /// Where its admin API is, as it says.
+    pub address: String,
+    /// The version that it runs.
+    pub version: String,
+    /// The shards that it owns.
+    pub owns: Vec<u16>,
+    /// Those that it follows, and has everything of.
+    pub spare_of: Vec<u16>,
+    /// Those that it follows, and has not everything of yet.
+    pub filling: Vec<u16>,
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It was heard within its takeover time.
+    Alive,
+    /// It is alive, and is to own nothing while another node can.
+    Draining,
+    /// It was not.
+    Silent,
+}
+
+impl NodeState {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Draining => "draining",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// A shard of the cluster's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardView {
+    pub shard: u16,
+    /// The living node that owns it; none where nobody does just now.
+    pub owner: Option<Name>,
+    /// How many times it has been taken over, the first time included.
+    pub epoch: u64,
+    /// How many records its log has had, as the owner said last.
+    pub place: u64,
+    /// The living nodes that follow it.
+    pub followers: Vec<FollowerView>,
+}
+
+/// A node that follows a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowerView {
+    pub name: Name,
+    /// Whether it has everything, and could take over.
+    pub complete: bool,
+    /// How many records it had not applied yet, as both said last.
+    pub behind: u64,
+}
+
+/// What one of the nodes knows of all of them.
+#[derive(Clone, Debug)]
+pub struct Nodes(pub Arc<Node>);
+
+impl Nodes {
+    /// All nodes, this one included, by their names.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let mut nodes = self.views();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes
+    }
+
+    fn views(&self) -> Vec<NodeView> {
+        let own = NodeView::new(
+            self.0.identity().node.clone(),
+            &self.0.pulse(),
+            Duration::ZERO,
+        );
+        let own = NodeView {
+            answers: true,
+            ..own
+        };
+        let others = self.0.members();
+        let others = others
+            .into_iter()
+            .map(|other| NodeView::new(other.node, &other.pulse, other.heard.elapsed()));
+        others.chain([own]).collect()
+    }
+
+    /// All shards.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardView> {
+        let me = (self.0.identity().node.clone(), self.0.pulse());
+        let others = self.0.members().into_iter();
+        let alive = |pulse: &Pulse, silence| state(pulse, silence) != NodeState::Silent;
+        let living: Vec<_> = others
+            .filter(|other| alive(&other.pulse, other.heard.elapsed()))
+            .map(|other| (other.node, other.pulse))
+            .chain([me])
+            .collect();
+        (0..self.0.shards())
+            .map(|shard| ShardView::new(shard, &living))
+            .collect()
+    }
+
+    /// Has the node that answers own nothing while another one can, or ends that.
+    #[must_use]
+    pub fn drain(&self, is_draining: bool) -> NodeView {
+        self.0.drain(is_draining);
+        tracing::info!(is_draining, "asked to drain this node, or to stop that");
+        let mut views = self.views();
+        // Its own is the last.
+        views.swap_remove(views.len() - 1)
+    }
+}
+
+fn state(pulse: &Pulse, silence: Duration) -> NodeState {
+    match silence < Duration::from_millis(pulse.takeover_ms) {
+        false => NodeState::Silent,
+        true if pulse.draining => NodeState::Draining,
+        true => NodeState::Alive,
+    }
+}
+
+impl NodeView {
+    fn new(name: Name, pulse: &Pulse, silence: Duration) -> Self {
+        let in_role = |role| {
+            let shards = (0..).zip(&pulse.shards);
+            let shards = shards.filter(|(_, shard)| shard.role == role);
+            shards.map(|(number, _)| number).collect()
+        };
+        Self {
+            name,
+            answers: false,
+            state: state(pulse, silence),
+            heard_seconds_ago: silence.as_secs_f64(),
+            address: pulse.address.clone(),
+            version: pulse.version.clone(),
+            owns: in_role(Role::Owner),
+            spare_of: in_role(Role::Spare),
+            filling: in_role(Role::Filling),
+        }
+    }
+}
+
+impl ShardView {
+    fn new(number: u16, living: &[(Name, Pulse)]) -> Self {
+        let shard = Shard(number);
+        let says = living.iter().map(|(node, pulse)| (node, pulse.of(shard)));
+        // One that has not heard yet that it was followed may say that it owns it, too.
+        let owner = says
+            .clone()
+            .filter(|(_, says)| says.role == Role::Owner)
+            .max_by_key(|(_, says)| says.epoch);
+        let place = says.clone().map(|(_, says)| says.place).max().unwrap_or(0);
+        let place = owner.map_or(place, |(_, says)| says.place);
+        let followers = says.clone().filter(|(node, says)| {
+            says.role != Role::Owner && owner.is_none_or(|(owner, _)| owner != *node)
+        });
+        Self {
+            shard: number,
+            owner: owner.map(|(node, _)| node.clone()),
+            epoch: says.clone().map(|(_, says)| says.epoch).max().unwrap_or(0),
+            place,
+            followers: followers
+                .map(|(node, says)| FollowerView {
+                    name: node.clone(),
+                    complete: says.role == Role::Spare,
+                    behind: place.saturating_sub(says.place),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// How many nodes there are in each state, and how each shard stands.
+impl Collector for Nodes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (nodes, shards) = (self.nodes(), self.shards());
+        let mut states = BTreeMap::from([("alive", 0), ("draining", 0), ("silent", 0)]);
+        for node in &nodes {
+            *states.entry(node.state.as_str()).or_default() += 1;
+        }
+        let mut family = encoder.encode_descriptor(
+            "pointsman_cluster_nodes",
+            "Nodes of the cluster",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in states {
+            let gauge = ConstGauge::<i64>::new(count);
+            gauge.encode(family.encode_family(&[("state", state)])?)?;
+        }
+        let own = nodes.iter().find(|node| node.answers);
+        let is_owned = |shard: u16| own.is_some_and(|own| own.owns.contains(&shard));
+        let spares = |shard: &ShardView| shard.followers.iter().filter(|one| one.complete).count();
+        let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let columns: [(&str, &str, &dyn Fn(&ShardView) -> i64); 4] = [
+            (
+                "owned",
+                "1 where this node owns the shard, else 0",
+                &|shard| i64::from(is_owned(shard.shard)),
+            ),
+            (
+                "has_owner",
+                "1 where a living node owns the shard, else 0",
+                &|shard| i64::from(shard.owner.is_some()),
+            ),
+            (
+                "spares",
+                "Living nodes that could take the shard over",
+                &|shard| number(spares(shard)),
+            ),
+            (
+                "epoch",
+                "How many times the shard has been taken over",
+                &|shard| i64::try_from(shard.epoch).unwrap_or(i64::MAX),
+            ),
+        ];
+        for (name, help, of) in columns {
+            let name = format!("pointsman_cluster_shard_{name}");
+            let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+            for shard in &shards {
+                let label = shard.shard.to_string();
+                let gauge = ConstGauge::new(of(shard));
+                gauge.encode(family.encode_family(&[("shard", label.as_str())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_cluster::ShardPulse;
+
+    use super::*;
+
+    fn says(owner: bool, epoch: u64, place: u64) -> Pulse {
+        let role = if owner { Role::Owner } else { Role::Spare };
+        Pulse {
+            incarnation: 1,
+            number: 1,
+            takeover_ms: 10_000,
+            address: "127.0.0.1:8081".to_owned(),
+            version: "1".to_owned(),
+            draining: false,
+            shards: vec![ShardPulse { role, epoch, place }],
+        }
+    }
+
+    fn shard(of: &[(&str, Pulse)]) -> ShardView {
+        let of = of
+            .iter()
+            .map(|(node, pulse)| (Name::new(node).unwrap(), pulse.clone()));
+        ShardView::new(0, &of.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn of_two_that_say_that_they_own_a_shard_the_later_one_does() {
+        let view = shard(&[
+            ("a", says(true, 3, 90)),
+            ("b", says(true, 4, 95)),
+            ("c", says(false, 4, 93)),
+        ]);
+        assert_eq!(view.owner.as_ref().map(Name::as_str), Some("b"));
+        assert_eq!((view.epoch, view.place), (4, 95));
+        let followers = view.followers.iter();
+        let followers: Vec<_> = followers
+            .map(|one| (one.name.as_str(), one.behind))
+            .collect();
+        assert_eq!(followers, [("c", 2)]);
+    }
+
+    #[test]
+    fn a_shard_without_an_owner_is_as_long_as_anybody_knows() {
+        let view = shard(&[("a", says(false, 3, 90)), ("b", says(false, 3, 80))]);
+        assert_eq!((view.owner, view.place), (None, 90));
+        assert_eq!(view.followers[1].behind, 10);
+    }
+
+    #[test]
+    fn a_node_is_silent_past_its_takeover_time() {
+        let name = || Name::new("a").unwrap();
+        let after = |seconds| {
+            let draining = Pulse {
+                draining: true,
+                ..says(true, 1, 1)
+            };
+            NodeView::new(name(), &draining, Duration::from_secs(seconds)).state
+        };
+        assert_eq!(
+            (after(9), after(10)),
+            (NodeState::Draining, NodeState::Silent)
+        );
+        let alive = NodeView::new(name(), &says(true, 1, 1), Duration::ZERO);
+        assert_eq!((alive.state, alive.owns), (NodeState::Alive, vec![0]));
+    }
+}
