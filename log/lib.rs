@@ -185,6 +185,15 @@ pub struct Opened<L> {
     pub warnings: Vec<String>,
 }
 
+/// What an engine would be for the log of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Whether the log is there already; else the first node that opens it makes it.
+    pub is_there: bool,
+    /// What is at stake, as [`Opened::warnings`].
+    pub warnings: Vec<String>,
+}
+
 /// Refuses a body that no engine takes.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "test-util"))]
 fn fits(body: &Bytes) -> Result<(), LogError> {

@@ -22,7 +22,9 @@ use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{Beat, Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened};
+use crate::{
+    Beat, Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened, Probed,
+};
 use crate::{Place, Shard, fits};
 use feed::Feed;
 use streams::Names;
@@ -66,6 +68,30 @@ impl NatsLog {
     /// refuses, is older than 2.10, takes no messages of 1 MiB, or has one of the streams in a form
     /// that would lose records.
     pub async fn open(cluster: Cluster, options: Options) -> Result<Opened<Self>, OpenError> {
+        let replicas = options.replicas;
+        let log = Self::connect(cluster, options).await?;
+        let adopted = streams::adopt(&log.context, &log.names, &log.cluster, replicas);
+        log.in_time(adopted).await?;
+        let warnings = streams::warnings(replicas);
+        Ok(Opened { log, warnings })
+    }
+
+    /// Looks whether [`NatsLog::open`] would succeed, as far as can be seen without making a stream,
+    /// and changes nothing.
+    ///
+    /// # Errors
+    /// As [`NatsLog::open`].
+    pub async fn probe(cluster: Cluster, options: Options) -> Result<Probed, OpenError> {
+        let replicas = options.replicas;
+        let log = Self::connect(cluster, options).await?;
+        let probed = streams::probe(&log.context, &log.names, &log.cluster, replicas);
+        Ok(Probed {
+            is_there: log.in_time(probed).await?,
+            warnings: streams::warnings(replicas),
+        })
+    }
+
+    async fn connect(cluster: Cluster, options: Options) -> Result<Self, OpenError> {
         let log = Self {
             context: ContextBuilder::new()
                 .timeout(options.timeout)
@@ -80,11 +106,15 @@ impl NatsLog {
             .await
             .map_err(|error| OpenError::Unavailable(error.to_string()))?;
         streams::check_server(&log.client)?;
-        let adopted = streams::adopt(&log.context, &log.names, &log.cluster, options.replicas);
-        let adopted = timeout_at(until, adopted).await;
-        adopted.unwrap_or_else(|_| Err(OpenError::Unavailable(NO_ANSWER.to_owned())))?;
-        let warnings = streams::warnings(options.replicas);
-        Ok(Opened { log, warnings })
+        Ok(log)
+    }
+
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        let answered = timeout_at(self.until(), asked).await;
+        answered.unwrap_or_else(|_| Err(OpenError::Unavailable(NO_ANSWER.to_owned())))
     }
 
     fn until(&self) -> Instant {

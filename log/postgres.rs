@@ -25,12 +25,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Config, config::SslMode, config::TargetSessionAttrs};
 
 use crate::{Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened};
-use crate::{Place, Shard, fits};
+use crate::{Place, Probed, Shard, fits};
 use pool::{Pool, Purpose};
 use reader::Reader;
 use session::{Dialer, Session};
@@ -97,10 +97,8 @@ impl PostgresLog {
     /// number of shards, and [`OpenError::Refused`] where PostgreSQL refuses or would lose records:
     /// with `fsync` or `synchronous_commit` off, unlogged tables, or a standby.
     pub async fn open(cluster: Cluster, options: Options) -> Result<Opened<Self>, OpenError> {
-        let dialer = Dialer::new(config(&options)?, options.tls, options.timeout);
-        let dialer = Arc::new(dialer);
+        let (dialer, session) = dial(&options).await?;
         let until = Instant::now() + options.timeout;
-        let session = dialer.dial(until).await.map_err(OpenError::from)?;
         let warnings = session.durability().warnings();
         let schema = schema::name(&cluster);
         let made = timeout_at(until, schema::adopt(&session, &schema, &cluster)).await;
@@ -137,9 +135,31 @@ impl PostgresLog {
         Ok(Opened { log, warnings })
     }
 
+    /// Looks whether [`PostgresLog::open`] would succeed, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresLog::open`].
+    pub async fn probe(cluster: Cluster, options: Options) -> Result<Probed, OpenError> {
+        let (_, session) = dial(&options).await?;
+        let schema = schema::name(&cluster);
+        let probed = timeout(options.timeout, schema::probe(&session, &schema, &cluster)).await;
+        let unavailable = |_| Err(OpenError::Unavailable(session::NO_ANSWER.to_owned()));
+        Ok(Probed {
+            is_there: probed.unwrap_or_else(unavailable)?,
+            warnings: session.durability().warnings(),
+        })
+    }
+
     fn until(&self) -> Instant {
         Instant::now() + self.timeout
     }
+}
+
+async fn dial(options: &Options) -> Result<(Arc<Dialer>, Session), OpenError> {
+    let dialer = Dialer::new(config(options)?, options.tls.clone(), options.timeout);
+    let until = Instant::now() + options.timeout;
+    let session = dialer.dial(until).await.map_err(OpenError::from)?;
+    Ok((Arc::new(dialer), session))
 }
 
 /// Reads the URL, and sets what must not be left to it.

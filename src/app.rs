@@ -30,6 +30,8 @@ use crate::config::{Config, Diagnostic};
 use crate::dispatcher;
 use crate::dispatcher::policy::InvalidPolicy;
 
+pub(crate) use self::cluster::probe as probe_log;
+
 use self::background::Background;
 use self::bus::Bus;
 use self::watch::{Watch, WatchError};

@@ -142,6 +142,21 @@ pub enum Engine {
     LeftOut,
 }
 
+impl Engine {
+    /// As the rule file calls it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => "nats",
+            #[cfg(not(any(feature = "nats", feature = "postgres")))]
+            Self::LeftOut => "none",
+        }
+    }
+}
+
 /// One of `sources`.
 #[derive(Debug)]
 pub struct Source {

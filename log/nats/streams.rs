@@ -81,13 +81,9 @@ pub(super) fn warnings(replicas: usize) -> Vec<String> {
     warnings
 }
 
-/// Makes the streams that are not there, and refuses those that are there in another form.
-pub(super) async fn adopt(
-    context: &Context,
-    names: &Names,
-    cluster: &Cluster,
-    replicas: usize,
-) -> Result<(), OpenError> {
+/// What the streams of a cluster are to be. The first says how many shards it has, so that those
+/// who disagree about the number make no other one.
+fn wanted(names: &Names, cluster: &Cluster, replicas: usize) -> Vec<Config> {
     let of = |name: String, subject: String| Config {
         name,
         subjects: vec![subject],
@@ -96,72 +92,103 @@ pub(super) async fn adopt(
         retention: RetentionPolicy::Limits,
         ..Config::default()
     };
-    // The first that is made: those who disagree about the number go no further.
-    let shards = cluster.shards();
     let meta = Config {
-        metadata: HashMap::from([(SHARDS.to_owned(), shards.to_string())]),
+        metadata: HashMap::from([(SHARDS.to_owned(), cluster.shards().to_string())]),
         ..of(
             format!("PM_{}_meta", cluster.name()),
             format!("pm.{}.meta", cluster.name()),
         )
     };
-    let found = make(context, meta).await?;
-    let found = found.metadata.get(SHARDS).and_then(|n| n.parse().ok());
-    if found != Some(shards) {
-        return Err(OpenError::Shards {
-            cluster: cluster.name().to_string(),
-            found: found.unwrap_or_default(),
-            wanted: shards,
-        });
-    }
     let beats = Config {
         max_messages_per_subject: 1,
         max_age: BEATS_KEPT,
         ..of(names.beat_stream(), names.beat_subject("*"))
     };
-    make(context, beats).await?;
-    for shard in (0..shards).map(Shard) {
-        let log = Config {
-            discard: DiscardPolicy::New,
-            deny_delete: true,
-            ..of(names.log_stream(shard), names.log_subject(shard))
-        };
-        make(context, log).await?;
+    let log = |shard| Config {
+        discard: DiscardPolicy::New,
+        deny_delete: true,
+        ..of(names.log_stream(shard), names.log_subject(shard))
+    };
+    let logs = (0..cluster.shards()).map(Shard).map(log);
+    [meta, beats].into_iter().chain(logs).collect()
+}
+
+/// Makes the streams that are not there, and refuses those that are there in another form.
+pub(super) async fn adopt(
+    context: &Context,
+    names: &Names,
+    cluster: &Cluster,
+    replicas: usize,
+) -> Result<(), OpenError> {
+    for stream in wanted(names, cluster, replicas) {
+        let found = make(context, &stream).await?;
+        check(&found, &stream, cluster)?;
     }
     Ok(())
 }
 
-/// Makes a stream, or finds it. Returns what it is like.
-async fn make(context: &Context, wanted: Config) -> Result<Config, OpenError> {
-    let found = match context.get_stream(&wanted.name).await {
-        Ok(stream) => stream.cached_info().config.clone(),
-        Err(error) if is_missing(&error) => match context.create_stream(wanted.clone()).await {
-            Ok(stream) => stream.cached_info().config.clone(),
-            // Somebody else has been faster, and may want another one.
-            Err(error) => match context.get_stream(&wanted.name).await {
-                Ok(stream) => stream.cached_info().config.clone(),
-                Err(_) => {
-                    return Err(OpenError::Refused(format!(
-                        "JetStream does not make the stream {}: {error}",
-                        wanted.name
-                    )));
-                }
-            },
-        },
-        Err(error) => {
-            return Err(OpenError::Unavailable(format!(
-                "JetStream does not tell of the stream {}: {error}",
-                wanted.name
-            )));
+/// Whether all streams are there; refuses those that are there in another form.
+pub(super) async fn probe(
+    context: &Context,
+    names: &Names,
+    cluster: &Cluster,
+    replicas: usize,
+) -> Result<bool, OpenError> {
+    let mut are_there = true;
+    for stream in wanted(names, cluster, replicas) {
+        match find(context, &stream.name).await? {
+            Some(found) => check(&found, &stream, cluster)?,
+            None => are_there = false,
         }
-    };
-    match difference(&found, &wanted) {
-        None => Ok(found),
-        Some(what) => Err(OpenError::Refused(format!(
-            "the stream {} {what}, and records would be lost with it",
-            wanted.name
+    }
+    Ok(are_there)
+}
+
+async fn find(context: &Context, name: &str) -> Result<Option<Config>, OpenError> {
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(OpenError::Unavailable(format!(
+            "JetStream does not tell of the stream {name}: {error}"
         ))),
     }
+}
+
+/// Makes a stream, or finds it. Returns what it is like.
+async fn make(context: &Context, wanted: &Config) -> Result<Config, OpenError> {
+    if let Some(found) = find(context, &wanted.name).await? {
+        return Ok(found);
+    }
+    match context.create_stream(wanted.clone()).await {
+        Ok(stream) => Ok(stream.cached_info().config.clone()),
+        // Somebody else has been faster, and may want another one.
+        Err(error) => match find(context, &wanted.name).await {
+            Ok(Some(found)) => Ok(found),
+            _ => Err(OpenError::Refused(format!(
+                "JetStream does not make the stream {}: {error}",
+                wanted.name
+            ))),
+        },
+    }
+}
+
+/// Refuses a stream that is there in another form.
+fn check(found: &Config, wanted: &Config, cluster: &Cluster) -> Result<(), OpenError> {
+    if let Some(what) = difference(found, wanted) {
+        return Err(OpenError::Refused(format!(
+            "the stream {} {what}, and records would be lost with it",
+            wanted.name
+        )));
+    }
+    let shards = |stream: &Config| stream.metadata.get(SHARDS).and_then(|n| n.parse().ok());
+    if shards(wanted).is_some() && shards(found) != shards(wanted) {
+        return Err(OpenError::Shards {
+            cluster: cluster.name().to_string(),
+            found: shards(found).unwrap_or_default(),
+            wanted: cluster.shards(),
+        });
+    }
+    Ok(())
 }
 
 fn is_missing(error: &GetStreamError) -> bool {

@@ -54,16 +54,51 @@ pub(super) async fn adopt(
         client.batch_execute("COMMIT").await?;
         Ok::<_, tokio_postgres::Error>(found)
     };
-    match adopt.await {
-        Ok(found) => found,
-        Err(error) if error.as_db_error().is_none() => Err(OpenError::Unavailable(format!(
-            "{NO_ANSWER}: {}",
-            said(&error)
-        ))),
-        Err(error) => Err(OpenError::Refused(format!(
+    adopt
+        .await
+        .unwrap_or_else(|error| Err(failure(schema, &error)))
+}
+
+/// Whether the cluster is there, and fits. Where it is not, whether it could be made.
+pub(super) async fn probe(
+    session: &Session,
+    schema: &str,
+    cluster: &Cluster,
+) -> Result<bool, OpenError> {
+    let probe = async {
+        if is_there(session, schema, "cluster").await? {
+            return Ok(check(session, schema, cluster).await?.map(|()| true));
+        }
+        let may_make = "SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace \
+                        WHERE '\"' || nspname || '\"' = $1), \
+                        has_database_privilege(current_database(), 'CREATE'))";
+        let client = session.client();
+        let row = client
+            .query_typed_one(may_make, &[(&schema, Type::TEXT)])
+            .await?;
+        let refused = || {
+            OpenError::Refused(format!(
+                "this user of PostgreSQL may not make the schema {schema}; have it made for him, or \
+                 grant him CREATE on the database"
+            ))
+        };
+        Ok(match row.try_get::<_, bool>(0)? {
+            true => Ok(false),
+            false => Err(refused()),
+        })
+    };
+    probe
+        .await
+        .unwrap_or_else(|error| Err(failure(schema, &error)))
+}
+
+fn failure(schema: &str, error: &tokio_postgres::Error) -> OpenError {
+    match error.as_db_error() {
+        None => OpenError::Unavailable(format!("{NO_ANSWER}: {}", said(error))),
+        Some(_) => OpenError::Refused(format!(
             "PostgreSQL does not let the tables of {schema} be made or read: {}",
-            said(&error)
-        ))),
+            said(error)
+        )),
     }
 }
 

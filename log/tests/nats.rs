@@ -17,7 +17,9 @@ use engine::{one, run};
 use futures::StreamExt;
 use pointsman_log::nats::{NatsLog, Options};
 use pointsman_log::suite::Implementation;
-use pointsman_log::{Cluster, FollowError, Log, LogError, Next, OpenError, Opened, Place, Shard};
+use pointsman_log::{
+    Cluster, FollowError, Log, LogError, Next, OpenError, Opened, Place, Probed, Shard,
+};
 use pointsman_test_brokers::{Fault, NatsRelease, NatsServer, Proxy};
 use tokio::sync::Mutex;
 
@@ -78,12 +80,16 @@ async fn open(server: &NatsServer) -> Result<Opened<NatsLog>, OpenError> {
     NatsLog::open(one(), options(server.port()).await).await
 }
 
+async fn probe(server: &NatsServer) -> Result<Probed, OpenError> {
+    NatsLog::probe(one(), options(server.port()).await).await
+}
+
 async fn by_hand(server: &NatsServer) -> jetstream::Context {
     jetstream::new(options(server.port()).await.client)
 }
 
 /// Refused, with these words in what is said.
-fn assert_refused(opened: Result<Opened<NatsLog>, OpenError>, words: &str) {
+fn assert_refused<T>(opened: Result<T, OpenError>, words: &str) {
     match opened {
         Err(OpenError::Refused(why)) => assert!(why.contains(words), "{why}"),
         other => panic!("{:?} is not refused for {words}", other.map(|_| ())),
@@ -94,7 +100,17 @@ fn assert_refused(opened: Result<Opened<NatsLog>, OpenError>, words: &str) {
 fn streams_that_would_lose_records_are_refused() {
     run(async {
         let server = NatsServer::start(NatsRelease::Current).await;
+        assert!(!probe(&server).await.unwrap().is_there);
+        assert!(
+            !probe(&server).await.unwrap().is_there,
+            "a look makes nothing"
+        );
         let opened = open(&server).await.unwrap();
+        let probed = probe(&server).await.unwrap();
+        assert_eq!(
+            (probed.is_there, &probed.warnings),
+            (true, &opened.warnings)
+        );
         let warned = opened.warnings.join("\n");
         assert!(
             warned.contains("sync_interval") && warned.contains("replicas"),
@@ -124,6 +140,7 @@ fn streams_that_would_lose_records_are_refused() {
             change(&mut config);
             context.update_stream(config).await.unwrap();
             assert_refused(open(&server).await, words);
+            assert_refused(probe(&server).await, words);
             context.update_stream(right.clone()).await.unwrap();
             open(&server).await.unwrap();
         }

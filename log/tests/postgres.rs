@@ -17,7 +17,9 @@ use engine::{one, run};
 use futures::StreamExt;
 use pointsman_log::postgres::{Options, PostgresLog};
 use pointsman_log::suite::Implementation;
-use pointsman_log::{Cluster, FollowError, Log, LogError, Next, OpenError, Opened, Place, Shard};
+use pointsman_log::{
+    Cluster, FollowError, Log, LogError, Next, OpenError, Opened, Place, Probed, Shard,
+};
 use pointsman_test_brokers::{Fault, PostgresServer, Proxy};
 use tokio::sync::Mutex;
 use tokio_postgres::NoTls;
@@ -89,6 +91,10 @@ async fn open(server: &PostgresServer) -> Result<Opened<PostgresLog>, OpenError>
     PostgresLog::open(one(), options(server.port())).await
 }
 
+async fn probe(server: &PostgresServer) -> Result<Probed, OpenError> {
+    PostgresLog::probe(one(), options(server.port())).await
+}
+
 /// Runs statements as somebody who uses PostgreSQL by hand does, each by itself.
 async fn sql(server: &PostgresServer, statements: &[&str]) {
     let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
@@ -100,7 +106,7 @@ async fn sql(server: &PostgresServer, statements: &[&str]) {
 }
 
 /// Refused, with these words in what is said.
-fn assert_refused(opened: Result<Opened<PostgresLog>, OpenError>, words: &str) {
+fn assert_refused<T>(opened: Result<T, OpenError>, words: &str) {
     match opened {
         Err(OpenError::Refused(why)) => assert!(why.contains(words), "{why}"),
         other => panic!("{:?} is not refused for {words}", other.map(|_| ())),
@@ -112,14 +118,24 @@ fn what_would_lose_records_is_refused() {
     run(async {
         let mut server = PostgresServer::start("fsync = off").await;
         assert_refused(open(&server).await, "fsync");
+        assert_refused(probe(&server).await, "fsync");
         server.write_configuration("");
         server.restart().await;
         let per_user = "ALTER ROLE postgres SET synchronous_commit = off";
         sql(&server, &[per_user]).await;
         assert_refused(open(&server).await, "synchronous_commit");
         sql(&server, &["ALTER ROLE postgres RESET synchronous_commit"]).await;
-        // Nothing was made so far.
-        let opened = open(&server).await.unwrap();
+        // Nothing was made so far, and a look makes nothing.
+        let opened = {
+            assert!(!probe(&server).await.unwrap().is_there);
+            assert!(!probe(&server).await.unwrap().is_there);
+            open(&server).await.unwrap()
+        };
+        let probed = probe(&server).await.unwrap();
+        assert_eq!(
+            (probed.is_there, probed.warnings),
+            (true, opened.warnings.clone())
+        );
         assert_eq!(opened.warnings.len(), 1);
         assert!(
             opened.warnings[0].contains("synchronous_standby_names"),
@@ -128,6 +144,7 @@ fn what_would_lose_records_is_refused() {
         );
         sql(&server, &["ALTER TABLE pointsman_test.log SET UNLOGGED"]).await;
         assert_refused(open(&server).await, "pointsman_test\".log is unlogged");
+        assert_refused(probe(&server).await, "pointsman_test\".log is unlogged");
     });
 }
 
@@ -140,7 +157,10 @@ fn who_may_make_no_schema_can_be_given_one() {
         options.url = options.url.replace("postgres@", "app:hunter2@");
         let opened = PostgresLog::open(one(), options.clone()).await;
         assert_refused(opened, "permission denied");
+        let probe = async || PostgresLog::probe(one(), options.clone()).await;
+        assert_refused(probe().await, "may not make the schema \"pointsman_test\"");
         sql(&server, &["CREATE SCHEMA pointsman_test AUTHORIZATION app"]).await;
+        assert!(!probe().await.unwrap().is_there);
         let log = PostgresLog::open(one(), options).await.unwrap().log;
         assert_eq!(log.append(Shard(0), "x".into()).await, Ok(Place(1)));
     });

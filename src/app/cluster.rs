@@ -1,17 +1,15 @@
 //! One of several nodes: a spare that follows the log, the owner that runs the bus, and a spare
 //! again where it can be that no longer.
 
+mod engine;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_cluster::{Handover, Identity, Node, Ownership, Taken};
-#[cfg(feature = "postgres")]
-use pointsman_connectors::engine::PostgresEngine;
-#[cfg(feature = "nats")]
-use pointsman_connectors::nats::NatsEngine;
 use pointsman_journal::Journal;
 use pointsman_journal::disk::{self, DiskJournal, Replica};
-use pointsman_log::{Log, OpenError, Shard};
+use pointsman_log::{OpenError, Shard};
 use pointsman_schemas::{Backoff, Name, SystemClock};
 use tokio::time::sleep;
 
@@ -19,8 +17,10 @@ use super::bus::{self, Bus};
 use super::spare::SpareServers;
 use super::{Process, RunError, next_config};
 use crate::admin::spare::Joined;
-use crate::config::{Config, Diagnostic, Engine, StoreLog};
+use crate::config::{Config, Diagnostic, StoreLog};
 use crate::nodes::Nodes;
+
+pub(crate) use self::engine::probe;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
@@ -225,7 +225,7 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
         .map_err(|error| unresolved(&error))?;
     let mut pause = BACKOFF.initial;
     let log = loop {
-        match open(settings, &node).await {
+        match engine::open(settings, &node).await {
             Ok(log) => break log,
             Err(OpenError::Unavailable(why)) => {
                 tracing::warn!(
@@ -248,67 +248,6 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
         },
         settings.cluster.shards(),
     ))
-}
-
-/// Opens the log in its engine, and says what is at stake with that.
-async fn open(
-    settings: &StoreLog,
-    #[cfg_attr(not(feature = "nats"), expect(unused_variables))] node: &Name,
-) -> Result<Arc<dyn Log>, OpenError> {
-    let opened: Result<WithWarnings, OpenError> = match &settings.engine {
-        #[cfg(feature = "postgres")]
-        Engine::Postgres(engine) => postgres(engine, settings).await,
-        #[cfg(feature = "nats")]
-        Engine::Nats(engine) => nats(engine, settings, node).await,
-        #[cfg(not(any(feature = "nats", feature = "postgres")))]
-        Engine::LeftOut => Err(OpenError::Settings("this build leaves it out".to_owned())),
-    };
-    let (log, warnings) = opened?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(log)
-}
-
-/// A log, and what is at stake with its engine.
-type WithWarnings = (Arc<dyn Log>, Vec<String>);
-
-/// How long a call to the engine may take: a node that cannot reach it has to notice long before
-/// it must stop.
-#[cfg(any(feature = "nats", feature = "postgres"))]
-fn timeout(settings: &StoreLog) -> Duration {
-    settings.takeover / 4
-}
-
-#[cfg(feature = "postgres")]
-async fn postgres(engine: &PostgresEngine, settings: &StoreLog) -> Result<WithWarnings, OpenError> {
-    use pointsman_log::postgres::{Options, PostgresLog};
-    let resolved = engine.resolve();
-    let (url, tls) = resolved.map_err(|error| OpenError::Settings(error.to_string()))?;
-    let options = Options {
-        url: url.expose().to_owned(),
-        tls,
-        timeout: timeout(settings),
-    };
-    let opened = PostgresLog::open(settings.cluster.clone(), options).await?;
-    Ok((Arc::new(opened.log), opened.warnings))
-}
-
-#[cfg(feature = "nats")]
-async fn nats(
-    engine: &NatsEngine,
-    settings: &StoreLog,
-    node: &Name,
-) -> Result<WithWarnings, OpenError> {
-    use pointsman_log::nats::{NatsLog, Options};
-    let client = engine.connect(node.as_str()).await;
-    let options = Options {
-        client: client.map_err(|error| OpenError::Unavailable(error.to_string()))?,
-        replicas: engine.replicas(),
-        timeout: timeout(settings),
-    };
-    let opened = NatsLog::open(settings.cluster.clone(), options).await?;
-    Ok((Arc::new(opened.log), opened.warnings))
 }
 
 /// The machine's name, as the name of a node.

@@ -19,8 +19,8 @@ pub struct CheckArgs {
     /// Which rule files
     #[command(flatten)]
     pub files: PathArgs,
-    /// Also try the connection of every source and target, without consuming, delivering or
-    /// changing anything
+    /// Also try the connection of every source and target, and of the log of several machines,
+    /// without consuming, delivering or changing anything
     #[arg(long)]
     pub connect: bool,
     /// How
@@ -189,6 +189,23 @@ mod tests {
             !sound && text.contains("nowhere.yaml: there is no such file"),
             "{text}"
         );
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn the_engine_of_a_log_is_tried_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rules.yaml");
+        let log = "postgres: { url: \"postgres://me:hunter2@127.0.0.1:1/bus\" }";
+        let yaml = format!("store: {{ log: {{ {log}, cluster: shop, takeover: 2s }} }}\n");
+        std::fs::write(&file, yaml).unwrap();
+        let (config, _) = Config::load(&[file]).unwrap();
+        let checks = connect::all(&config).await;
+        let shown = connect::show(&checks);
+        assert!(checks.iter().all(|check| !check.ok), "{shown}");
+        let row: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row[..4], ["log", "shop", "postgres", "failed"], "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 
     #[tokio::test]

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
-use pointsman_integration_tests::bus::signal;
+use pointsman_integration_tests::bus::{binary, signal};
 use pointsman_integration_tests::{Bus, Caller, Fault, Proxy, until};
 use pointsman_test_brokers::{NatsRelease, NatsServer, PostgresServer};
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use jury::{Jury, Sender};
@@ -245,6 +246,25 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
         let answer = Caller::new().post_json(&url, body).await;
         serde_json::from_slice(&answer.unwrap().1).unwrap()
     };
+    let checked = Command::new(binary())
+        .args(["check", "--connect", "pointsman.yaml"])
+        .current_dir(nodes.members[owner].bus.path(""))
+        .env("NODE", "another")
+        .output()
+        .await
+        .unwrap();
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let log = checked
+        .lines()
+        .find(|line| line.starts_with("log "))
+        .unwrap_or_default();
+    for words in [
+        "ok",
+        "the log of cluster default is there",
+        "synchronous_standby_names",
+    ] {
+        assert!(log.contains(words), "no {words} in {checked}");
+    }
     // Both say the same.
     for number in [owner, spare] {
         until(

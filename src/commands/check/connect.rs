@@ -1,13 +1,14 @@
-//! Tries the connection of every source and target.
+//! Tries the connection of every source and target, and of the log that the store has.
 
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use pointsman_connectors::OpenError;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Name, Problem};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::app;
+use crate::config::{Config, StoreLog};
 use crate::output;
 
 /// How long one connection may take.
@@ -19,7 +20,7 @@ const AT_ONCE: usize = 16;
 /// The result of trying one connection.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ConnectionCheck {
-    /// `source` or `target`.
+    /// `log`, `source` or `target`.
     side: &'static str,
     tenant: Name,
     name: Name,
@@ -54,6 +55,36 @@ impl ConnectionCheck {
 
 /// Tries them all, in the order of the rule files.
 pub(super) async fn all(config: &Config) -> Vec<ConnectionCheck> {
+    let mut checks = match &config.store.log {
+        Some(log) => vec![log_of(log).await],
+        None => Vec::new(),
+    };
+    checks.extend(sources_and_targets(config).await);
+    checks
+}
+
+/// Tries the engine of the log of several machines.
+async fn log_of(settings: &StoreLog) -> ConnectionCheck {
+    let cluster = &settings.cluster;
+    let probing = async {
+        let refused = |error: pointsman_log::OpenError| OpenError(Problem::new(error.to_string()));
+        let found = app::probe_log(settings).await.map_err(refused)?;
+        let state = if found.is_there {
+            format!("the log of cluster {} is there", cluster.name())
+        } else {
+            format!(
+                "the first node that starts makes the log of cluster {}",
+                cluster.name()
+            )
+        };
+        let said = [state].into_iter().chain(found.warnings);
+        Ok(said.collect::<Vec<_>>().join("; "))
+    };
+    let (tenant, kind) = (Name::default_tenant(), settings.engine.kind());
+    ConnectionCheck::new("log", &tenant, cluster.name(), kind, bounded(probing).await)
+}
+
+async fn sources_and_targets(config: &Config) -> Vec<ConnectionCheck> {
     let sources = config.sources.iter().map(|one| {
         let probing = async move {
             ConnectionCheck::new(
@@ -88,7 +119,7 @@ async fn bounded(
     probe: impl Future<Output = Result<String, OpenError>>,
 ) -> Result<String, OpenError> {
     let slow = || {
-        let problem = pointsman_schemas::Problem::new(format!(
+        let problem = Problem::new(format!(
             "there was no answer within {} seconds",
             WITHIN.as_secs()
         ));

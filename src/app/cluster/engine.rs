@@ -1,0 +1,110 @@
+//! The engine that keeps the cluster's log: opened, or only looked at.
+
+use std::sync::Arc;
+#[cfg(any(feature = "nats", feature = "postgres"))]
+use std::time::Duration;
+
+#[cfg(feature = "postgres")]
+use pointsman_connectors::engine::PostgresEngine;
+#[cfg(feature = "nats")]
+use pointsman_connectors::nats::NatsEngine;
+#[cfg(not(any(feature = "nats", feature = "postgres")))]
+use pointsman_log::Cluster;
+#[cfg(any(feature = "nats", feature = "postgres"))]
+use pointsman_log::Opened;
+#[cfg(feature = "nats")]
+use pointsman_log::nats::{self, NatsLog};
+#[cfg(feature = "postgres")]
+use pointsman_log::postgres::{self, PostgresLog};
+use pointsman_log::{Log, OpenError, Probed};
+use pointsman_schemas::Name;
+
+use crate::config::{Engine, StoreLog};
+
+/// Opens the log in its engine, and says what is at stake with that.
+pub(super) async fn open(
+    settings: &StoreLog,
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables))] node: &Name,
+) -> Result<Arc<dyn Log>, OpenError> {
+    let cluster = settings.cluster.clone();
+    match &settings.engine {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres(engine) => {
+            let options = of_postgres(engine, settings)?;
+            PostgresLog::open(cluster, options).await.map(told)
+        }
+        #[cfg(feature = "nats")]
+        Engine::Nats(engine) => {
+            let options = of_nats(engine, settings, node).await?;
+            NatsLog::open(cluster, options).await.map(told)
+        }
+        #[cfg(not(any(feature = "nats", feature = "postgres")))]
+        Engine::LeftOut => Err(left_out(&cluster)),
+    }
+}
+
+/// Looks whether the log could be opened, and changes nothing.
+pub(crate) async fn probe(settings: &StoreLog) -> Result<Probed, OpenError> {
+    let cluster = settings.cluster.clone();
+    match &settings.engine {
+        #[cfg(feature = "postgres")]
+        Engine::Postgres(engine) => {
+            PostgresLog::probe(cluster, of_postgres(engine, settings)?).await
+        }
+        #[cfg(feature = "nats")]
+        Engine::Nats(engine) => {
+            let options = of_nats(engine, settings, &Name::ingress()).await?;
+            NatsLog::probe(cluster, options).await
+        }
+        #[cfg(not(any(feature = "nats", feature = "postgres")))]
+        Engine::LeftOut => Err(left_out(&cluster)),
+    }
+}
+
+#[cfg(not(any(feature = "nats", feature = "postgres")))]
+fn left_out(cluster: &Cluster) -> OpenError {
+    OpenError::Settings(format!("this build cannot open cluster {}", cluster.name()))
+}
+
+#[cfg(any(feature = "nats", feature = "postgres"))]
+fn told<L: Log>(opened: Opened<L>) -> Arc<dyn Log> {
+    for warning in opened.warnings {
+        tracing::warn!("{warning}");
+    }
+    Arc::new(opened.log)
+}
+
+/// How long a call to the engine may take: a node that cannot reach it has to notice long before
+/// it must stop.
+#[cfg(any(feature = "nats", feature = "postgres"))]
+fn timeout(settings: &StoreLog) -> Duration {
+    settings.takeover / 4
+}
+
+#[cfg(feature = "postgres")]
+fn of_postgres(
+    engine: &PostgresEngine,
+    settings: &StoreLog,
+) -> Result<postgres::Options, OpenError> {
+    let resolved = engine.resolve();
+    let (url, tls) = resolved.map_err(|error| OpenError::Settings(error.to_string()))?;
+    Ok(postgres::Options {
+        url: url.expose().to_owned(),
+        tls,
+        timeout: timeout(settings),
+    })
+}
+
+#[cfg(feature = "nats")]
+async fn of_nats(
+    engine: &NatsEngine,
+    settings: &StoreLog,
+    node: &Name,
+) -> Result<nats::Options, OpenError> {
+    let client = engine.connect(node.as_str()).await;
+    Ok(nats::Options {
+        client: client.map_err(|error| OpenError::Unavailable(error.to_string()))?,
+        replicas: engine.replicas(),
+        timeout: timeout(settings),
+    })
+}
