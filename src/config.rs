@@ -106,10 +106,6 @@ pub struct StoreLog {
     /// What keeps the log.
     pub engine: Engine,
     /// The cluster.
-    #[cfg_attr(
-        not(any(feature = "nats", feature = "postgres")),
-        expect(dead_code, reason = "a build without an engine has no cluster")
-    )]
     pub cluster: Cluster,
     /// This node's name; the machine's where there is none.
     pub node: Option<Text>,

@@ -202,6 +202,9 @@ impl ShardView {
     }
 }
 
+/// A metric of each shard: its name, what it is, and its value.
+type Column<'a> = (&'a str, &'a str, &'a dyn Fn(&ShardView) -> i64);
+
 /// How many nodes there are in each state, and how each shard stands.
 impl Collector for Nodes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -224,7 +227,7 @@ impl Collector for Nodes {
         let is_owned = |shard: u16| own.is_some_and(|own| own.owns.contains(&shard));
         let spares = |shard: &ShardView| shard.followers.iter().filter(|one| one.complete).count();
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let columns: [(&str, &str, &dyn Fn(&ShardView) -> i64); 4] = [
+        let columns: [Column<'_>; 4] = [
             (
                 "owned",
                 "1 where this node owns the shard, else 0",
