@@ -22,10 +22,11 @@ struct Server {
     _tasks: JoinSet<()>,
 }
 
-/// Answers until so many requests have come, then closes the connection.
+/// Answers until so many requests have come, then says something more and closes the connection.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     closes_after: usize,
+    last_words: &[u8],
     heads: mpsc::UnboundedSender<String>,
 ) -> std::io::Result<usize> {
     for _ in 0..closes_after {
@@ -41,11 +42,16 @@ async fn serve(
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         stream.write_all(answer).await?;
     }
+    stream.write_all(last_words).await?;
     Ok(0)
 }
 
 impl Server {
     async fn start(scheme: &str, closes_after: usize) -> Self {
+        Self::start_saying(scheme, closes_after, b"").await
+    }
+
+    async fn start_saying(scheme: &str, closes_after: usize, last_words: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}/a?b", listener.local_addr().unwrap());
         let connections = Arc::<AtomicUsize>::default();
@@ -61,9 +67,9 @@ impl Server {
                 served.spawn(async move {
                     let ended = if is_tls {
                         let stream = acceptor(&[]).accept(stream).await.unwrap();
-                        serve(stream, closes_after, heads).await
+                        serve(stream, closes_after, last_words, heads).await
                     } else {
-                        serve(stream, closes_after, heads).await
+                        serve(stream, closes_after, last_words, heads).await
                     };
                     drop(ends.send(ended));
                 });
@@ -152,6 +158,19 @@ async fn what_its_server_has_closed_is_not_called_over() {
             }
         };
         timeout(SOON, told).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_unasked_is_the_answer_to_nothing() {
+    let timeout = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let mut server = Server::start_saying("http", 1, timeout).await;
+    let client = any();
+    for count in 1..=3 {
+        call(&client, &server).await;
+        assert_eq!(server.count(), count);
+        // The connection is kept, and what was said on it waits in the system.
+        server.ended().await.unwrap();
     }
 }
 
