@@ -9,12 +9,15 @@ mod tests;
 
 use std::error::Error;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::HashMap;
+use futures::poll;
 use http::response::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri};
@@ -118,14 +121,15 @@ impl Client {
         connected: Option<Instant>,
     ) -> Result<Answered, CallError> {
         let host = self.host(request.uri());
-        self.call_host(host, request, connected).await
+        self.call_host(host, Box::new(request), connected).await
     }
 
-    /// As [`Client::call`], where the host is known already.
+    /// As [`Client::call`], where the host is known already. The request is handed down through
+    /// several futures, each of which would have room for it, and twice: so it is boxed.
     pub(crate) async fn call_host(
         &self,
         host: Arc<Host>,
-        mut request: Request<Full<Bytes>>,
+        mut request: Box<Request<Full<Bytes>>>,
         connected: Option<Instant>,
     ) -> Result<Answered, CallError> {
         let uri = request.uri().clone();
@@ -178,7 +182,12 @@ impl Answered {
             host,
             pool,
         } = self;
-        let (read, is_sound) = connection.drive(read(body)).await;
+        let mut reading = pin!(read(body));
+        // Mostly all of it has come with its head, and there is nothing to wait for.
+        let (read, is_sound) = match poll!(reading.as_mut()) {
+            Poll::Ready(read) => read,
+            Poll::Pending => connection.drive(reading).await,
+        };
         if is_sound {
             pool.keep(&host, connection);
         }

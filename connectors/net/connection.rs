@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
@@ -48,13 +48,13 @@ type Body = Full<Bytes>;
 pub(super) struct Unanswered {
     pub(super) error: hyper::Error,
     /// The request, where nothing of it has been written.
-    pub(super) unsent: Option<Request<Body>>,
+    pub(super) unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<TrySendError<Request<Body>>> for Unanswered {
     fn from(mut failed: TrySendError<Request<Body>>) -> Self {
         Self {
-            unsent: failed.take_message(),
+            unsent: failed.take_message().map(Box::new),
             error: failed.into_error(),
         }
     }
@@ -163,16 +163,16 @@ impl Connection {
     /// Sends a request, whose URI is absolute, and waits for its answer.
     pub(super) async fn send(
         &mut self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<Incoming>, Unanswered> {
         match self {
             Self::Http1(connection) => connection.send(request).await,
-            Self::Http2(connection, _) => Ok(connection.sender.try_send_request(request).await?),
+            Self::Http2(connection, _) => Ok(connection.sender.try_send_request(*request).await?),
         }
     }
 
     /// Waits for something that comes over this connection.
-    pub(super) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+    pub(super) async fn drive<F: Future>(&mut self, future: Pin<&mut F>) -> F::Output {
         match self {
             Self::Http1(connection) => connection.drive(future).await,
             Self::Http2(..) => future.await,
@@ -206,8 +206,7 @@ impl Http1 {
         }
     }
 
-    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
+    async fn drive<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
         poll_fn(|context| {
             self.poll_driver(context);
             future.as_mut().poll(context)
@@ -215,7 +214,10 @@ impl Http1 {
         .await
     }
 
-    async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
+    async fn send(
+        &mut self,
+        mut request: Box<Request<Body>>,
+    ) -> Result<Response<Incoming>, Unanswered> {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
         request
@@ -223,14 +225,14 @@ impl Http1 {
             .entry(header::HOST)
             .or_insert_with(|| self.host.clone());
         let method = request.method().clone();
-        let answer = self.sender.try_send_request(request);
+        let answer = pin!(self.sender.try_send_request(*request));
         let failed = match self.drive(answer).await {
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
         match mem::replace(&mut self.driver, Driver::Ended(None)) {
             Driver::Ended(Some(parts)) if failed.error().is_parse_too_large() => {
-                self.replay(parts, method).await
+                Box::pin(self.replay(parts, method)).await
             }
             _ => Err(failed.into()),
         }
@@ -252,7 +254,7 @@ impl Http1 {
         // It is answered already; what decides how the answer is read is the method.
         let mut answered = Request::new(Body::default());
         *answered.method_mut() = method;
-        let answer = self.sender.try_send_request(answered);
+        let answer = pin!(self.sender.try_send_request(answered));
         Ok(self.drive(answer).await?)
     }
 

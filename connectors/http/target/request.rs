@@ -18,6 +18,7 @@ use super::answer::{Answer, Deadlines};
 use super::auth::Credentials;
 use super::call::failed;
 use super::classify::{classify, retry_after};
+use super::oauth2::OAuth2;
 use super::{CallMode, address, batch};
 use crate::net::client::{Client, Host};
 use crate::net::guard::Guard;
@@ -70,7 +71,7 @@ impl Caller {
     pub(super) async fn attempt(&self, attempt: &Attempt) -> Vec<Outcome> {
         let deadlines = Deadlines::new(Instant::now(), attempt.timeout);
         if attempt.is_batch {
-            let outcomes = self.deliver_batch(attempt, deadlines).await;
+            let outcomes = Box::pin(self.deliver_batch(attempt, deadlines)).await;
             return outcomes.unwrap_or_else(|outcome| vec![*outcome]);
         }
         let mut outcomes = Vec::with_capacity(attempt.deliveries.len());
@@ -110,13 +111,26 @@ impl Caller {
     /// Makes a call, with a token where the target wants one.
     async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Box<Request<Full<Bytes>>>,
         deadlines: Deadlines,
         bytes_max: usize,
     ) -> Result<(Parts, Answer), Box<Outcome>> {
-        let Credentials::OAuth2(tokens) = &self.credentials else {
-            return self.call(request, deadlines, bytes_max).await;
-        };
+        match &self.credentials {
+            // Few do, and to ask for one is a call of its own: the others carry no room for that.
+            Credentials::OAuth2(tokens) => {
+                Box::pin(self.call_with_token(tokens, request, deadlines, bytes_max)).await
+            }
+            _ => self.call(request, deadlines, bytes_max).await,
+        }
+    }
+
+    async fn call_with_token(
+        &self,
+        tokens: &OAuth2,
+        mut request: Box<Request<Full<Bytes>>>,
+        deadlines: Deadlines,
+        bytes_max: usize,
+    ) -> Result<(Parts, Answer), Box<Outcome>> {
         let (token, used_before) = tokens.token().await?;
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         if !used_before {
@@ -139,7 +153,7 @@ impl Caller {
         &self,
         attempt: &Attempt,
         delivery: &Delivery,
-    ) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
+    ) -> Result<Box<Request<Full<Bytes>>>, Box<Outcome>> {
         check_texts(delivery, self.texts)?;
         let uri = self.uri(delivery)?;
         let (mut headers, mut body) = match self.mode {
@@ -172,7 +186,7 @@ impl Caller {
 
     /// The request for all deliveries of a batch. It goes where the first one does: an event has no
     /// part in the address and the headers of a target that takes batches.
-    fn batch_request(&self, attempt: &Attempt) -> Result<Request<Full<Bytes>>, Box<Outcome>> {
+    fn batch_request(&self, attempt: &Attempt) -> Result<Box<Request<Full<Bytes>>>, Box<Outcome>> {
         let deliveries = &attempt.deliveries;
         let Some(first) = deliveries.first() else {
             return Err(Box::new(Outcome::new(Class::Failed, "the batch is empty")));
@@ -229,8 +243,8 @@ impl Caller {
         }
     }
 
-    fn assembled(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn assembled(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Box<Request<Full<Bytes>>> {
+        let mut request = Box::new(Request::new(Full::new(body)));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -239,7 +253,7 @@ impl Caller {
 
     async fn call(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Box<Request<Full<Bytes>>>,
         deadlines: Deadlines,
         bytes_max: usize,
     ) -> Result<(Parts, Answer), Box<Outcome>> {
