@@ -19,7 +19,7 @@ pub mod proxy;
 mod rabbitmq;
 mod server;
 
-pub use nats::{NatsRelease, NatsServer};
+pub use nats::{NatsCluster, NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;
 pub use postgres::PostgresServer;

@@ -1,4 +1,8 @@
-//! `nats-server` with JetStream, in an old and a current release.
+//! `nats-server` with JetStream, in an old and a current release, alone or as a cluster.
+
+mod cluster;
+
+pub use cluster::NatsCluster;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -116,17 +120,20 @@ impl NatsServer {
         release: NatsRelease,
         prepare: impl FnOnce(PathBuf) -> String,
     ) -> Self {
-        let server = Server::new("nats-server");
-        let configuration = prepare(server.folder().to_owned());
-        let mut nats = Self {
-            release,
-            server,
-            port: free_port(),
-            monitor: free_port(),
-        };
+        let mut nats = Self::new(release);
+        let configuration = prepare(nats.server.folder().to_owned());
         nats.configure(&configuration);
         nats.restart().await;
         nats
+    }
+
+    fn new(release: NatsRelease) -> Self {
+        Self {
+            release,
+            server: Server::new("nats-server"),
+            port: free_port(),
+            monitor: free_port(),
+        }
     }
 
     /// Gives it other further lines, which are in force after [`NatsServer::reload`] or

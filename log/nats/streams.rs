@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{Context, ErrorCode};
 
 use crate::{BODY_BYTES_MAX, Cluster, OpenError, Shard};
 
@@ -164,10 +166,16 @@ async fn make(context: &Context, wanted: &Config) -> Result<Config, OpenError> {
         // Somebody else has been faster, and may want another one.
         Err(error) => match find(context, &wanted.name).await {
             Ok(Some(found)) => Ok(found),
-            _ => Err(OpenError::Refused(format!(
-                "JetStream does not make the stream {}: {error}",
-                wanted.name
-            ))),
+            _ => {
+                let told = format!(
+                    "JetStream does not make the stream {}: {error}",
+                    wanted.name
+                );
+                Err(match is_final(&error) {
+                    true => OpenError::Refused(told),
+                    false => OpenError::Unavailable(told),
+                })
+            }
         },
     }
 }
@@ -192,9 +200,15 @@ fn check(found: &Config, wanted: &Config, cluster: &Cluster) -> Result<(), OpenE
 }
 
 fn is_missing(error: &GetStreamError) -> bool {
-    use async_nats::jetstream::ErrorCode;
     matches!(error.kind(), GetStreamErrorKind::JetStream(error)
         if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether a stream is not made later either. Of several servers none tells of a stream yet that
+/// somebody else has just had made, and which is in use for all that.
+fn is_final(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(error)
+        if error.error_code() != ErrorCode::STREAM_NAME_EXIST)
 }
 
 /// What of a stream loses records that are there, or lets others in.

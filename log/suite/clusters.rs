@@ -64,6 +64,10 @@ pub async fn many_nodes_make_a_cluster_together(engine: &dyn Implementation) {
     let refused = opened.iter().filter(|opened| refused(opened)).count();
     assert!(
         (made, refused) == (1, 5) || engine.is_rough() && made <= 1,
-        "{made} made it and {refused} were refused"
+        "{made} made it and {refused} were refused: {:?}",
+        opened
+            .iter()
+            .filter_map(|opened| opened.as_ref().err())
+            .collect::<Vec<_>>()
     );
 }

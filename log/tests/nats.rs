@@ -7,6 +7,7 @@
 )]
 
 mod engine;
+mod replicated;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,11 +42,15 @@ impl Nats {
     }
 }
 
-async fn options(port: u16) -> Options {
+async fn options(ports: &[u16]) -> Options {
+    let urls: Vec<_> = ports
+        .iter()
+        .map(|port| format!("nats://127.0.0.1:{port}"))
+        .collect();
     let client = async_nats::ConnectOptions::new()
         .ping_interval(Duration::from_secs(1))
         .reconnect_delay_callback(|_| Duration::from_millis(50))
-        .connect(format!("nats://127.0.0.1:{port}"))
+        .connect(urls)
         .await
         .unwrap();
     Options {
@@ -58,7 +63,7 @@ async fn options(port: u16) -> Options {
 #[async_trait(?Send)]
 impl Implementation for Nats {
     async fn open(&self, cluster: Cluster) -> Result<Arc<dyn Log>, OpenError> {
-        let options = options(self.proxy.port()).await;
+        let options = options(&[self.proxy.port()]).await;
         Ok(Arc::new(NatsLog::open(cluster, options).await?.log))
     }
 
@@ -77,15 +82,15 @@ impl Implementation for Nats {
 pointsman_log::conformance!(run, Nats::start());
 
 async fn open(server: &NatsServer) -> Result<Opened<NatsLog>, OpenError> {
-    NatsLog::open(one(), options(server.port()).await).await
+    NatsLog::open(one(), options(&[server.port()]).await).await
 }
 
 async fn probe(server: &NatsServer) -> Result<Probed, OpenError> {
-    NatsLog::probe(one(), options(server.port()).await).await
+    NatsLog::probe(one(), options(&[server.port()]).await).await
 }
 
 async fn by_hand(server: &NatsServer) -> jetstream::Context {
-    jetstream::new(options(server.port()).await.client)
+    jetstream::new(options(&[server.port()]).await.client)
 }
 
 /// Refused, with these words in what is said.
@@ -144,7 +149,7 @@ fn streams_that_would_lose_records_are_refused() {
             context.update_stream(right.clone()).await.unwrap();
             open(&server).await.unwrap();
         }
-        let mut more = options(server.port()).await;
+        let mut more = options(&[server.port()]).await;
         more.replicas = 3;
         assert_refused(NatsLog::open(one(), more).await, "fewer replicas");
     });
