@@ -22,7 +22,7 @@ mod server;
 pub use nats::{NatsCluster, NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;
-pub use postgres::PostgresServer;
+pub use postgres::{PostgresPair, PostgresServer};
 pub use proxy::{Fault, Proxy};
 pub use rabbitmq::RabbitServer;
 pub use server::{Server, kill};

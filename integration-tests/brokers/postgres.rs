@@ -1,5 +1,9 @@
 //! PostgreSQL, alone or with a standby that follows it.
 
+mod pair;
+
+pub use pair::PostgresPair;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -52,15 +56,32 @@ impl PostgresServer {
     /// As [`PostgresServer::start`].
     pub async fn standby(&self, name: &str) -> Self {
         let mut own = Self::new();
-        let source = format!("{} application_name={name}", self.parameters());
-        own.run(
+        own.copy(self, name);
+        own.restart().await;
+        own
+    }
+
+    /// Has this one follow another, from a copy of it in place of its own data, as
+    /// [`PostgresServer::standby`] does on a new port; ends it first where it runs.
+    ///
+    /// # Panics
+    /// As [`PostgresServer::start`].
+    pub async fn follow(&mut self, primary: &Self, name: &str) {
+        self.kill();
+        fs::remove_dir_all(self.data()).expect("the data can be removed");
+        self.make_data();
+        self.copy(primary, name);
+        self.restart().await;
+    }
+
+    fn copy(&self, primary: &Self, name: &str) {
+        let source = format!("{} application_name={name}", primary.parameters());
+        self.run(
             "pg_basebackup",
             &["--no-sync", "--checkpoint=fast", "--write-recovery-conf"],
             &["--dbname", &source],
         );
-        own.write_configuration("");
-        own.restart().await;
-        own
+        self.write_configuration("");
     }
 
     fn new() -> Self {
@@ -72,11 +93,15 @@ impl PostgresServer {
             server,
             port: free_port(),
         };
-        fs::create_dir(own.data()).expect("the folder of the data can be made");
-        fs::set_permissions(own.data(), Permissions::from_mode(0o700))
-            .expect("the data's permissions can be set");
-        give(&own.data());
+        own.make_data();
         own
+    }
+
+    fn make_data(&self) {
+        fs::create_dir(self.data()).expect("the folder of the data can be made");
+        fs::set_permissions(self.data(), Permissions::from_mode(0o700))
+            .expect("the data's permissions can be set");
+        give(&self.data());
     }
 
     /// The folder of its data, which belongs to it.
@@ -125,6 +150,21 @@ impl PostgresServer {
     /// Where it is none.
     pub fn promote(&self) {
         self.run("pg_ctl", &["promote", "--silent", "--wait"], &[]);
+    }
+
+    /// Whether commits wait for a standby that follows it now.
+    ///
+    /// # Panics
+    /// Where it cannot be asked.
+    #[must_use]
+    pub fn has_synchronous_standby(&self) -> bool {
+        let mut ask = program("psql");
+        ask.args(["--dbname", &self.url(), "--no-psqlrc", "--tuples-only"]);
+        ask.args(["--no-align", "--command"]);
+        ask.arg("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'");
+        let told = ask.output().expect("psql can be run");
+        assert!(told.status.success(), "psql: {told:?}");
+        told.stdout.trim_ascii() == b"1"
     }
 
     /// The port it listens on.

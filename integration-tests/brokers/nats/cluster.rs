@@ -10,6 +10,7 @@ use crate::free_port;
 #[derive(Debug)]
 pub struct NatsCluster {
     servers: [NatsServer; 3],
+    paused: Vec<usize>,
 }
 
 impl NatsCluster {
@@ -30,7 +31,10 @@ impl NatsCluster {
                 urls.join(", ")
             ));
         }
-        let mut cluster = Self { servers };
+        let mut cluster = Self {
+            servers,
+            paused: Vec::new(),
+        };
         cluster.restart_all().await;
         cluster
     }
@@ -70,28 +74,45 @@ impl NatsCluster {
         for server in &mut self.servers {
             server.kill();
         }
+        self.paused.clear();
         // None is well before there are enough of them.
         let [first, second, third] = &mut self.servers;
         tokio::join!(first.restart(), second.restart(), third.restart());
     }
 
-    /// Has one do nothing, or go on: nobody is told of it.
+    /// Has one do nothing until [`NatsCluster::mend`]: nobody is told of it.
     ///
     /// # Panics
     /// Where it does not run.
-    pub fn pause(&mut self, number: usize, is_paused: bool) {
-        let signal = if is_paused { "-STOP" } else { "-CONT" };
-        let process = self.server(number).process().pid();
-        let told = Command::new("kill")
-            .args([signal, &process.to_string()])
-            .status();
-        assert!(
-            told.is_ok_and(|status| status.success()),
-            "nats-{number} does not run"
-        );
+    pub fn pause(&mut self, number: usize) {
+        signal(self.server(number), "-STOP");
+        self.paused.push(number);
+    }
+
+    /// Has those go on that were paused, and starts those again that were killed.
+    ///
+    /// # Panics
+    /// Where one cannot be started.
+    pub async fn mend(&mut self) {
+        for number in std::mem::take(&mut self.paused) {
+            signal(self.server(number), "-CONT");
+        }
+        for server in &mut self.servers {
+            if server.process().running().is_none() {
+                server.restart().await;
+            }
+        }
     }
 
     fn server(&mut self, number: usize) -> &mut NatsServer {
         self.servers.get_mut(number).expect("there are three")
     }
+}
+
+fn signal(server: &NatsServer, signal: &str) {
+    let process = server.process().pid();
+    let told = Command::new("kill")
+        .args([signal, &process.to_string()])
+        .status();
+    assert!(told.is_ok_and(|status| status.success()), "no {process}");
 }
