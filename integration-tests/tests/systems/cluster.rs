@@ -1,77 +1,55 @@
 //! Several nodes over one engine, from outside: whatever becomes of nodes, of the engine and of the
 //! way between them, what was acknowledged arrives, in order, and never from two owners at once.
 
+mod engines;
 mod jury;
+mod trial;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
-use pointsman_integration_tests::bus::{binary, signal};
+use pointsman_integration_tests::bus::binary;
 use pointsman_integration_tests::{Bus, Caller, Fault, Proxy, until};
-use pointsman_test_brokers::{NatsRelease, NatsServer, PostgresServer};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use jury::{Jury, Sender};
+use engines::Engine;
+use jury::{Acknowledged, Jury, Sender};
+use trial::{Blow, hold};
 
 /// After how long a node takes over from one that has fallen silent.
 const TAKEOVER: Duration = Duration::from_secs(2);
 
 /// How long a takeover may take, on a machine that is busy with other tests.
-const FAILOVER: Duration = Duration::from_secs(20);
+const FAILOVER: Duration = Duration::from_secs(30);
 
-/// What keeps the log.
-enum Engine {
-    Postgres(PostgresServer),
-    Nats(NatsServer),
-}
-
-impl Engine {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Postgres(server) => server.port(),
-            Self::Nats(server) => server.port(),
-        }
-    }
-
-    fn settings(&self, port: u16) -> String {
-        match self {
-            Self::Postgres(_) => {
-                format!("postgres: {{ url: \"postgres://postgres@127.0.0.1:{port}/postgres\" }}")
-            }
-            Self::Nats(_) => {
-                format!("nats: {{ url: \"nats://127.0.0.1:{port}\", replicas: 1 }}")
-            }
-        }
-    }
-
-    /// Ends it as a crash does, and has it come back.
-    async fn crash(&mut self) {
-        match self {
-            Self::Postgres(server) => {
-                server.kill();
-                server.restart().await;
-            }
-            Self::Nats(server) => {
-                server.kill();
-                server.restart().await;
-            }
-        }
-    }
-}
-
-/// A node, and its way to the engine.
+/// A node, and its way to each of the engine's servers.
 struct Member {
     bus: Bus,
-    proxy: Proxy,
+    proxies: Vec<Proxy>,
 }
 
 impl Member {
     async fn is_ready(&self) -> bool {
         let ready = Caller::new().get(&self.bus.admin_url("/readyz")).await;
         ready.is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// Cuts it off from the engine without telling either side, or lets them reach each other again.
+    fn cut(&self, is_cut: bool) {
+        for proxy in &self.proxies {
+            proxy.set(if is_cut {
+                Fault::BlackHole
+            } else {
+                Fault::None
+            });
+        }
+    }
+
+    /// How often it has begun to follow.
+    fn follows(&self) -> usize {
+        self.bus.log().matches("following the cluster").count()
     }
 }
 
@@ -85,16 +63,17 @@ impl Nodes {
     async fn start(engine: Engine, count: usize, rules: &str) -> Self {
         let mut members = Vec::new();
         for number in 0..count {
-            let proxy = Proxy::start(engine.port());
+            let proxies: Vec<_> = engine.ports().into_iter().map(Proxy::start).collect();
             let mut bus = Bus::prepare("");
             bus.set_listen("deduplicate: { by: <$.id>, window: 10m }");
             bus.set_environment(vec![("NODE".to_owned(), format!("node-{number}"))]);
-            let log = engine.settings(proxy.port());
+            let ports: Vec<_> = proxies.iter().map(Proxy::port).collect();
+            let log = engine.settings(&ports);
             bus.write_rules(&format!(
                 "store: {{ path: ./store, log: {{ {log}, node: {{ env: NODE }}, takeover: 2s }} }}\n{rules}"
             ));
             bus.spawn();
-            members.push(Member { bus, proxy });
+            members.push(Member { bus, proxies });
         }
         let nodes = Self { engine, members };
         nodes.owner().await;
@@ -121,17 +100,16 @@ impl Nodes {
         }
     }
 
-    /// Waits until a node says that it has everything and could take over.
-    async fn follows(&self, number: usize, times: usize) {
-        let log = || self.members[number].bus.log();
+    /// Waits until a node has begun to follow more often than that.
+    async fn follows(&self, number: usize, before: usize) {
         until("a spare follows", async || {
-            log().matches("following the cluster").count() >= times
+            self.members[number].follows() > before
         })
         .await;
     }
 
     /// Waits until all of these have been delivered.
-    async fn expect(&self, jury: &Jury, acknowledged: &[(String, u64)]) {
+    async fn expect(&self, jury: &Jury, acknowledged: &[Acknowledged]) {
         let missing = jury.missing(acknowledged).await;
         if missing.is_empty() {
             return;
@@ -156,16 +134,15 @@ impl Nodes {
     }
 }
 
-async fn postgres() -> Engine {
-    Engine::Postgres(PostgresServer::start("").await)
-}
-
 fn rules(sink: &str) -> String {
     format!(
         "targets:
   sink:
     http: {{ url: \"{sink}\", headers: {{ X-Node: {{ env: NODE }} }} }}
-    delivery: {{ retry: {{ attempts: 100, backoff: {{ initial: 100ms, max: 1s }} }}, timeout: 15s }}
+    delivery:
+      retry: {{ attempts: 100, backoff: {{ initial: 100ms, max: 1s }} }}
+      timeout: 15s
+      concurrency: {{ max: 512 }}
 rules:
   all: {{ to: sink, delivery: {{ order_by: $.subject }} }}
 "
@@ -176,15 +153,12 @@ rules:
 async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
     let jury = Jury::start().await;
     jury.take(false);
-    let mut nodes = Nodes::start(postgres().await, 2, &rules(&jury.url())).await;
+    let mut nodes = Nodes::start(Engine::postgres().await, 2, &rules(&jury.url())).await;
     let owner = nodes.owner().await;
     let spare = 1 - owner;
-    nodes.follows(spare, 1).await;
-    let sender = Sender::start(nodes.urls(), 1);
-    until("some are acknowledged", async || {
-        sender.acknowledged().len() >= 20
-    })
-    .await;
+    nodes.follows(spare, 0).await;
+    let sender = Sender::start(&nodes.urls(), 1);
+    until("some are acknowledged", async || sender.count() >= 20).await;
     let acknowledged = sender.stop().await;
 
     let refused = Caller::new()
@@ -216,7 +190,7 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
 
     // The first one comes back with an old store, as a spare, and takes over in its turn at once.
     nodes.members[owner].bus.spawn();
-    nodes.follows(owner, 2).await;
+    nodes.follows(owner, 1).await;
     nodes.members[spare].bus.terminate().await;
     assert_eq!(nodes.next_owner(spare).await, owner);
     let counts = nodes.members[owner].bus.api("/api/v1/subscriptions").await;
@@ -227,11 +201,11 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
 #[tokio::test]
 async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
     let jury = Jury::start().await;
-    let nodes = Nodes::start(postgres().await, 2, &rules(&jury.url())).await;
+    let nodes = Nodes::start(Engine::postgres().await, 2, &rules(&jury.url())).await;
     let owner = nodes.owner().await;
     let spare = 1 - owner;
-    nodes.follows(spare, 1).await;
-    let sender = Sender::start(nodes.urls(), 2);
+    nodes.follows(spare, 0).await;
+    let sender = Sender::start(&nodes.urls(), 2);
     let admin = |number: usize, path: &str| nodes.members[number].bus.admin_url(path);
     let shard = async |number: usize| -> Value {
         let (_, body) = Caller::new()
@@ -300,11 +274,8 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
     .await;
     // Nobody else is left to take it.
     drain(spare, true).await;
-    let before = sender.acknowledged().len();
-    until("events are taken", async || {
-        sender.acknowledged().len() > before + 20
-    })
-    .await;
+    let before = sender.count();
+    until("events are taken", async || sender.count() > before + 20).await;
     assert!(nodes.members[spare].is_ready().await);
     assert_eq!(drain(spare, false).await["state"], "alive");
     drain(owner, false).await;
@@ -314,80 +285,25 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
     assert_eq!(nodes.owner().await, spare, "one shard stays where it is");
 }
 
-/// Whatever happens to nodes and to the engine.
-async fn everything_goes_wrong(engine: Engine, rounds: usize) {
-    let jury = Jury::start().await;
-    let mut nodes = Nodes::start(engine, 2, &rules(&jury.url())).await;
-    let sender = Sender::start(nodes.urls(), 8);
-    let mut follows = [1, 1];
-    for round in 0..rounds {
-        let before = sender.acknowledged().len();
-        until("events are taken", async || {
-            sender.acknowledged().len() > before + 20
-        })
-        .await;
-        let owner = nodes.owner().await;
-        match round % 5 {
-            // It dies, and comes back, once without its store.
-            0 => {
-                jury.freeze(owner);
-                nodes.members[owner].bus.kill();
-                nodes.next_owner(owner).await;
-                if round % 2 == 0 {
-                    std::fs::remove_dir_all(nodes.members[owner].bus.path("store")).unwrap();
-                }
-                nodes.members[owner].bus.spawn();
-                follows[owner] += 1;
-            }
-            // It does nothing for a while, and goes on.
-            1 => {
-                let pid = nodes.members[owner].bus.pid();
-                jury.freeze(owner);
-                signal(pid, "STOP");
-                nodes.next_owner(owner).await;
-                signal(pid, "CONT");
-                follows[owner] += 1;
-            }
-            // It is cut off from the engine, and must stop by itself.
-            2 => {
-                nodes.members[owner].proxy.set(Fault::BlackHole);
-                nodes.next_owner(owner).await;
-                nodes.members[owner].proxy.set(Fault::None);
-                follows[owner] += 1;
-            }
-            3 => nodes.engine.crash().await,
-            // It is asked to stop.
-            _ => {
-                nodes.members[owner].bus.terminate().await;
-                nodes.next_owner(owner).await;
-                nodes.members[owner].bus.spawn();
-                follows[owner] += 1;
-            }
-        }
-        nodes.follows(owner, follows[owner]).await;
-        jury.thaw();
-    }
-    let acknowledged = sender.stop().await;
-    nodes.expect(&jury, &acknowledged).await;
-    jury.judge();
-}
+/// What becomes of nodes where nobody has asked for more.
+const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop];
 
-/// Rounds of every fault; many where `POINTSMAN_LONG` is set.
-fn rounds() -> usize {
-    std::env::var_os("POINTSMAN_LONG").map_or(5, |_| 100)
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {
-    everything_goes_wrong(postgres().await, rounds()).await;
+    hold(Engine::postgres().await, 2, BLOWS).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_nats_whatever_goes_wrong() {
-    let settings = |folder: PathBuf| {
-        let folder = folder.join("store");
-        format!("jetstream {{ store_dir: {folder:?}, sync_interval: always }}\n")
-    };
-    let server = NatsServer::start_prepared(NatsRelease::Current, settings).await;
-    everything_goes_wrong(Engine::Nats(server), rounds()).await;
+    hold(Engine::nats().await, 2, BLOWS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_a_standby_of_postgresql_takes_over() {
+    hold(Engine::pair().await, 2, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_servers_of_nats_fail() {
+    hold(Engine::three().await, 3, &[]).await;
 }

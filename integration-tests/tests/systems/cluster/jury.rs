@@ -1,6 +1,6 @@
 //! Who sends events to a cluster, who is given them, and what is held against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,14 @@ use tokio::time::{Instant, sleep};
 /// How long an attempt takes, and how long one that outlasts a takeover by far.
 const ATTEMPTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_secs(7)];
 
-/// How long all that was acknowledged may take to arrive once everything is well.
+/// How long it may take that another event arrives once everything is well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause of a sender between two events of a subject: about what can be delivered meanwhile.
 const PAUSE: Duration = Duration::from_millis(150);
+
+/// An event: of which subject, and the how manieth.
+pub type Event = (String, u64);
 
 /// An attempt as the function saw it.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Book {
     attempts: Vec<Seen>,
+    /// What was answered.
+    arrived: HashSet<Event>,
     frozen: Option<String>,
 }
 
@@ -106,30 +111,43 @@ impl Jury {
         self.book.lock().frozen = None;
     }
 
-    /// Waits until all of these have been delivered; returns what is missing after a while.
-    pub async fn missing(&self, acknowledged: &[(String, u64)]) -> Vec<(String, u64)> {
-        let began = Instant::now();
+    /// Waits until all of these have been delivered; returns what is missing where nothing comes any
+    /// more.
+    pub async fn missing(&self, acknowledged: &[Acknowledged]) -> Vec<Event> {
+        let (mut before, mut since) = (0, Instant::now());
         loop {
-            let missing = self.not_delivered(acknowledged);
-            if missing.is_empty() || began.elapsed() > PATIENCE {
-                return missing;
+            let arrived = self.book.lock().arrived.len();
+            if arrived >= acknowledged.len() || since.elapsed() > PATIENCE {
+                let missing = self.not_delivered(acknowledged);
+                if missing.is_empty() || since.elapsed() > PATIENCE {
+                    return missing;
+                }
+            }
+            if arrived > before {
+                (before, since) = (arrived, Instant::now());
             }
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    fn not_delivered(&self, acknowledged: &[(String, u64)]) -> Vec<(String, u64)> {
+    fn not_delivered(&self, acknowledged: &[Acknowledged]) -> Vec<Event> {
         let book = self.book.lock();
-        let ended = book
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.ended.is_some());
-        let arrived: BTreeSet<_> = ended
-            .map(|attempt| (attempt.subject.as_str(), attempt.number))
-            .collect();
-        let is_missing =
-            |(subject, number): &&(String, u64)| !arrived.contains(&(subject.as_str(), *number));
-        acknowledged.iter().filter(is_missing).cloned().collect()
+        let events = acknowledged.iter().map(|of| &of.event);
+        events
+            .filter(|event| !book.arrived.contains(event))
+            .cloned()
+            .collect()
+    }
+
+    /// When an event was attempted that had been attempted before.
+    pub fn repeats(&self) -> Vec<Instant> {
+        let book = self.book.lock();
+        let mut seen = HashSet::new();
+        let repeats = book.attempts.iter().filter_map(|attempt| {
+            let is_first = seen.insert((&attempt.subject, attempt.number));
+            (!is_first).then_some(attempt.began)
+        });
+        repeats.collect()
     }
 
     /// Holds against the cluster what it has done: order of each subject, and no two nodes with the
@@ -222,82 +240,107 @@ async fn answer(
     let subject = header("ce-subject").bytes().last().map_or(0, u64::from);
     let is_long = (number + 12 * subject) % 100 == 7;
     sleep(if is_long { long } else { short }).await;
+    let event = (header("ce-subject"), number);
+    attempt.0.lock().arrived.insert(event);
     drop(attempt);
     response
 }
 
-type Acknowledged = Arc<Mutex<Vec<(String, u64)>>>;
+/// An event that a node said it has.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    pub event: Event,
+    pub at: Instant,
+    /// How long its sender had to try.
+    pub waited: Duration,
+}
 
 /// Sends the events of some subjects, of each one after the other, to whichever node takes them.
 pub struct Sender {
-    acknowledged: Acknowledged,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     stops: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
 impl Sender {
-    pub fn start(urls: Vec<String>, subjects: usize) -> Self {
-        let (acknowledged, stops) = (Acknowledged::default(), Arc::new(AtomicBool::new(false)));
-        let mut tasks = JoinSet::new();
+    pub fn start(urls: &[String], subjects: usize) -> Self {
+        let mut sender = Self {
+            acknowledged: Arc::default(),
+            stops: Arc::default(),
+            tasks: JoinSet::new(),
+        };
+        let caller = Caller::new();
         for subject in 0..subjects {
-            let (urls, acknowledged) = (urls.clone(), Arc::clone(&acknowledged));
-            tasks.spawn(send(
-                urls,
-                format!("s{subject}"),
-                acknowledged,
-                Arc::clone(&stops),
-            ));
+            let one = Subject {
+                name: format!("s{subject}"),
+                urls: urls.to_vec(),
+                caller: caller.clone(),
+                acknowledged: Arc::clone(&sender.acknowledged),
+                stops: Arc::clone(&sender.stops),
+            };
+            sender.tasks.spawn(one.send());
         }
-        Self {
-            acknowledged,
-            stops,
-            tasks,
-        }
+        sender
     }
 
-    pub fn acknowledged(&self) -> Vec<(String, u64)> {
-        self.acknowledged.lock().clone()
+    /// How many were acknowledged so far.
+    pub fn count(&self) -> usize {
+        self.acknowledged.lock().len()
     }
 
     /// Sends what is begun to its end, and returns all that was acknowledged.
-    pub async fn stop(mut self) -> Vec<(String, u64)> {
+    pub async fn stop(mut self) -> Vec<Acknowledged> {
         self.stops.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
-        self.acknowledged()
+        std::mem::take(&mut self.acknowledged.lock())
     }
 }
 
-async fn send(
+struct Subject {
+    name: String,
     urls: Vec<String>,
-    subject: String,
-    acknowledged: Acknowledged,
+    caller: Caller,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     stops: Arc<AtomicBool>,
-) {
-    let caller = Caller::new();
-    for number in 1.. {
-        if stops.load(Ordering::Relaxed) {
-            return;
+}
+
+impl Subject {
+    async fn send(self) {
+        // Whoever took the last one takes the next.
+        let mut urls = self.urls.iter().cycle();
+        let mut url = urls.next().unwrap();
+        for number in 1.. {
+            if self.stops.load(Ordering::Relaxed) {
+                return;
+            }
+            let began = Instant::now();
+            // The same event again until somebody has it: it is known by its id.
+            while !self.is_taken(url, number).await {
+                url = urls.next().unwrap();
+                sleep(Duration::from_millis(30)).await;
+            }
+            self.acknowledged.lock().push(Acknowledged {
+                event: (self.name.clone(), number),
+                at: Instant::now(),
+                waited: began.elapsed(),
+            });
+            sleep(PAUSE).await;
         }
-        let id = format!("{subject}-{number}");
+    }
+
+    async fn is_taken(&self, url: &str, number: u64) -> bool {
+        let id = format!("{}-{number}", self.name);
         let headers = [
             ("ce-specversion", "1.0"),
             ("ce-id", id.as_str()),
             ("ce-source", "/jury"),
             ("ce-type", "t"),
-            ("ce-subject", subject.as_str()),
+            ("ce-subject", self.name.as_str()),
         ];
-        // The same event again until somebody has it: it is known by its id.
-        for url in urls.iter().cycle() {
-            let sent = caller.call(Method::POST, url, &headers, "x");
-            let sent = tokio::time::timeout(Duration::from_secs(5), sent).await;
-            if let Ok(Ok((202, ..))) = sent {
-                break;
-            }
-            sleep(Duration::from_millis(30)).await;
-        }
-        acknowledged.lock().push((subject.clone(), number));
-        sleep(PAUSE).await;
+        let sent = self.caller.call(Method::POST, url, &headers, "x");
+        let sent = tokio::time::timeout(Duration::from_secs(5), sent).await;
+        matches!(sent, Ok(Ok((202, ..))))
     }
 }

@@ -1,0 +1,158 @@
+//! What keeps the log, and what can become of it.
+
+use std::path::PathBuf;
+
+use async_nats::jetstream;
+use pointsman_integration_tests::until;
+use pointsman_test_brokers::{NatsCluster, NatsRelease, NatsServer, PostgresPair, PostgresServer};
+
+/// What keeps the log.
+pub enum Engine {
+    Postgres(PostgresServer),
+    /// A primary with a synchronous standby.
+    Pair(PostgresPair),
+    Nats(NatsServer),
+    /// Three servers, of which each has all.
+    Three(NatsCluster),
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accident {
+    /// All servers die, and come back.
+    Crash,
+    /// The primary dies, and the standby takes its place.
+    FailOver,
+    /// The server dies that leads the log's stream, and comes back.
+    LeaderCrash,
+    /// A server dies that does not.
+    FollowerCrash,
+    /// The server that leads does nothing for a while.
+    LeaderPause,
+}
+
+impl Engine {
+    pub async fn postgres() -> Self {
+        Self::Postgres(PostgresServer::start("").await)
+    }
+
+    pub async fn pair() -> Self {
+        Self::Pair(PostgresPair::start().await)
+    }
+
+    pub async fn nats() -> Self {
+        let settings = |folder: PathBuf| {
+            let folder = folder.join("store");
+            format!("jetstream {{ store_dir: {folder:?}, sync_interval: always }}\n")
+        };
+        Self::Nats(NatsServer::start_prepared(NatsRelease::Current, settings).await)
+    }
+
+    pub async fn three() -> Self {
+        Self::Three(NatsCluster::start().await)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Pair(_) => "PostgreSQL with a standby",
+            Self::Nats(_) => "nats-server",
+            Self::Three(_) => "three nats-servers",
+        }
+    }
+
+    pub fn accidents(&self) -> &'static [Accident] {
+        match self {
+            Self::Postgres(_) | Self::Nats(_) => &[Accident::Crash],
+            Self::Pair(_) => &[Accident::FailOver, Accident::Crash],
+            Self::Three(_) => &[
+                Accident::LeaderCrash,
+                Accident::FollowerCrash,
+                Accident::LeaderPause,
+                Accident::Crash,
+            ],
+        }
+    }
+
+    pub fn ports(&self) -> Vec<u16> {
+        match self {
+            Self::Postgres(server) => vec![server.port()],
+            Self::Pair(pair) => pair.ports().into(),
+            Self::Nats(server) => vec![server.port()],
+            Self::Three(servers) => servers.ports().into(),
+        }
+    }
+
+    /// `store.log` for a node that reaches it by these ports.
+    pub fn settings(&self, ports: &[u16]) -> String {
+        let hosts = |before: &str, between: &str| {
+            let hosts = ports.iter().map(|port| format!("{before}127.0.0.1:{port}"));
+            hosts.collect::<Vec<_>>().join(between)
+        };
+        match self {
+            Self::Postgres(_) | Self::Pair(_) => {
+                let hosts = hosts("", ",");
+                format!("postgres: {{ url: \"postgres://postgres@{hosts}/postgres\" }}")
+            }
+            Self::Nats(_) => format!("nats: {{ url: \"{}\", replicas: 1 }}", hosts("nats://", "")),
+            Self::Three(_) => {
+                format!(
+                    "nats: {{ url: [\"{}\"], replicas: 3 }}",
+                    hosts("nats://", "\", \"")
+                )
+            }
+        }
+    }
+
+    /// Has it meet with an accident. Whatever has to be mended by hand is so by
+    /// [`Engine::mend`], and nothing waits for it.
+    pub async fn meet(&mut self, accident: Accident) {
+        match (self, accident) {
+            (Self::Postgres(server), Accident::Crash) => server.restart().await,
+            (Self::Nats(server), Accident::Crash) => server.restart().await,
+            (Self::Pair(pair), Accident::Crash) => pair.restart().await,
+            (Self::Pair(pair), Accident::FailOver) => pair.fail_over(),
+            (Self::Three(servers), Accident::Crash) => servers.restart_all().await,
+            (Self::Three(servers), Accident::LeaderCrash) => {
+                let leader = leader(servers).await;
+                servers.kill(leader);
+            }
+            (Self::Three(servers), Accident::FollowerCrash) => {
+                let leader = leader(servers).await;
+                servers.kill((leader + 1) % 3);
+            }
+            (Self::Three(servers), Accident::LeaderPause) => {
+                let leader = leader(servers).await;
+                servers.pause(leader);
+            }
+            (engine, accident) => panic!("{} has no {accident:?}", engine.name()),
+        }
+    }
+
+    /// Has everything as it was, but for who leads.
+    pub async fn mend(&mut self) {
+        match self {
+            Self::Postgres(_) | Self::Nats(_) => {}
+            Self::Pair(pair) => pair.mend().await,
+            Self::Three(servers) => servers.mend().await,
+        }
+    }
+}
+
+/// The number of the server that leads the log's stream.
+async fn leader(servers: &NatsCluster) -> usize {
+    let client = async_nats::connect(&servers.urls()[..]).await.unwrap();
+    let context = jetstream::new(client);
+    let mut leader = None;
+    until("the stream has a leader", async || {
+        let stream = context.get_stream("PM_default_0").await;
+        let cluster = stream
+            .ok()
+            .and_then(|stream| stream.cached_info().cluster.clone());
+        leader = cluster.and_then(|cluster| cluster.leader);
+        leader.is_some()
+    })
+    .await;
+    let leader = leader.unwrap();
+    leader.strip_prefix("nats-").unwrap().parse().unwrap()
+}
