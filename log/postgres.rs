@@ -26,8 +26,9 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::Config;
+use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Config, config::SslMode, config::TargetSessionAttrs};
 
 use crate::{Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened};
 use crate::{Place, Probed, Shard, fits};
@@ -189,15 +190,20 @@ fn config(options: &Options) -> Result<Config, OpenError> {
             ));
         }
     }
-    if config.get_hosts().len() > 1 {
+    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+    if hosts > 1 {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // One that accepts and then says nothing uses up a call's time: the next call begins with
+        // another.
+        config.load_balance_hosts(LoadBalanceHosts::Random);
     }
     if config.get_application_name().is_none() {
         config.application_name("pointsman");
     }
-    // A server that has gone without a word is found out in the time that a call may take.
+    // A server that has gone without a word is found out in the time that a call may take, which
+    // leaves some for the others.
     config
-        .connect_timeout(options.timeout)
+        .connect_timeout(options.timeout / hosts)
         .tcp_user_timeout(options.timeout)
         // It is told in whole seconds, of which none would be refused.
         .keepalives_idle(options.timeout.max(Duration::from_secs(1)));

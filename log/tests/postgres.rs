@@ -384,6 +384,28 @@ fn nothing_acknowledged_is_lost_when_the_standby_takes_over() {
 }
 
 #[test]
+fn a_primary_that_says_nothing_any_more_does_not_keep_the_standby_from_being_found() {
+    run(async {
+        let (primary, standby) = pair().await;
+        let proxy = Proxy::start(primary.port());
+        let mut options = options(proxy.port());
+        options.url = format!(
+            "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
+            proxy.port(),
+            standby.port()
+        );
+        let log = PostgresLog::open(one(), options).await.unwrap().log;
+        log.append(Shard(0), "before".into()).await.unwrap();
+        proxy.set(Fault::BlackHole);
+        standby.promote();
+        until("the standby takes appends", async || {
+            log.append(Shard(0), "after".into()).await.is_ok()
+        })
+        .await;
+    });
+}
+
+#[test]
 fn what_the_standby_may_not_have_is_not_acknowledged() {
     run(async {
         let (primary, mut standby) = pair().await;
