@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pointsman_integration_tests::PATIENCE;
 use pointsman_integration_tests::bus::signal;
 use tokio::time::{Instant, sleep};
 
@@ -13,8 +14,8 @@ use super::engines::{Accident, Engine};
 use super::jury::{Acknowledged, Jury, Sender};
 use super::{Nodes, rules};
 
-/// How long it may take until events are taken again.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// How long it may take until events are taken again once a standby was promoted.
+const FAILED_OVER: Duration = Duration::from_secs(30);
 
 /// How many events have to be taken between two troubles.
 const BETWEEN: usize = 20;
@@ -117,11 +118,13 @@ pub async fn hold(engine: Engine, nodes: usize, blows: &[Blow]) {
     let count = plan.times * kinds.len();
     for (number, kind) in kinds.iter().cycle().take(count).enumerate() {
         let enough = trial.sender.count() + BETWEEN;
-        trial.takes(enough.max(plan.before(number, count))).await;
+        trial
+            .takes(enough.max(plan.before(number, count)), PATIENCE)
+            .await;
         troubles.push((*kind, Instant::now()));
         trial.befall(*kind).await;
     }
-    trial.takes(plan.events).await;
+    trial.takes(plan.events, PATIENCE).await;
     let Trial {
         nodes,
         jury,
@@ -151,15 +154,15 @@ struct Trial {
 }
 
 impl Trial {
-    /// Waits until so many events have been taken in all.
-    async fn takes(&self, events: usize) {
+    /// Waits until so many events have been taken in all, for this long without another one.
+    async fn takes(&self, events: usize, patience: Duration) {
         let (mut before, mut since) = (0, Instant::now());
         while self.sender.count() < events {
             let now = self.sender.count();
             if now > before {
                 (before, since) = (now, Instant::now());
             }
-            let is_stuck = since.elapsed() > RECOVERY;
+            let is_stuck = since.elapsed() > patience;
             assert!(
                 !is_stuck,
                 "nothing is taken any more:\n{}",
@@ -176,7 +179,11 @@ impl Trial {
             Trouble::Engine(accident) => {
                 self.nodes.engine.meet(accident).await;
                 let before = self.sender.count();
-                self.takes(before + BETWEEN).await;
+                let patience = match accident {
+                    Accident::FailOver => FAILED_OVER,
+                    _ => PATIENCE,
+                };
+                self.takes(before + BETWEEN, patience).await;
                 self.nodes.engine.mend().await;
             }
         }
