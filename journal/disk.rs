@@ -67,8 +67,8 @@ use self::transaction::{Failure, Steer, Transaction};
 use self::writer::{Ask, Job};
 use super::{
     Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
-    NewReplay, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep, Replayed,
-    SettleAnswer, Settlement, Subscription,
+    NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
+    Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
 
 /// How a store is kept.
@@ -390,10 +390,7 @@ impl Journal for DiskJournal {
     }
 
     async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
-        self.ask(Share::Known, 0, move |transaction| {
-            transaction.begin_replay(replay.clone())
-        })
-        .await
+        self.begin_replay_as(ReplayId::random(), replay).await
     }
 
     async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
@@ -436,6 +433,35 @@ impl Journal for DiskJournal {
     async fn close(&self) {
         // Nobody is left to hear that a thread has panicked: it has said so on its own.
         let _ = tokio::task::spawn_blocking(self.stop()).await;
+    }
+}
+
+#[async_trait]
+impl Shard for DiskJournal {
+    fn number(&self) -> Option<ShardNumber> {
+        self.shared.shard
+    }
+
+    async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {
+        self.attach_only_as(wanted).await
+    }
+
+    async fn last_subscription(&self) -> Result<SubscriptionNumber, JournalError> {
+        self.ask(Share::Freeing, 0, |transaction| {
+            Ok(transaction.last_subscription())
+        })
+        .await
+    }
+
+    async fn begin_replay_as(
+        &self,
+        id: ReplayId,
+        replay: NewReplay,
+    ) -> Result<Replay, JournalError> {
+        self.ask(Share::Known, 0, move |transaction| {
+            transaction.begin_replay(id, replay.clone())
+        })
+        .await
     }
 }
 

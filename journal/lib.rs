@@ -41,6 +41,7 @@ pub mod queue;
 mod quota;
 mod reader;
 mod replay;
+mod shard;
 mod state;
 pub mod steady;
 mod subscription;
@@ -78,6 +79,7 @@ pub use replay::{
     AfterStep, ENDED_REPLAYS_MAX, InvalidReplayId, NewReplay, REPLAY_PENDING_MAX, Redrive,
     Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep, Replayed, Start,
 };
+pub use shard::{Numbered, Shard, ShardNumber};
 pub use state::{FIRST_STATES, Happening, IllegalTransition, InvalidTaskState, TaskState};
 pub use subscription::{
     Activity, Backlog, Counts, Role, Subscription, SubscriptionIdentity, SubscriptionStatus,

@@ -37,9 +37,9 @@ use super::steady::JournalClock;
 use super::{
     Activity, Append, Appended, BacklogQuota, BlockedPage, DeadLetter, DeadSelection, EndedPage,
     EndedSelection, EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases,
-    Lookup, NewReplay, Pending, Reader, Redrive, Redriven, RememberedKey, Replay, ReplayId,
-    ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, StoredEvent, Subscription,
-    SubscriptionStatus, TaskLife, Totals,
+    Lookup, NewReplay, Numbered, Pending, Reader, Redrive, Redriven, RememberedKey, Replay,
+    ReplayId, ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber,
+    StoredEvent, Subscription, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
@@ -102,6 +102,7 @@ pub struct MemoryJournal {
 
 struct Shared {
     id: JournalId,
+    shard: Option<ShardNumber>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     wake: Notify,
@@ -140,13 +141,28 @@ impl MemoryJournal {
     /// An empty journal.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, options: MemoryOptions) -> Arc<Self> {
+        Self::with_number(clock, options, None)
+    }
+
+    /// An empty journal that is one of several.
+    #[must_use]
+    pub fn shard(clock: Arc<dyn Clock>, options: MemoryOptions, shard: ShardNumber) -> Arc<Self> {
+        Self::with_number(clock, options, Some(shard))
+    }
+
+    fn with_number(
+        clock: Arc<dyn Clock>,
+        options: MemoryOptions,
+        shard: Option<ShardNumber>,
+    ) -> Arc<Self> {
         let id = JournalId(rand::random());
         let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(clock));
         let now = Moment::now(&*clock);
-        let state = Mutex::new(State::new(Epoch(id.0), options, now));
+        let state = Mutex::new(State::new(Epoch(id.0), shard, options, now));
         Arc::new(Self {
             shared: Arc::new(Shared {
                 id,
+                shard,
                 clock,
                 state,
                 wake: Notify::new(),
@@ -320,7 +336,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
-        self.shared.run(|state| state.begin_replay(replay))
+        self.begin_replay_as(ReplayId::random(), replay).await
     }
 
     async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
@@ -351,6 +367,32 @@ impl Journal for MemoryJournal {
 
     async fn close(&self) {
         self.set_trouble(Some(JournalError::Closed));
+    }
+}
+
+#[async_trait]
+impl Shard for MemoryJournal {
+    fn number(&self) -> Option<ShardNumber> {
+        self.shared.shard
+    }
+
+    async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {
+        self.shared.run(|state| {
+            state.subscribe_as(wanted);
+            Ok(())
+        })
+    }
+
+    async fn last_subscription(&self) -> Result<SubscriptionNumber, JournalError> {
+        self.shared.run(|state| Ok(state.last_subscription()))
+    }
+
+    async fn begin_replay_as(
+        &self,
+        id: ReplayId,
+        replay: NewReplay,
+    ) -> Result<Replay, JournalError> {
+        self.shared.run(|state| state.begin_replay(id, replay))
     }
 }
 

@@ -170,7 +170,7 @@ pub struct Replay {
 impl Replay {
     /// A replay that begins now.
     #[must_use]
-    pub(crate) fn begin(new: NewReplay, now: Timestamp) -> Self {
+    pub(crate) fn begin(id: ReplayId, new: NewReplay, now: Timestamp) -> Self {
         let NewReplay {
             kind,
             subscription,
@@ -183,7 +183,7 @@ impl Replay {
             ReplayKind::Events | ReplayKind::Dead => Sequence(u64::MAX),
         };
         Self {
-            id: ReplayId::random(),
+            id,
             kind,
             subscription,
             request,

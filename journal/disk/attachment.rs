@@ -7,7 +7,7 @@ use pointsman_schemas::SubscriptionNumber;
 
 use super::DiskJournal;
 use super::ballast::Share;
-use crate::{Backlog, JournalError, Start, Subscription, SubscriptionIdentity};
+use crate::{Backlog, JournalError, Numbered, ReplayId, Start, Subscription, SubscriptionIdentity};
 
 /// Subscriptions that one job of the writer reads at most, and that one attaches or detaches: half
 /// a millisecond's work.
@@ -24,7 +24,7 @@ pub(super) struct Attachment {
 
 /// What a subscription is to become; one without a number is new.
 /// One that comes for the first time is given retained events from its start.
-pub(super) type Change = (Option<u32>, Attachment, Option<Start>);
+pub(super) type Change = (Option<u32>, Attachment, Option<(Start, ReplayId)>);
 
 /// Where the number of a wanted subscription comes from.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,25 @@ impl DiskJournal {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        let known = self.known().await?;
+        let (numbers, changes) = changes(&known, &wanted);
+        let given = self.change(&changes).await?;
+        let number = |number| match number {
+            Number::Known(number) => Some(SubscriptionNumber(number)),
+            Number::Change(index) => given.get(index).copied(),
+        };
+        Ok(numbers.into_iter().filter_map(number).collect())
+    }
+
+    /// The same under given numbers.
+    pub(super) async fn attach_only_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {
+        let known = self.known().await?;
+        self.change(&numbered_changes(&known, wanted)).await?;
+        Ok(())
+    }
+
+    /// Every subscription that there is.
+    async fn known(&self) -> Result<Vec<(u32, Attachment)>, JournalError> {
         let mut known = Vec::new();
         loop {
             let from = known
@@ -51,11 +70,14 @@ impl DiskJournal {
                 })
                 .await?;
             if page.is_empty() {
-                break;
+                return Ok(known);
             }
             known.extend(page);
         }
-        let (numbers, changes) = changes(&known, &wanted);
+    }
+
+    /// Makes the changes, and drops what holds nothing.
+    async fn change(&self, changes: &[Change]) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let mut given = Vec::with_capacity(changes.len());
         for page in changes.chunks(CHANGED_AT_ONCE) {
             let changed = page.to_vec();
@@ -73,11 +95,7 @@ impl DiskJournal {
             .await?
             == CHANGED_AT_ONCE
         {}
-        let number = |number| match number {
-            Number::Known(number) => Some(SubscriptionNumber(number)),
-            Number::Change(index) => given.get(index).copied(),
-        };
-        Ok(numbers.into_iter().filter_map(number).collect())
+        Ok(given)
     }
 }
 
@@ -113,7 +131,8 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
         let number = match found {
             Some((number, old)) if *old == new => Number::Known(*number),
             found => {
-                changes.push((found.map(|(number, _)| *number), new, *start));
+                let start = start.map(|start| (start, ReplayId::random()));
+                changes.push((found.map(|(number, _)| *number), new, start));
                 Number::Change(changes.len() - 1)
             }
         };
@@ -123,16 +142,42 @@ fn changes(known: &[(u32, Attachment)], wanted: &[Subscription]) -> (Vec<Number>
     let gone = known
         .iter()
         .filter(|(_, attachment)| attachment.is_attached && old.contains_key(&attachment.identity));
-    let detached = |(number, attachment): &(u32, Attachment)| {
-        (
-            Some(*number),
-            Attachment {
-                is_attached: false,
-                ..attachment.clone()
-            },
-            None,
-        )
-    };
     changes.extend(gone.map(detached));
     (numbers, changes)
+}
+
+/// The change that detaches a subscription.
+fn detached((number, attachment): &(u32, Attachment)) -> Change {
+    let detached = Attachment {
+        is_attached: false,
+        ..attachment.clone()
+    };
+    (Some(*number), detached, None)
+}
+
+/// What has to change for exactly these to be attached under their numbers, the lowest first: that
+/// a number has never been there is told by those below it.
+fn numbered_changes(known: &[(u32, Attachment)], wanted: Vec<Numbered>) -> Vec<Change> {
+    let mut old: HashMap<u32, &Attachment> = known.iter().map(|(n, one)| (*n, one)).collect();
+    let mut changes = Vec::new();
+    for one in wanted {
+        let Numbered {
+            subscription,
+            number,
+            replay,
+        } = one;
+        let new = Attachment {
+            identity: subscription.identity,
+            backlog: subscription.backlog,
+            is_attached: true,
+        };
+        if old.remove(&number.0) != Some(&new) {
+            let start = subscription.start.map(|start| (start, replay));
+            changes.push((Some(number.0), new, start));
+        }
+    }
+    changes.sort_by_key(|(number, ..)| *number);
+    let gone = known.iter().filter(|(number, _)| old.contains_key(number));
+    changes.extend(gone.filter(|(_, one)| one.is_attached).map(detached));
+    changes
 }

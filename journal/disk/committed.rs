@@ -12,8 +12,10 @@ use super::reader;
 use super::record::{CatchingUp, Subscribed};
 use super::schema::{Ledger, Walk};
 use crate::quota::Quotas;
+use crate::shard::before_first;
 use crate::{
-    BacklogQuota, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, SubscriptionIdentity,
+    BacklogQuota, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, ShardNumber,
+    SubscriptionIdentity,
 };
 
 /// Numbers that are left out where the last one given out is not known: more than any power cut can
@@ -131,10 +133,10 @@ impl CommittedState {
             };
             missing.push(lost.replay);
             place.insert(Replay {
-                id: lost.replay,
                 hands_over: lost.hands_over,
                 marked_until: Sequence(lost.after),
                 ..Replay::begin(
+                    lost.replay,
                     NewReplay {
                         kind: ReplayKind::Start,
                         subscription: Some(SubscriptionNumber(*number)),
@@ -147,6 +149,11 @@ impl CommittedState {
             });
         }
         Ok(missing)
+    }
+
+    /// Has sequences begin where those of a shard do.
+    pub(super) fn number(&mut self, shard: Option<ShardNumber>) {
+        self.ledger.last_sequence = self.ledger.last_sequence.max(before_first(shard));
     }
 
     /// Begins an epoch: the store has just been opened. Where `skip` is set, what was given out

@@ -28,6 +28,8 @@ use super::trouble::is_corrupt;
 use super::upkeep::{Upkeep, UpkeepHandle};
 use super::writer::{JOBS_WAITING_MAX, THREAD, Writer};
 use super::{DiskJournal, DiskOptions, DiskReader, Job, Shared};
+use crate::ShardNumber;
+use crate::shard::before_first;
 use crate::steady::JournalClock;
 
 /// Why a store could not be opened.
@@ -161,18 +163,40 @@ impl DiskJournal {
         options: DiskOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, OpenError> {
+        Self::open_numbered(directory, options, clock, None)
+    }
+
+    /// Opens the store of one of several journals, or makes one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_shard(
+        directory: &Path,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+        shard: ShardNumber,
+    ) -> Result<Arc<Self>, OpenError> {
+        Self::open_numbered(directory, options, clock, Some(shard))
+    }
+
+    fn open_numbered(
+        directory: &Path,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+        shard: Option<ShardNumber>,
+    ) -> Result<Arc<Self>, OpenError> {
         let lock = prepare(directory)?;
         if replication::is_copy(directory) {
             return Err(OpenError::InCluster(directory.to_owned()));
         }
-        Self::open_locked(lock, directory, options, clock, None)
+        Self::open_locked(lock, directory, (options, shard), clock, None)
     }
 
     /// Opens the store whose lock is held, as one whose commits go to a log or as one of its own.
     pub(super) fn open_locked(
         lock: Lock,
         directory: &Path,
-        options: DiskOptions,
+        (options, shard): (DiskOptions, Option<ShardNumber>),
         clock: Arc<dyn Clock>,
         log: Option<Box<dyn CommitLog>>,
     ) -> Result<Arc<Self>, OpenError> {
@@ -203,7 +227,7 @@ impl DiskJournal {
             mark.as_mut(),
             &mut committed,
             &mut warnings,
-            now,
+            (now, shard),
         )?;
         let clock = Arc::new(JournalClock::resume(
             clock,
@@ -213,10 +237,10 @@ impl DiskJournal {
         ballast.refill();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let queues = Arc::new(Mutex::new(Queues::new(0, Arc::default())));
+        let queues = Arc::new(Mutex::new(Queues::new(before_first(shard), Arc::default())));
         let shared = Arc::new(Shared::new(
             directory,
-            options,
+            (options, shard),
             Arc::clone(&database),
             clock,
             Arc::clone(&queues),
@@ -254,7 +278,7 @@ impl Shared {
     /// What the parts of a store share, before anything has been loaded.
     fn new(
         directory: &Path,
-        options: DiskOptions,
+        (options, shard): (DiskOptions, Option<ShardNumber>),
         database: Arc<DatabaseFile>,
         clock: Arc<JournalClock>,
         queues: Arc<Mutex<Queues>>,
@@ -265,6 +289,7 @@ impl Shared {
             directory: directory.to_owned(),
             database,
             options,
+            shard,
             clock,
             queues,
             wake: Notify::new(),
@@ -294,8 +319,9 @@ fn begin(
     mark: Option<&mut Mark>,
     committed: &mut CommittedState,
     warnings: &mut Vec<String>,
-    now: Timestamp,
+    (now, shard): (Timestamp, Option<ShardNumber>),
 ) -> Result<JournalId, OpenError> {
+    committed.number(shard);
     let is_alone = mark.is_some();
     if let Some(warning) = mark.and_then(|mark| hold_against_mark(mark, committed)) {
         warnings.push(warning);

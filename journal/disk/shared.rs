@@ -21,14 +21,16 @@ use super::trouble::is_corrupt;
 use super::upkeep::UpkeepHandle;
 use super::writer::{Ask, Job};
 use super::{DiskOptions, loader, upkeep};
-use crate::JournalError;
 use crate::steady::JournalClock;
+use crate::{JournalError, ShardNumber};
 
 /// What the journal's threads share.
 pub(super) struct Shared {
     pub(super) directory: PathBuf,
     pub(super) database: Arc<DatabaseFile>,
     pub(super) options: DiskOptions,
+    /// Which of several journals this is.
+    pub(super) shard: Option<ShardNumber>,
     pub(super) clock: Arc<JournalClock>,
     pub(super) queues: Arc<Mutex<Queues>>,
     pub(super) wake: Notify,

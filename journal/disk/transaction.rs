@@ -40,7 +40,7 @@ use super::schema::{self, Ledger, Walk};
 use crate::quota::Arrived;
 use crate::{
     BacklogQuota, Counts, DeadReason, JournalError, LeaseToken, NewDelivery, NumberMap, Priority,
-    Replay, ReplayId, TaskState,
+    Replay, ReplayId, ShardNumber, TaskState,
 };
 
 /// Why a job did not do what it was asked.
@@ -111,6 +111,8 @@ pub(super) struct Transaction<'c> {
     ends: BTreeMap<(u32, TaskState), ManyNotes>,
     /// Whether there is room for the history at all.
     keeps_history: bool,
+    /// Which of several journals this is.
+    shard: Option<ShardNumber>,
     /// Blocks of which deliveries have ended, by the block's key.
     ended: BTreeMap<(u32, u64), EndedIn>,
     /// Tokens claimed in memory, to be given back where this is not committed.
@@ -152,6 +154,7 @@ impl<'c> Transaction<'c> {
             fresh: BTreeMap::new(),
             ends: BTreeMap::new(),
             keeps_history: true,
+            shard: None,
             ended: BTreeMap::new(),
             claimed: Vec::new(),
             withheld: BTreeSet::new(),
@@ -209,6 +212,11 @@ impl<'c> Transaction<'c> {
     /// Writes nothing into the history: there is no room for what can be done without.
     pub(super) fn leave_history(&mut self) {
         self.keeps_history = false;
+    }
+
+    /// Says which of several journals this is.
+    pub(super) fn is_of(&mut self, shard: Option<ShardNumber>) {
+        self.shard = shard;
     }
 
     /// Bounds how many keys are remembered.

@@ -266,6 +266,7 @@ impl Writer {
         if self.is_disk_full || room < HISTORY_ROOM_LEAST || !shared.ballast.lock().is_whole() {
             transaction.leave_history();
         }
+        transaction.is_of(shared.shard);
         transaction.limit_keys(keys_max(shared.options.max_size_bytes));
         let looked_at = shared.sweep.lock().as_ref().map_or(0, |sweep| sweep.until);
         transaction.retain(shared.options.retention, looked_at);

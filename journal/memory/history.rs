@@ -5,6 +5,7 @@ use pointsman_schemas::{DeliveryId, Timestamp};
 use super::state::{DeadKey, Delivery, State};
 use crate::history::ENTRIES_OF_ONE_MAX;
 use crate::queue::DeliveryKey;
+use crate::shard::next_history;
 use crate::{
     AttemptEntry, EndedPage, EndedSelection, Ending, HistoryEntry, HistoryPlace, Pending, Record,
     TaskLife, TaskState,
@@ -39,7 +40,7 @@ impl State {
     }
 
     fn write(&mut self, entry: HistoryEntry) {
-        self.last_history += 1;
+        self.last_history = next_history(self.shard, self.last_history, self.now.time);
         let place = HistoryPlace {
             row: self.last_history,
             entry: 0,

@@ -7,6 +7,7 @@ use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber};
 use super::append::full;
 use super::state::{CatchingUp, Delivery, Retained, State, not_found};
 use crate::queue::DeliveryKey;
+use crate::shard::before_first;
 use crate::{
     AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
     REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
@@ -30,7 +31,7 @@ impl State {
     }
 
     /// Begins the replay that a subscription comes with.
-    pub(super) fn start(&mut self, number: SubscriptionNumber, start: Start) {
+    pub(super) fn start(&mut self, number: SubscriptionNumber, start: Start, id: ReplayId) {
         let after = match start {
             Start::Earliest => Sequence(0),
             Start::Time(time) => {
@@ -39,6 +40,7 @@ impl State {
                 before.last().map_or(Sequence(0), |(sequence, _)| *sequence)
             }
         };
+        let after = after.max(Sequence(before_first(self.shard)));
         let new = NewReplay {
             kind: ReplayKind::Start,
             subscription: Some(number),
@@ -46,7 +48,7 @@ impl State {
             after,
             until: Sequence(self.last_sequence),
         };
-        let replay = Replay::begin(new, self.now.time);
+        let replay = Replay::begin(id, new, self.now.time);
         if let Some(subscribed) = self.subscribed(number) {
             subscribed.catching_up = Some(CatchingUp {
                 replay: replay.id,
@@ -56,7 +58,11 @@ impl State {
         self.replays.push(replay);
     }
 
-    pub(super) fn begin_replay(&mut self, new: NewReplay) -> Result<Replay, JournalError> {
+    pub(super) fn begin_replay(
+        &mut self,
+        id: ReplayId,
+        new: NewReplay,
+    ) -> Result<Replay, JournalError> {
         if let Some(number) = new.subscription {
             self.subscribed(number).ok_or_else(|| not_found(number))?;
         }
@@ -67,7 +73,7 @@ impl State {
                 self.replays.remove(index);
             }
         }
-        let replay = Replay::begin(new, self.now.time);
+        let replay = Replay::begin(id, new, self.now.time);
         self.replays.push(replay.clone());
         Ok(replay)
     }

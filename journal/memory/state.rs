@@ -11,14 +11,16 @@ use pointsman_schemas::{
 use super::MemoryOptions;
 use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot};
 use crate::quota::Quotas;
+use crate::shard::before_first;
 use crate::{
     Activity, Backlog, BacklogQuota, Counts, DeadLetter, Due, HistoryEntry, HistoryPlace, Identity,
-    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId, StoredEvent,
-    SubscriptionIdentity,
+    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId, ShardNumber,
+    StoredEvent, SubscriptionIdentity,
 };
 
 pub(super) struct State {
     pub(super) epoch: Epoch,
+    pub(super) shard: Option<ShardNumber>,
     pub(super) options: MemoryOptions,
     pub(super) now: Moment,
     pub(super) trouble: Option<JournalError>,
@@ -150,16 +152,23 @@ pub(super) struct Dead {
 }
 
 impl State {
-    pub(super) fn new(epoch: Epoch, options: MemoryOptions, now: Moment) -> Self {
+    pub(super) fn new(
+        epoch: Epoch,
+        shard: Option<ShardNumber>,
+        options: MemoryOptions,
+        now: Moment,
+    ) -> Self {
+        let before_first = before_first(shard);
         Self {
             epoch,
+            shard,
             options,
             now,
             trouble: None,
-            queues: DeliveryQueues::new(LeaseOwner::Memory, Parking::Here, 0),
+            queues: DeliveryQueues::new(LeaseOwner::Memory, Parking::Here, before_first),
             cursors: HashMap::new(),
             positions: HashMap::new(),
-            last_sequence: 0,
+            last_sequence: before_first,
             last_run: 0,
             bytes: 0,
             events: BTreeMap::new(),

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use pointsman_schemas::SubscriptionNumber;
 
 use super::state::{State, Subscribed, not_found};
-use crate::{Activity, Counts, JournalError, Subscription, SubscriptionIdentity};
+use crate::{
+    Activity, Counts, JournalError, Numbered, ReplayId, Subscription, SubscriptionIdentity,
+};
 
 impl Subscribed {
     fn new(identity: SubscriptionIdentity) -> Self {
@@ -74,18 +76,41 @@ impl State {
     }
 
     pub(super) fn subscribe(&mut self, wanted: Vec<Subscription>) -> Vec<SubscriptionNumber> {
-        let identities: HashSet<_> = wanted
-            .iter()
-            .map(|subscription| subscription.identity.clone())
-            .collect();
+        let identities = wanted.iter().map(|one| one.identity.clone());
+        let identities: HashSet<_> = identities.collect();
         for subscribed in &mut self.subscriptions {
             subscribed.attached =
                 !subscribed.is_dropped && identities.contains(&subscribed.identity);
         }
-        let numbers = wanted
-            .into_iter()
-            .map(|wanted| self.attach(wanted))
-            .collect();
+        let numbers = wanted.into_iter().map(|wanted| self.attach(wanted));
+        let numbers = numbers.collect();
+        self.open_attached();
+        numbers
+    }
+
+    /// The same under given numbers.
+    pub(super) fn subscribe_as(&mut self, mut wanted: Vec<Numbered>) {
+        for subscribed in &mut self.subscriptions {
+            subscribed.attached = false;
+        }
+        wanted.sort_by_key(|one| one.number);
+        for Numbered {
+            subscription,
+            number,
+            replay,
+        } in wanted
+        {
+            self.attach_as(number, subscription, replay);
+        }
+        self.open_attached();
+    }
+
+    pub(super) fn last_subscription(&self) -> SubscriptionNumber {
+        let number = u32::try_from(self.subscriptions.len());
+        SubscriptionNumber(number.unwrap_or(u32::MAX))
+    }
+
+    fn open_attached(&mut self) {
         let open: Vec<_> = self
             .all_subscribed()
             .map(|(number, subscribed)| (number, subscribed.is_open()))
@@ -93,43 +118,46 @@ impl State {
         for (number, is_open) in open {
             self.queues.set_open(number, is_open);
         }
-        numbers
     }
 
     fn attach(&mut self, wanted: Subscription) -> SubscriptionNumber {
-        let Subscription {
-            identity,
-            renamed_from,
-            backlog,
-            start,
-        } = wanted;
+        let identity = &wanted.identity;
         let earlier = || {
             let old = SubscriptionIdentity {
-                rule: renamed_from?,
+                rule: wanted.renamed_from.clone()?,
                 ..identity.clone()
             };
             self.find(&old)
                 .filter(|(_, subscribed)| !subscribed.attached)
         };
-        let found = self.find(&identity).or_else(earlier);
-        let number = found.map_or_else(
-            || {
-                let number = u32::try_from(self.subscriptions.len() + 1);
-                SubscriptionNumber(number.unwrap_or(u32::MAX))
-            },
-            |(number, _)| number,
-        );
+        let found = self.find(identity).or_else(earlier);
+        let new = || SubscriptionNumber(self.last_subscription().0.saturating_add(1));
+        let number = found.map_or_else(new, |(number, _)| number);
+        self.attach_as(number, wanted, ReplayId::random());
+        number
+    }
+
+    /// Attaches what has a number already, or gets this one.
+    fn attach_as(&mut self, number: SubscriptionNumber, wanted: Subscription, replay: ReplayId) {
         if self.numbered(number).is_none() {
-            self.subscriptions.push(Subscribed::new(identity.clone()));
-            if let Some(start) = start {
-                self.start(number, start);
+            // Numbers that are passed over are those of subscriptions that have gone elsewhere.
+            let gone = || Subscribed {
+                attached: false,
+                is_dropped: true,
+                ..Subscribed::new(wanted.identity.clone())
+            };
+            let passed_over = (number.0 as usize).saturating_sub(1);
+            self.subscriptions.resize_with(passed_over, gone);
+            let new = Subscribed::new(wanted.identity.clone());
+            self.subscriptions.push(new);
+            if let Some(start) = wanted.start {
+                self.start(number, start, replay);
             }
         }
         if let Some(subscribed) = self.numbered(number) {
-            (subscribed.identity, subscribed.attached) = (identity, true);
-            subscribed.backlog = backlog;
+            (subscribed.identity, subscribed.attached) = (wanted.identity, true);
+            (subscribed.backlog, subscribed.is_dropped) = (wanted.backlog, false);
         }
-        number
     }
 
     pub(super) fn set_activity(

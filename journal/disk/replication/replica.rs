@@ -9,6 +9,7 @@ use pointsman_schemas::{Clock, Timestamp};
 use rusqlite::Connection;
 
 use super::{ANEW, Commit, CommitLog, changes, is_copy, note_copy, read_log_mark, write_log_mark};
+use crate::ShardNumber;
 use crate::disk::open::prepare;
 use crate::disk::schema::{self, Purpose};
 use crate::disk::store::{Lock, create_file};
@@ -173,6 +174,30 @@ impl Replica {
         clock: Arc<dyn Clock>,
         log: Box<dyn CommitLog>,
     ) -> Result<Arc<DiskJournal>, OpenError> {
+        self.into_numbered(None, options, clock, log)
+    }
+
+    /// The same, of a store that is one of several.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn into_shard(
+        self,
+        shard: ShardNumber,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+        log: Box<dyn CommitLog>,
+    ) -> Result<Arc<DiskJournal>, OpenError> {
+        self.into_numbered(Some(shard), options, clock, log)
+    }
+
+    fn into_numbered(
+        self,
+        shard: Option<ShardNumber>,
+        options: DiskOptions,
+        clock: Arc<dyn Clock>,
+        log: Box<dyn CommitLog>,
+    ) -> Result<Arc<DiskJournal>, OpenError> {
         let Self {
             directory,
             connection,
@@ -184,7 +209,7 @@ impl Replica {
         if mark.is_none() && !is_embedded {
             remove(&directory)?;
         }
-        DiskJournal::open_locked(lock, &directory, options, clock, Some(log))
+        DiskJournal::open_locked(lock, &directory, (options, shard), clock, Some(log))
     }
 }
 

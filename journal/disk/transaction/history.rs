@@ -8,6 +8,7 @@ use super::{Failure, Transaction};
 use crate::disk::queues::Lease;
 use crate::disk::record::{HistoryKey, ManyNotes, Noted, encode_one};
 use crate::disk::row::RowKey;
+use crate::shard;
 use crate::{AttemptEntry, AttemptMade, DeadReason, Ending, Record, TaskState};
 
 /// What a row takes beside its value, about.
@@ -79,7 +80,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         let key = HistoryKey {
-            number: self.changes.ledger.last_history + 1,
+            number: self.next_history(),
             subscription,
             first: noted.sequence,
             last: noted.sequence,
@@ -124,9 +125,13 @@ impl Transaction<'_> {
     }
 
     fn write_many(&mut self, subscription: u32, notes: ManyNotes) -> Result<(), Failure> {
-        let number = self.changes.ledger.last_history + 1;
+        let number = self.next_history();
         let (key, value) = notes.seal(number, subscription);
         self.write_history(key, &value)
+    }
+
+    fn next_history(&self) -> u64 {
+        shard::next_history(self.shard, self.changes.ledger.last_history, self.now)
     }
 
     fn write_history(&mut self, key: HistoryKey, value: &[u8]) -> Result<(), Failure> {

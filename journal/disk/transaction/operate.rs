@@ -85,11 +85,10 @@ impl Transaction<'_> {
             start,
         ) in changes.iter().cloned()
         {
-            let start = start.filter(|_| number.is_none());
-            let number = number.unwrap_or_else(|| {
-                self.changes.ledger.last_subscription += 1;
-                self.changes.ledger.last_subscription
-            });
+            let last = &mut self.changes.ledger.last_subscription;
+            let number = number.unwrap_or(*last + 1);
+            let start = start.filter(|_| number > *last);
+            *last = number.max(*last);
             let kept = self.subscription(number).map(|old| {
                 let (activity, runs) = (old.activity, old.runs_of_format_1);
                 (activity, runs, old.counts, old.catching_up)
@@ -114,6 +113,10 @@ impl Transaction<'_> {
             numbers.push(SubscriptionNumber(number));
         }
         Ok(numbers)
+    }
+
+    pub(in crate::disk) fn last_subscription(&self) -> SubscriptionNumber {
+        SubscriptionNumber(self.changes.ledger.last_subscription)
     }
 
     /// Puts quotas in the place of those before, once this is committed.

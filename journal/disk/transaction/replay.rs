@@ -14,6 +14,7 @@ use crate::disk::queues::Effect;
 use crate::disk::reader::{self, DeadKey};
 use crate::disk::record::{CatchingUp, DeadRow, EventRow, encode_replay};
 use crate::disk::row::{PendingRow, RowKey};
+use crate::shard::before_first;
 use crate::{
     AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
     REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
@@ -68,7 +69,11 @@ impl Transaction<'_> {
     }
 
     /// Begins the replay that a subscription comes with.
-    pub(super) fn start(&mut self, number: u32, start: Start) -> Result<(), Failure> {
+    pub(super) fn start(
+        &mut self,
+        number: u32,
+        (start, id): (Start, ReplayId),
+    ) -> Result<(), Failure> {
         let after = match start {
             Start::Earliest => 0,
             Start::Time(time) => {
@@ -78,6 +83,7 @@ impl Transaction<'_> {
                 reader::first_since(self.connection, time)?.saturating_sub(1)
             }
         };
+        let after = after.max(before_first(self.shard));
         let new = NewReplay {
             kind: ReplayKind::Start,
             subscription: Some(SubscriptionNumber(number)),
@@ -85,7 +91,7 @@ impl Transaction<'_> {
             after: Sequence(after),
             until: Sequence(self.changes.ledger.last_sequence),
         };
-        let replay = Replay::begin(new, self.now);
+        let replay = Replay::begin(id, new, self.now);
         self.set_catching_up(
             number,
             Some(CatchingUp {
@@ -98,7 +104,11 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(in crate::disk) fn begin_replay(&mut self, new: NewReplay) -> Result<Replay, Failure> {
+    pub(in crate::disk) fn begin_replay(
+        &mut self,
+        id: ReplayId,
+        new: NewReplay,
+    ) -> Result<Replay, Failure> {
         if let Some(SubscriptionNumber(number)) = new.subscription
             && self.subscription(number).is_none()
         {
@@ -114,7 +124,7 @@ impl Transaction<'_> {
         for (_, number) in ended.into_iter().take(surplus) {
             self.changes.replays.insert(number, None);
         }
-        let replay = Replay::begin(new, self.now);
+        let replay = Replay::begin(id, new, self.now);
         self.keep(replay.clone());
         Ok(replay)
     }

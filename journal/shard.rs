@@ -1,0 +1,146 @@
+//! What a journal must be able to do to be one of several shards.
+
+use async_trait::async_trait;
+use pointsman_schemas::{Sequence, SubscriptionNumber, Timestamp};
+
+use crate::{Journal, JournalError, NewReplay, Replay, ReplayId, Subscription};
+
+/// The bits of a sequence, and of the number of a lease token, that are counted within a shard.
+const WITHIN_BITS: u32 = 48;
+
+/// The number of a shard. It is the high 16 bits of the sequences and lease tokens that the shard
+/// gives out, and below 2¹⁵, since SQLite's numbers are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardNumber(u16);
+
+impl ShardNumber {
+    /// The shard of this number; none of 2¹⁵ and above.
+    #[must_use]
+    pub fn new(number: u16) -> Option<Self> {
+        (number < 1 << 15).then_some(Self(number))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The number of the shard that has given out a sequence.
+    #[must_use]
+    pub fn of(sequence: Sequence) -> Self {
+        Self::of_bits(sequence.0)
+    }
+
+    /// The number of the shard that has given out a sequence or a lease token.
+    pub(crate) fn of_bits(number: u64) -> Self {
+        Self((number >> WITHIN_BITS) as u16)
+    }
+
+    /// What stands before the first number of this shard: it is never given out.
+    #[must_use]
+    pub fn before_first(self) -> Sequence {
+        Sequence(u64::from(self.0) << WITHIN_BITS)
+    }
+
+    /// The last number that this shard may ever give out.
+    #[must_use]
+    pub fn last(self) -> Sequence {
+        Sequence(self.before_first().0 | ((1 << WITHIN_BITS) - 1))
+    }
+}
+
+/// What stands before the first sequence and the first lease token that a journal gives out.
+pub(crate) fn before_first(shard: Option<ShardNumber>) -> u64 {
+    shard.map_or(0, |shard| shard.before_first().0)
+}
+
+/// The bits of a row's number in the history of a shard that tell rows of one moment apart, and
+/// those that say which shard it is of.
+const HISTORY_COUNT_BITS: u32 = 10;
+const HISTORY_SHARD_BITS: u32 = 15;
+
+/// A moment of the history: 2¹⁴ µs. So its number has 38 bits until the year 2112, and that of a
+/// row 63.
+const HISTORY_MOMENT_BITS: u32 = 14;
+
+/// The number of the next row of the history, behind `last`. Those of shards go by time, so that
+/// the places of several shards can be compared; a journal that stands alone counts.
+pub(crate) fn next_history(shard: Option<ShardNumber>, last: u64, now: Timestamp) -> u64 {
+    let Some(ShardNumber(shard)) = shard else {
+        return last + 1;
+    };
+    let moment = u64::try_from(now.0).unwrap_or(0) >> HISTORY_MOMENT_BITS;
+    let counted = (moment << HISTORY_COUNT_BITS).max((last >> HISTORY_SHARD_BITS) + 1);
+    counted << HISTORY_SHARD_BITS | u64::from(shard)
+}
+
+/// A subscription under the number that it has in all shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The subscription.
+    pub subscription: Subscription,
+    /// Its number.
+    pub number: SubscriptionNumber,
+    /// The replay that it begins with, where it has a start.
+    pub replay: ReplayId,
+}
+
+/// A journal that is one of several: what has to be the same in all of them is told to it.
+#[async_trait]
+pub trait Shard: Journal {
+    /// Which one it is; none of a journal that stands alone.
+    fn number(&self) -> Option<ShardNumber>;
+
+    /// As [`Journal::subscribe`], under given numbers. A number that the journal has never heard of
+    /// comes for the first time, and so do all below it.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError>;
+
+    /// Returns the highest number of a subscription that there is or ever was.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn last_subscription(&self) -> Result<SubscriptionNumber, JournalError>;
+
+    /// As [`Journal::begin_replay`], under a given identity.
+    ///
+    /// # Errors
+    /// As there.
+    async fn begin_replay_as(
+        &self,
+        id: ReplayId,
+        replay: NewReplay,
+    ) -> Result<Replay, JournalError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_shards_do_not_meet() {
+        assert_eq!(ShardNumber::new(1 << 15), None);
+        let last = ShardNumber::new((1 << 15) - 1).unwrap();
+        assert!(i64::try_from(last.last().0).is_ok());
+        let (two, three) = (ShardNumber(2), ShardNumber(3));
+        assert_eq!(two.last().0, three.before_first().0 - 1);
+        assert_eq!(ShardNumber::of(Sequence(two.before_first().0 + 1)), two);
+        assert_eq!(ShardNumber::of(two.last()), two);
+    }
+
+    #[test]
+    fn rows_of_the_history_go_by_time_over_all_shards() {
+        let last = ShardNumber::new((1 << 15) - 1);
+        let year_2100 = Timestamp(4_102_444_800_000_000);
+        let far = next_history(last, 0, year_2100);
+        assert!(i64::try_from(far).is_ok());
+        let earlier = next_history(last, 0, Timestamp(year_2100.0 - 20_000));
+        assert!(earlier < next_history(ShardNumber::new(0), 0, year_2100));
+        let again = next_history(last, far, year_2100);
+        assert!(again > far && again != next_history(ShardNumber::new(0), far, year_2100));
+        assert_eq!(next_history(None, 7, year_2100), 8);
+    }
+}
