@@ -162,3 +162,20 @@ pub enum Appended {
     /// It had been stored before, under this sequence; nothing was added.
     Duplicate(Sequence),
 }
+
+impl Appended {
+    /// What became of an entry of which a copy went elsewhere: it is stored where one of them is.
+    #[must_use]
+    pub(crate) fn with_copy(self, copy: Self) -> Self {
+        match (self, copy) {
+            (Self::Reduced(sequence, known), Self::Reduced(_, more)) => {
+                Self::Reduced(sequence, known.and(more))
+            }
+            (Self::Stored(sequence), Self::Reduced(_, known))
+            | (Self::Reduced(sequence, known), Self::Stored(_)) => Self::Reduced(sequence, known),
+            (stored @ (Self::Stored(_) | Self::Reduced(..)), _) => stored,
+            (_, stored @ (Self::Stored(_) | Self::Reduced(..))) => stored,
+            (known, _) => known,
+        }
+    }
+}

@@ -97,6 +97,11 @@ impl KnownKeys {
         self.0 |= 1 << place.min(Self::PLACE_MAX);
     }
 
+    /// Those that are known here or there.
+    pub(crate) fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
     /// Whether none is.
     #[must_use]
     pub fn is_empty(self) -> bool {

@@ -169,8 +169,8 @@ pub enum SettleAnswer {
     /// Its lease had ended, and nothing has happened: the delivery is pending again, leased again,
     /// or has ended.
     Gone,
-    /// The disk has no room for it. Nothing has happened, and its lease still holds: the same
-    /// settlement may be tried again until that runs out.
+    /// The disk has no room for it, or, of several shards, its own has failed. Its lease still holds
+    /// where nothing has happened: the same settlement may be tried again until that runs out.
     NoRoom,
 }
 

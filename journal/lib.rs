@@ -28,6 +28,8 @@
 //!    journal's.
 //! 8. A damaged record is set aside (quarantined), counted and reported, and everything else is
 //!    still read.
+//!
+//! Where a journal is made of shards, 2 and 6 hold in each of them: see [`sharded`].
 
 mod append;
 mod dead_letter;
@@ -42,6 +44,7 @@ mod quota;
 mod reader;
 mod replay;
 mod shard;
+pub mod sharded;
 mod state;
 pub mod steady;
 mod subscription;
@@ -292,7 +295,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// matched, and keeps how far it has come, all or nothing. An event of which the subscription
     /// has a delivery pending or dead already, or that is not retained, is passed over; where the
     /// subscription's backlog has no room for more the step ends before the first that does not
-    /// fit, as [`Replay::after`] then tells.
+    /// fit, as [`Replay::after`] then tells. Whoever drives it goes on from there, also where that
+    /// is another place than it has read to: then nothing is told as made, and no room.
     ///
     /// # Errors
     /// [`JournalError::Io`]; [`JournalError::NotFound`] where there is no such replay.

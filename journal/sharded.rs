@@ -1,0 +1,428 @@
+//! Several journals as one.
+//!
+//! ```text
+//!            ┌─▶ shard 0 ─┐  each with its own store, queues and leases
+//! append ─▶ route         ├─▶ lease, due: from each in turn
+//!            └─▶ shard 3 ─┘   lists: merged by id, key or place
+//! ```
+//!
+//! What a sequence, a delivery's id or a lease token belongs to is told by its high bits
+//! ([`ShardNumber`]). Subscriptions, their numbers and replays are the same in all shards, and
+//! what is counted of them is summed.
+//!
+//! # Which shard
+//!
+//! 1. A source that keeps a cursor or rows of a position is at home in one shard: everything that
+//!    it appends goes there, each append whole. So do its rejects, and those of every other source.
+//! 2. Of any other source, an entry goes where what decides about its deliveries is the same: by
+//!    the order key of a delivery, else by the rule's key that guards it. Where its deliveries
+//!    have keys of several shards a copy of the event goes to each of those, with the deliveries
+//!    whose keys are there.
+//! 3. An entry without such keys goes by what deduplicates it: its own key, or its identity.
+//! 4. What is left goes to the shard whose turn it is. A turn is [`TURN_ENTRIES`] entries long, so
+//!    that appends which wait together share a commit.
+//!
+//! So all events of one source with one order key are in one shard, in the order in which they were
+//! appended; that of several sources has no order to keep. A repeated event comes to the shard of
+//! the first one, as long as the rules find the same keys in it.
+//!
+//! # What is weaker than in one journal
+//!
+//! - An append that is divided is all or nothing in each shard alone. Where one refuses or fails
+//!   the call fails, and what others have stored stays: the source sends it again, and it is
+//!   deduplicated or delivered twice. What goes whole, or goes to one shard, is never affected.
+//! - Order, within a key and by due time, is that of each shard. Deliveries of one key that
+//!   different sources, follow-ups or replays have brought to different shards go side by side.
+//! - A backlog's bound and a quota hold in each shard by themselves, and so in all up to that many
+//!   times over: whoever wants one bound over all shards watches the sums.
+//! - Every shard has a clock of its own, as it has a store: [`Journal::clock`] is the first one's.
+//!   They go alike until the time of day is set and some are opened anew after that; then due times
+//!   in another shard are off by as much.
+//! - A replay of events looks at each copy of an event.
+//! - [`EventsFrom::Time`](crate::EventsFrom) begins in each shard with that time, but a page behind
+//!   it goes on with whole shards: whoever wants no older event looks at its time.
+//! - Pages of what has ended, the earliest first, may miss what ends in another shard within the
+//!   moment (16 ms) that the page before came to.
+
+mod lease;
+mod reader;
+mod replay;
+mod route;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use parking_lot::RwLock;
+use pointsman_schemas::{
+    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
+};
+
+use self::reader::ShardedReader;
+pub use self::route::TURN_ENTRIES;
+use crate::{
+    Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
+    NewReplay, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep, Replayed,
+    SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
+};
+
+/// Shards that one node has at most.
+pub const SHARDS_MAX: usize = 256;
+
+/// Several journals as one.
+#[derive(Debug)]
+pub struct Sharded {
+    shards: Shards,
+    /// Entries that have gone by turns.
+    turns: AtomicUsize,
+    /// With which shard the next lease begins.
+    first: AtomicUsize,
+    /// The sources that keep a cursor or a position, by tenant.
+    at_home: RwLock<HashSet<(Name, Name)>>,
+}
+
+/// Why journals cannot be the shards of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoShards {
+    /// There are none, or too many.
+    #[error("there are 1 to {SHARDS_MAX} shards, and not {0}")]
+    Count(usize),
+    /// A journal was not opened as a shard.
+    #[error("one of the journals stands alone and is no shard")]
+    Alone,
+    /// Two have one number.
+    #[error("two journals are the shard {}", .0.get())]
+    Twice(ShardNumber),
+}
+
+/// The journals, by their numbers.
+#[derive(Clone, Debug)]
+struct Shards(Arc<[(ShardNumber, Arc<dyn Shard>)]>);
+
+impl Shards {
+    fn iter(&self) -> impl Iterator<Item = &Arc<dyn Shard>> + Clone {
+        self.0.iter().map(|(_, shard)| shard)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn place_of(&self, number: ShardNumber) -> Option<usize> {
+        self.0.binary_search_by_key(&number, |(own, _)| *own).ok()
+    }
+
+    /// The shard that has given out a sequence.
+    fn of(&self, sequence: Sequence) -> Option<&Arc<dyn Shard>> {
+        let place = self.place_of(ShardNumber::of(sequence))?;
+        self.0.get(place).map(|(_, shard)| shard)
+    }
+
+    /// The shard at a place, which comes from a hash or a turn.
+    fn at(&self, place: usize) -> Option<&Arc<dyn Shard>> {
+        self.0.get(place % self.len()).map(|(_, shard)| shard)
+    }
+
+    /// Does something in every shard, and returns what came of it where there was something to do.
+    /// A subscription that some shards have dropped is still there in the others.
+    async fn each<'s, T, F>(
+        &'s self,
+        work: impl Fn(&'s dyn Shard) -> F,
+    ) -> Result<Vec<T>, JournalError>
+    where
+        F: Future<Output = Result<T, JournalError>> + 's,
+    {
+        let all = join_all(self.iter().map(|shard| work(&**shard))).await;
+        found(all)
+    }
+}
+
+/// What was found somewhere; the first failure otherwise, and only then that there is no such thing.
+fn found<T>(all: Vec<Result<T, JournalError>>) -> Result<Vec<T>, JournalError> {
+    let (mut found, mut missing) = (Vec::with_capacity(all.len()), None);
+    for one in all {
+        match one {
+            Ok(one) => found.push(one),
+            Err(error @ JournalError::NotFound(_)) => missing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+impl Sharded {
+    /// The journal that these are the shards of, in whatever order they come.
+    ///
+    /// # Errors
+    /// [`NoShards`].
+    pub fn new(shards: Vec<Arc<dyn Shard>>) -> Result<Arc<Self>, NoShards> {
+        if !(1..=SHARDS_MAX).contains(&shards.len()) {
+            return Err(NoShards::Count(shards.len()));
+        }
+        let numbered = |shard: Arc<dyn Shard>| Some((shard.number()?, shard));
+        let numbered: Option<Vec<_>> = shards.into_iter().map(numbered).collect();
+        let mut numbered = numbered.ok_or(NoShards::Alone)?;
+        numbered.sort_by_key(|(number, _)| *number);
+        let mut neighbours = numbered.iter().zip(numbered.iter().skip(1));
+        if let Some(((twice, _), _)) = neighbours.find(|((one, _), (next, _))| one == next) {
+            return Err(NoShards::Twice(*twice));
+        }
+        Ok(Arc::new(Self {
+            shards: Shards(numbered.into()),
+            turns: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
+            at_home: RwLock::default(),
+        }))
+    }
+
+    /// Hands each delivery to its shard, and sums up.
+    async fn to_each<'s, F>(
+        &'s self,
+        deliveries: &[DeliveryId],
+        work: impl Fn(&'s dyn Shard, Vec<DeliveryId>) -> F,
+    ) -> Result<u64, JournalError>
+    where
+        F: Future<Output = Result<u64, JournalError>> + 's,
+    {
+        // Where there is nothing to be done a shard still says whether it could be.
+        if deliveries.is_empty() {
+            return work(self.at(0), Vec::new()).await;
+        }
+        let own = |number: ShardNumber| -> Vec<DeliveryId> {
+            let ids = deliveries.iter().copied();
+            ids.filter(|id| ShardNumber::of(id.sequence) == number)
+                .collect()
+        };
+        let parts = self
+            .shards
+            .0
+            .iter()
+            .map(|(number, shard)| (shard, own(*number)));
+        let parts = parts.filter(|(_, ids)| !ids.is_empty());
+        let done = join_all(parts.map(|(shard, ids)| work(&**shard, ids))).await;
+        Ok(found(done)?.into_iter().sum())
+    }
+
+    /// The shard that a source is at home in.
+    fn home(&self, tenant: &Name, source: &Name) -> &dyn Shard {
+        let place = route::home(tenant, source);
+        self.at(place)
+    }
+
+    fn at(&self, place: usize) -> &dyn Shard {
+        #[expect(
+            clippy::expect_used,
+            reason = "a journal without shards cannot be made"
+        )]
+        let shard = self.shards.at(place).expect("there is a shard");
+        &**shard
+    }
+}
+
+#[async_trait]
+impl Journal for Sharded {
+    fn id(&self) -> JournalId {
+        self.at(0).id()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.at(0).clock()
+    }
+
+    async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
+        self.append_divided(append).await
+    }
+
+    async fn lease(&self, grants: &[Grant], bytes_max: usize) -> Result<Leases, JournalError> {
+        self.lease_in_turn(grants, bytes_max).await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<SettleAnswer>, JournalError> {
+        self.settle_in_each(settlements).await
+    }
+
+    async fn due(&self) -> Vec<SubscriptionNumber> {
+        let mut each: Vec<_> = self.shards.iter().map(|shard| shard.due()).collect();
+        // All of those that are ready: a busy shard keeps none of the others from being heard.
+        poll_fn(|context| {
+            let mut due = Vec::new();
+            for one in &mut each {
+                if let Poll::Ready(own) = one.as_mut().poll(context) {
+                    due.extend(own);
+                }
+            }
+            if due.is_empty() {
+                return Poll::Pending;
+            }
+            due.sort_unstable();
+            due.dedup();
+            Poll::Ready(due)
+        })
+        .await
+    }
+
+    async fn subscribe(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        self.shards.subscribe(wanted).await
+    }
+
+    async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        self.shards
+            .each(|shard| shard.set_quotas(quotas.clone()))
+            .await?;
+        Ok(())
+    }
+
+    async fn set_activity(
+        &self,
+        subscription: SubscriptionNumber,
+        activity: Activity,
+    ) -> Result<(), JournalError> {
+        self.shards
+            .each(|shard| shard.set_activity(subscription, activity))
+            .await?;
+        Ok(())
+    }
+
+    async fn cursor(&self, tenant: &Name, source: &Name) -> Result<Option<Cursor>, JournalError> {
+        let cursor = self.home(tenant, source).cursor(tenant, source).await?;
+        if cursor.is_some() {
+            self.is_at_home(tenant, source);
+        }
+        Ok(cursor)
+    }
+
+    async fn positions(
+        &self,
+        tenant: &Name,
+        source: &Name,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<PositionRow>, JournalError> {
+        let home = self.home(tenant, source);
+        let rows = home.positions(tenant, source, after, limit).await?;
+        if !rows.is_empty() {
+            self.is_at_home(tenant, source);
+        }
+        Ok(rows)
+    }
+
+    async fn cancel(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(deliveries, async |shard, ids| shard.cancel(&ids).await)
+            .await
+    }
+
+    async fn skip(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(deliveries, async |shard, ids| shard.skip(&ids).await)
+            .await
+    }
+
+    async fn suspend(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(deliveries, async |shard, ids| shard.suspend(&ids).await)
+            .await
+    }
+
+    async fn resume(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(deliveries, async |shard, ids| shard.resume(&ids).await)
+            .await
+    }
+
+    async fn retry(&self, deliveries: &[DeliveryId]) -> Result<u64, JournalError> {
+        self.to_each(deliveries, async |shard, ids| shard.retry(&ids).await)
+            .await
+    }
+
+    async fn cancel_all(&self, subscription: SubscriptionNumber) -> Result<u64, JournalError> {
+        let each = self.shards.each(|shard| shard.cancel_all(subscription));
+        Ok(each.await?.into_iter().sum())
+    }
+
+    async fn move_all(
+        &self,
+        from: SubscriptionNumber,
+        to: SubscriptionNumber,
+    ) -> Result<u64, JournalError> {
+        let each = self.shards.each(|shard| shard.move_all(from, to));
+        Ok(each.await?.into_iter().sum())
+    }
+
+    async fn redrive(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        let each = self.shards.each(|shard| shard.redrive(selection));
+        Ok(each.await?.into_iter().sum())
+    }
+
+    async fn edit_dead(
+        &self,
+        id: DeliveryId,
+        event: Option<Arc<Event>>,
+    ) -> Result<(), JournalError> {
+        let shard = self.shards.of(id.sequence);
+        let shard = shard.ok_or_else(|| JournalError::NotFound(format!("dead letter {id}")))?;
+        shard.edit_dead(id, event).await
+    }
+
+    async fn redrive_some(&self, redrive: &Redrive) -> Result<Redriven, JournalError> {
+        self.shards.redrive_some(redrive).await
+    }
+
+    async fn begin_replay(&self, replay: NewReplay) -> Result<Replay, JournalError> {
+        self.shards.begin_replay(replay).await
+    }
+
+    async fn replay(&self, step: ReplayStep) -> Result<Replayed, JournalError> {
+        self.shards.step(step).await
+    }
+
+    async fn end_replay(
+        &self,
+        id: ReplayId,
+        state: ReplayState,
+        message: &str,
+    ) -> Result<Replay, JournalError> {
+        let ended = self
+            .shards
+            .each(|shard| shard.end_replay(id, state, message))
+            .await?;
+        replay::shown(&ended).ok_or_else(|| JournalError::NotFound(format!("replay {id}")))
+    }
+
+    async fn purge(&self, selection: &DeadSelection) -> Result<u64, JournalError> {
+        let each = self.shards.each(|shard| shard.purge(selection));
+        Ok(each.await?.into_iter().sum())
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(ShardedReader::new(&self.shards))
+    }
+
+    fn trouble(&self) -> Option<JournalError> {
+        let mut all = self.shards.0.iter();
+        all.find_map(|(number, shard)| {
+            Some(match shard.trouble()? {
+                JournalError::Io(what) => {
+                    JournalError::Io(format!("shard {}: {what}", number.get()))
+                }
+                other => other,
+            })
+        })
+    }
+
+    async fn close(&self) {
+        join_all(self.shards.iter().map(|shard| shard.close())).await;
+    }
+}

@@ -1,0 +1,293 @@
+//! What is to be seen in all shards.
+//!
+//! Lists that go by ids (events, deliveries, dead letters) are those of one shard behind the other,
+//! since an id begins with its shard. Those that go by something else are merged.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
+
+use super::{Shards, replay};
+use crate::{
+    Activity, BlockedPage, Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage,
+    EventsFrom, HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay,
+    ReplayId, ShardNumber, StoredEvent, SubscriptionStatus, TaskLife, Totals,
+};
+
+/// The readers of all shards, by their numbers.
+#[derive(Debug)]
+pub(super) struct ShardedReader(Vec<(ShardNumber, std::sync::Arc<dyn Reader>)>);
+
+impl ShardedReader {
+    pub(super) fn new(shards: &Shards) -> Self {
+        let readers = shards.0.iter();
+        Self(
+            readers
+                .map(|(number, shard)| (*number, shard.reader()))
+                .collect(),
+        )
+    }
+
+    fn of(&self, sequence: Sequence) -> Option<&dyn Reader> {
+        let number = ShardNumber::of(sequence);
+        let found = self.0.iter().find(|(own, _)| *own == number);
+        found.map(|(_, reader)| &**reader)
+    }
+
+    /// The shards from the one of a sequence on, each with whether it is that one.
+    fn from(&self, after: Option<Sequence>) -> impl Iterator<Item = (bool, &dyn Reader)> {
+        let from = after.map(ShardNumber::of);
+        let rest = self
+            .0
+            .iter()
+            .filter(move |(own, _)| from.is_none_or(|from| *own >= from));
+        rest.map(move |(own, reader)| (Some(*own) == from, &**reader))
+    }
+}
+
+#[async_trait]
+impl Reader for ShardedReader {
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
+        let mut all: BTreeMap<SubscriptionNumber, SubscriptionStatus> = BTreeMap::new();
+        for (_, reader) in &self.0 {
+            for own in reader.subscriptions().await? {
+                let Some(sum) = all.get_mut(&own.number) else {
+                    all.insert(own.number, own);
+                    continue;
+                };
+                sum.counts += &own.counts;
+                sum.attached |= own.attached;
+                if sum.activity == Activity::Active {
+                    sum.activity = own.activity;
+                }
+                let oldest = sum.oldest_pending.into_iter().chain(own.oldest_pending);
+                sum.oldest_pending = oldest.min();
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
+    async fn dead(
+        &self,
+        selection: &DeadSelection,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError> {
+        let mut letters = Vec::new();
+        for (is_its, reader) in self.from(after.map(|id| id.sequence)) {
+            let after = after.filter(|_| is_its);
+            let left = limit - letters.len();
+            if left == 0 {
+                break;
+            }
+            letters.extend(reader.dead(selection, after, left).await?);
+        }
+        Ok(letters)
+    }
+
+    async fn pending(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        let mut pending = Vec::new();
+        for (is_its, reader) in self.from(after) {
+            let after = after.filter(|_| is_its);
+            let left = limit - pending.len();
+            if left == 0 {
+                break;
+            }
+            pending.extend(reader.pending(subscription, after, left).await?);
+        }
+        Ok(pending)
+    }
+
+    async fn blocked(
+        &self,
+        subscription: SubscriptionNumber,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<BlockedPage, JournalError> {
+        let mut page = BlockedPage::default();
+        for (_, reader) in &self.0 {
+            let own = reader.blocked(subscription, after, limit).await?;
+            page.keys.extend(own.keys);
+            page.looked_at += own.looked_at;
+            page.next = sooner(page.next, own.next, |key| key.cast_signed());
+        }
+        let key = |key: Option<u64>| key.unwrap_or_default().cast_signed();
+        page.keys
+            .sort_by_key(|blocked| (key(blocked.head.order_key), blocked.head.id.sequence));
+        // Behind the place to go on, shards that have come further tell of them again.
+        if let Some(next) = page.next {
+            page.keys
+                .retain(|blocked| key(blocked.head.order_key) <= next.cast_signed());
+        }
+        // A key that lies in several shards is told of whole.
+        if let Some(over) = page.keys.get(limit).map(|over| over.head.order_key) {
+            let fits = page
+                .keys
+                .partition_point(|blocked| key(blocked.head.order_key) < key(over));
+            let fits = if fits == 0 {
+                page.keys
+                    .partition_point(|blocked| key(blocked.head.order_key) <= key(over))
+            } else {
+                fits
+            };
+            page.keys.truncate(fits);
+            page.next = page.keys.last().and_then(|last| last.head.order_key);
+        }
+        Ok(page)
+    }
+
+    async fn life(&self, id: DeliveryId) -> Result<Option<TaskLife>, JournalError> {
+        match self.of(id.sequence) {
+            Some(reader) => reader.life(id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn ended(
+        &self,
+        selection: &EndedSelection,
+        after: Option<HistoryPlace>,
+        limit: usize,
+    ) -> Result<EndedPage, JournalError> {
+        // So that the earlier place is the smaller one, whichever way it goes.
+        let order = |place: HistoryPlace| {
+            let place = (i128::from(place.row), i64::from(place.entry));
+            if selection.latest_first {
+                (-place.0, -place.1)
+            } else {
+                place
+            }
+        };
+        let mut page = EndedPage::default();
+        for (_, reader) in &self.0 {
+            let own = reader.ended(selection, after, limit).await?;
+            page.entries.extend(own.entries);
+            page.next = sooner(page.next, own.next, order);
+        }
+        page.entries.sort_by_key(|entry| order(entry.place));
+        if let Some(next) = page.next {
+            page.entries
+                .retain(|entry| order(entry.place) <= order(next));
+        }
+        if page.entries.len() > limit {
+            page.entries.truncate(limit);
+            page.next = page.entries.last().map(|last| last.place);
+        }
+        Ok(page)
+    }
+
+    async fn event(&self, sequence: Sequence) -> Result<Option<StoredEvent>, JournalError> {
+        match self.of(sequence) {
+            Some(reader) => reader.event(sequence).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
+        let mut last: Option<StoredEvent> = None;
+        for (_, reader) in &self.0 {
+            let own = reader.last_event().await?;
+            let at = last.as_ref().map(|last| last.at);
+            last = own.filter(|own| Some(own.at) >= at).or(last);
+        }
+        Ok(last)
+    }
+
+    async fn events(
+        &self,
+        from: EventsFrom,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<EventPage, JournalError> {
+        let after = match from {
+            EventsFrom::After(after) => Some(after),
+            EventsFrom::Time(_) => None,
+        };
+        let (mut page, mut bytes) = (EventPage::default(), 0_usize);
+        for (is_its, reader) in self.from(after) {
+            let from = match from {
+                EventsFrom::After(_) if !is_its => EventsFrom::After(Sequence(0)),
+                from => from,
+            };
+            if page.next.is_some() {
+                break;
+            }
+            let left = limit - page.events.len();
+            // Whether there is more is asked for with one that is left out again.
+            let own = reader
+                .events(from, left.max(1), bytes_max.saturating_sub(bytes))
+                .await?;
+            let size = |stored: &StoredEvent| stored.event.size_bytes();
+            let first = own.events.first().map_or(0, size);
+            let is_over = left == 0 || bytes.saturating_add(first) > bytes_max;
+            if is_over && !page.events.is_empty() && !own.events.is_empty() {
+                page.next = page.events.last().map(|last| last.sequence);
+                break;
+            }
+            bytes = own
+                .events
+                .iter()
+                .map(size)
+                .fold(bytes, usize::saturating_add);
+            page.events.extend(own.events);
+            page.damaged += own.damaged;
+            page.next = own.next;
+        }
+        Ok(page)
+    }
+
+    async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
+        let mut keys = Vec::new();
+        for (_, reader) in &self.0 {
+            keys.extend(reader.keys(lookup.clone()).await?);
+        }
+        Ok(keys)
+    }
+
+    async fn replays(&self) -> Result<Vec<Replay>, JournalError> {
+        let mut all: BTreeMap<ReplayId, Vec<Replay>> = BTreeMap::new();
+        for (_, reader) in &self.0 {
+            for replay in reader.replays().await? {
+                all.entry(replay.id).or_default().push(replay);
+            }
+        }
+        let mut replays: Vec<_> = all.values().filter_map(replay::shown).collect();
+        replays.sort_by_key(|replay| (replay.began, replay.id));
+        Ok(replays)
+    }
+
+    async fn totals(&self) -> Result<Totals, JournalError> {
+        let mut sum = Totals::default();
+        for (number, reader) in &self.0 {
+            let own = reader.totals().await?;
+            let before_first = number.before_first().0;
+            let given_out = Some(own.last_sequence).filter(|last| *last > before_first);
+            sum = Totals {
+                events: sum.events + own.events,
+                dead: sum.dead + own.dead,
+                rejects: sum.rejects + own.rejects,
+                quarantined: sum.quarantined + own.quarantined,
+                lost_commits: sum.lost_commits + own.lost_commits,
+                bytes: sum.bytes + own.bytes,
+                bytes_max: sum.bytes_max.saturating_add(own.bytes_max),
+                keys: sum.keys + own.keys,
+                last_sequence: sum.last_sequence.max(given_out.unwrap_or_default()),
+                dropped: [sum.dropped, own.dropped].iter().sum::<Counts>(),
+            };
+        }
+        Ok(sum)
+    }
+}
+
+/// Which of two places comes first in an order; a shard that has come to its end has none.
+fn sooner<P: Copy, K: Ord>(one: Option<P>, other: Option<P>, order: impl Fn(P) -> K) -> Option<P> {
+    one.into_iter()
+        .chain(other)
+        .min_by_key(|place| order(*place))
+}
