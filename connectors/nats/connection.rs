@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the server is asked whether it is there. The third question without an answer ends the
 /// connection, so that one that nobody closed is known to be dead within 15 seconds.
-const PING_EVERY: Duration = Duration::from_secs(5);
+pub(super) const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// First and longest pause before the client connects anew, of which at least half is waited:
 /// clients that lost a server together come back one by one.
@@ -97,6 +97,9 @@ pub(super) struct Connection<'s> {
     pub(super) url: &'s Urls,
     pub(super) auth: Option<&'s Auth>,
     pub(super) tls: Option<&'s Tls>,
+    /// How often a server is asked whether it is still there: one that does not answer is given up
+    /// with the third time.
+    pub(super) ping_every: Duration,
 }
 
 /// Why there is no connection.
@@ -135,7 +138,7 @@ impl Connection<'_> {
         let mut options = base
             .name(format!("pointsman {name}"))
             .connection_timeout(CONNECT_TIMEOUT)
-            .ping_interval(PING_EVERY)
+            .ping_interval(self.ping_every)
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
             .reconnect_delay_callback(pauses());
         if let (None, Some(server)) = (self.auth, servers.first()) {

@@ -1,12 +1,14 @@
 //! NATS as the engine of the log of many machines.
 
+use std::time::Duration;
+
 use async_nats::Client;
 use pointsman_schemas::Problem;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Auth;
-use super::connection::{ConnectError, Connection, Tls};
+use super::connection::{ConnectError, Connection, PING_EVERY, Tls};
 use super::urls::Urls;
 use crate::OpenError;
 
@@ -32,8 +34,9 @@ fn three() -> u8 {
 }
 
 impl NatsEngine {
-    fn connection(&self) -> Connection<'_> {
+    fn connection(&self, ping_every: Duration) -> Connection<'_> {
         Connection {
+            ping_every,
             url: &self.url,
             auth: self.auth.as_ref(),
             tls: self.tls.as_ref(),
@@ -56,7 +59,7 @@ impl NatsEngine {
                 .at("replicas")
                 .warn()
         });
-        self.connection()
+        self.connection(PING_EVERY)
             .check()
             .chain(replicas)
             .chain(alone)
@@ -69,12 +72,14 @@ impl NatsEngine {
         self.replicas.into()
     }
 
-    /// Connects; the client then connects again by itself, for ever.
+    /// Connects; the client then connects again by itself, for ever. A server that says nothing any
+    /// more is left for another one after about three times `ping_every`.
     ///
     /// # Errors
     /// No server lets us in, by its setting.
-    pub async fn connect(&self, name: &str) -> Result<Client, OpenError> {
-        let connected = self.connection().connect(name, |_| {}).await;
+    pub async fn connect(&self, name: &str, ping_every: Duration) -> Result<Client, OpenError> {
+        let connection = self.connection(ping_every);
+        let connected = connection.connect(name, |_| {}).await;
         connected.map_err(|ConnectError { problem, .. }| problem)
     }
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Auth;
-use super::connection::{ConnectError, Connection, ConnectionEvent, Tls};
+use super::connection::{ConnectError, Connection, ConnectionEvent, PING_EVERY, Tls};
 use super::consumer::{ConsumerError, ConsumerSpec};
 use super::create::NewConsumer;
 use super::message::Mapper;
@@ -92,6 +92,7 @@ impl NatsSource {
             url: &self.url,
             auth: self.auth.as_ref(),
             tls: self.tls.as_ref(),
+            ping_every: PING_EVERY,
         }
     }
 

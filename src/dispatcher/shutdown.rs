@@ -10,7 +10,8 @@ use super::attempts::RunningAttempt;
 use super::{Dispatcher, FINISHED_AT_ONCE, Summary};
 
 /// How long the last settlements may take after the grace, while the store fails: what is not
-/// settled then is delivered again.
+/// settled then is delivered again. Where the stop was hastened nobody waits for a store that fails,
+/// which may be another node's by now.
 const LAST_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Dispatcher {
@@ -56,10 +57,14 @@ impl Dispatcher {
         while self.settling.len() > 0 && Instant::now() < last {
             self.settling.start(&self.owners, Instant::now());
             let again_at = self.settling.again_at();
+            if again_at.is_some() && self.hasten.is_cancelled() {
+                break;
+            }
             tokio::select! {
                 () = sleep_until(last) => break,
                 settled = self.settling.next(), if self.settling.is_calling() => self.settled_some(settled),
                 () = sleep_until(again_at.unwrap_or(last)), if again_at.is_some() => {}
+                () = self.hasten.cancelled(), if again_at.is_some() => {}
             }
         }
         // What the journal has not been told is found out again by the next attempt.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::nats::auth::Auth;
-use crate::nats::connection::{Connection, Tls};
+use crate::nats::connection::{Connection, PING_EVERY, Tls};
 use crate::nats::message::Mode;
 use crate::nats::urls::Urls;
 use crate::parameter::Templates;
@@ -42,6 +42,7 @@ impl NatsTarget {
             url: &self.url,
             auth: self.auth.as_ref(),
             tls: self.tls.as_ref(),
+            ping_every: PING_EVERY,
         }
     }
 

@@ -98,6 +98,7 @@ async fn what_a_subject_brings_too_fast_is_counted(release: NatsRelease) {
         url: &server,
         auth: None,
         tls: None,
+        ping_every: super::super::connection::PING_EVERY,
     };
     let plan = connection.plan("test").unwrap();
     let client = plan

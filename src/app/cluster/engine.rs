@@ -101,7 +101,9 @@ async fn of_nats(
     settings: &StoreLog,
     node: &Name,
 ) -> Result<nats::Options, OpenError> {
-    let client = engine.connect(node.as_str()).await;
+    // A server that hangs must be left for another one long before this node has to stop.
+    let ping_every = settings.takeover / 10;
+    let client = engine.connect(node.as_str(), ping_every).await;
     Ok(nats::Options {
         client: client.map_err(|error| OpenError::Unavailable(error.to_string()))?,
         replicas: engine.replicas(),

@@ -290,6 +290,30 @@ async fn a_stop_that_is_hastened_gives_up_what_is_under_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_that_is_hastened_waits_for_no_store_that_fails() {
+    let bench = Bench::new();
+    let number = bench.subscribe(&["r"]).await[0];
+    let mock = Mock::taking(MS * 20);
+    let hasten = tokio_util::sync::CancellationToken::new();
+    let running = bench.start_hastened(one(&mock, number), SECOND, hasten.clone());
+    bench.append(number, 20).await;
+    tokio::time::sleep(MS * 10).await;
+    bench.journal.inner.set_trouble(Some(io()));
+    let start = tokio::time::Instant::now();
+    tokio::spawn(async move {
+        tokio::time::sleep(SECOND * 3).await;
+        hasten.cancel();
+    });
+    let summary = running.stop().await;
+    assert_eq!(
+        (summary.unsettled, start.elapsed().as_secs()),
+        (8, 3),
+        "it was asked to stop at once"
+    );
+    bench.journal.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_ends_although_the_store_does_not_come_back() {
     let bench = Bench::new();
     let number = bench.subscribe(&["r"]).await[0];
