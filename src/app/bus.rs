@@ -113,9 +113,7 @@ impl Bus {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
         metrics.set_detail(config.admin.metrics);
-        if let Some(nodes) = &nodes {
-            registry.register_collector(Box::new(nodes.clone()));
-        }
+        count_nodes(nodes.as_ref(), &mut registry);
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open(&config)?;
@@ -300,6 +298,13 @@ impl Bus {
 
 fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
     Task::spawn(|stop| renewals.run(handle, stop))
+}
+
+/// Has the metrics tell of the nodes of a cluster.
+fn count_nodes(nodes: Option<&Nodes>, registry: &mut Registry) {
+    if let Some(nodes) = nodes {
+        registry.register_collector(Box::new(nodes.clone()));
+    }
 }
 
 /// Binds the addresses of the ingress and of the admin API.
