@@ -106,6 +106,8 @@ struct World {
     counts: Mutex<Counts>,
     engine: Arc<Engine>,
     cluster: Cluster,
+    /// Whether owners give up what they own after a while, without a reason.
+    is_restless: bool,
 }
 
 impl World {
@@ -225,7 +227,11 @@ async fn own(
     }
     let handover = ownership.handover();
     tokio::pin!(handover);
-    for _ in 0..random.random_range(50..500) {
+    let commits = match world.is_restless {
+        true => random.random_range(50..500),
+        false => u32::MAX,
+    };
+    for _ in 0..commits {
         tokio::select! {
             () = sleep(Duration::from_millis(random.random_range(1..200))) => {}
             handover = &mut handover => return Done::HandsOver(handover),
@@ -326,35 +332,61 @@ struct Process {
     task: JoinHandle<()>,
 }
 
+impl World {
+    fn new(seed: u64, faults: Faults, shards: u16, is_restless: bool) -> Arc<Self> {
+        Arc::new(Self {
+            seen: (0..shards).map(|_| Mutex::default()).collect(),
+            counts: Mutex::default(),
+            engine: Engine::new(seed, faults),
+            cluster: Cluster::new(Name::new("c").unwrap(), shards).unwrap(),
+            is_restless,
+        })
+    }
+
+    /// The disks of a new node.
+    fn empty(&self) -> Disks {
+        self.seen.iter().map(|_| Arc::default()).collect()
+    }
+}
+
+fn start(
+    world: &Arc<World>,
+    number: usize,
+    way: Way,
+    disks: Disks,
+    random: &mut StdRng,
+) -> Process {
+    let random = StdRng::seed_from_u64(random.random());
+    let heart = Arc::default();
+    let life = live(
+        Arc::clone(world),
+        way.clone(),
+        number,
+        disks.clone(),
+        Arc::clone(&heart),
+        random,
+    );
+    Process {
+        way,
+        disks,
+        heart,
+        task: tokio::spawn(life),
+    }
+}
+
 async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
     let mut random = StdRng::seed_from_u64(seed);
-    let world = Arc::new(World {
-        seen: (0..shards).map(|_| Mutex::default()).collect(),
-        counts: Mutex::default(),
-        engine: Engine::new(seed, faults),
-        cluster: Cluster::new(Name::new("c").unwrap(), shards).unwrap(),
-    });
-    let empty = || (0..shards).map(|_| Arc::default()).collect();
-    let start = |number: usize, way: Way, disks: Disks, random: &mut StdRng| {
-        let random = StdRng::seed_from_u64(random.random());
-        let heart = Arc::default();
-        let life = live(
-            Arc::clone(&world),
-            way.clone(),
-            number,
-            disks.clone(),
-            Arc::clone(&heart),
-            random,
-        );
-        Process {
-            way,
-            disks,
-            heart,
-            task: tokio::spawn(life),
-        }
-    };
+    let world = World::new(seed, faults, shards, true);
     let mut processes: Vec<_> = (0..NODES)
-        .map(|number| start(number, world.engine.node(), empty(), &mut random))
+        .map(|number| {
+            start(
+                &world,
+                number,
+                world.engine.node(),
+                world.empty(),
+                &mut random,
+            )
+        })
         .collect();
     let end = Instant::now() + ROUGH;
     while Instant::now() < end {
@@ -388,7 +420,7 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
                         *disk.lock() = Disk::default();
                     }
                 }
-                processes[number] = start(number, way.clone(), disks.clone(), &mut random);
+                processes[number] = start(&world, number, way.clone(), disks.clone(), &mut random);
             }
             8 => world.engine.crash(),
             // It claims what another one owns and works with.
@@ -522,4 +554,39 @@ fn shards_spread_over_the_nodes_and_nothing_is_lost_on_the_way() {
 fn shards_spread_over_the_nodes_of_a_rough_network() {
     let counts = play_all(3, &Faults::rough(), 4);
     assert!(counts.handovers > 3, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_join_get_their_part_from_one_that_has_everything() {
+    let mut random = StdRng::seed_from_u64(7);
+    let world = World::new(7, Faults::none(), 5, false);
+    let all_act = |nodes: &[usize]| {
+        let acting = world.seen.iter().map(|seen| seen.lock().acting);
+        acting
+            .into_iter()
+            .all(|node| node.is_some_and(|node| nodes.contains(&node)))
+    };
+    let mut join = |number| {
+        let (way, disks) = (world.engine.node(), world.empty());
+        start(&world, number, way, disks, &mut random)
+    };
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let holds = async {
+            while !holds() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(timeout(CALM, holds).await.is_ok(), "{what}");
+    };
+    let first = join(0);
+    until("the first owns everything", &|| all_act(&[0])).await;
+    let others = [join(1), join(2)];
+    until("all have their part", &|| is_spread(&world)).await;
+    let before = world.counts.lock().handovers;
+    assert_eq!(before, 3, "of five shards one node keeps two");
+    sleep(CALM).await;
+    assert_eq!(world.counts.lock().handovers, before, "then they stay");
+    for process in others.into_iter().chain([first]) {
+        process.task.abort();
+    }
 }
