@@ -282,9 +282,16 @@ impl Heart {
         heard.members.retain(|_, member| kept(member));
     }
 
-    /// What was heard of other nodes.
+    /// What was heard of other nodes: of each the process that was heard last.
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.heard.lock().members.values().cloned().collect()
+        let mut last: BTreeMap<Name, Member> = BTreeMap::new();
+        for member in self.heard.lock().members.values() {
+            let is_later = |other: &Member| other.heard < member.heard;
+            if member.node != self.me.node && last.get(&member.node).is_none_or(is_later) {
+                last.insert(member.node.clone(), member.clone());
+            }
+        }
+        last.into_values().collect()
     }
 
     /// Another living process that uses this node's name.
@@ -356,22 +363,21 @@ impl Heart {
 
     /// Whether a node says that it owns a shard.
     pub(crate) fn owns(&self, node: &Name, shard: Shard) -> bool {
-        let heard = self.heard.lock();
-        let mut members = heard.members.values();
-        members.any(|member| member.node == *node && member.pulse.of(shard).role == Role::Owner)
+        let owns =
+            |member: &Member| member.node == *node && member.pulse.of(shard).role == Role::Owner;
+        self.members().iter().any(owns)
     }
 
     /// The living nodes that have everything of a shard, and have been heard for so long.
     fn spares(&self, shard: Shard, since: Duration) -> Vec<Member> {
         let now = Instant::now();
-        let is_spare = |member: &&Member| {
+        let is_spare = |member: &Member| {
             let takeover = Duration::from_millis(member.pulse.takeover_ms);
             member.pulse.of(shard).role == Role::Spare
                 && now - member.heard < takeover
                 && now - member.since >= since
         };
-        let heard = self.heard.lock();
-        heard.members.values().filter(is_spare).cloned().collect()
+        self.members().into_iter().filter(is_spare).collect()
     }
 
     /// Whether this node may act just now.
@@ -416,4 +422,66 @@ fn weight(node: &Name, shard: Shard) -> u64 {
     let mut hasher = DefaultHasher::new();
     (node.as_str(), shard.0).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_log::Cluster;
+    use pointsman_log::simulated::{Engine, Faults};
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SHARD: Shard = Shard(0);
+    const TAKEOVER: Duration = Duration::from_secs(10);
+
+    fn name(name: &str) -> Name {
+        Name::new(name).unwrap()
+    }
+
+    fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
+        Pulse {
+            incarnation,
+            number,
+            takeover_ms: 10_000,
+            address: String::new(),
+            version: String::new(),
+            draining: false,
+            shards: vec![ShardPulse {
+                role,
+                epoch: 1,
+                place: 1,
+            }],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_node_that_was_restarted_its_last_process_counts() {
+        let way = Engine::new(1, Faults::none()).node();
+        let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
+        let me = Identity {
+            node: name("a"),
+            incarnation: 1,
+            takeover: TAKEOVER,
+            address: String::new(),
+        };
+        let (heart, _beating) = Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1);
+        heart.doing(SHARD).set(Role::Owner, 1);
+        heart.is_draining.store(true, Ordering::Relaxed);
+        heart.hear(name("b"), pulse(2, 1, Role::Spare));
+        assert_eq!(heart.heir(SHARD), None, "it has just been heard first");
+        advance(TAKEOVER).await;
+        heart.hear(name("b"), pulse(2, 2, Role::Spare));
+        assert_eq!(heart.heir(SHARD), Some(name("b")));
+        // The process before this one is no other node.
+        heart.hear(name("a"), pulse(3, 1, Role::Spare));
+        assert_eq!(heart.members().len(), 1);
+        advance(TAKEOVER / 10).await;
+        heart.hear(name("b"), pulse(4, 1, Role::Filling));
+        let members = heart.members();
+        let members: Vec<_> = members.iter().map(|one| one.pulse.incarnation).collect();
+        assert_eq!(members, [4]);
+        assert_eq!(heart.heir(SHARD), None, "it has not everything yet");
+        assert_eq!(heart.rank(SHARD), 0);
+    }
 }

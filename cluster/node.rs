@@ -90,7 +90,7 @@ impl Node {
         }
     }
 
-    /// What was heard of the other nodes.
+    /// What was heard of the other nodes: of each the process that was heard last.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.heart.members()
@@ -112,12 +112,6 @@ impl Node {
     /// process.
     pub fn drain(&self, is_draining: bool) {
         self.heart.is_draining.store(is_draining, Ordering::Relaxed);
-    }
-
-    /// Whether it is to own nothing while another one can.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.heart.is_draining.load(Ordering::Relaxed)
     }
 
     /// Who this node is.
