@@ -92,3 +92,62 @@ async fn metrics(State(joined): State<Joined>) -> Answer<Response> {
     })?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use pointsman_schemas::Text;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::admin::{AdminListener, AdminSettings};
+    use crate::commands::client::Client;
+
+    const KEY: &str = "a-key-of-the-operator-7";
+
+    #[tokio::test]
+    async fn a_spare_says_so_and_keeps_the_rest_to_who_has_a_key() {
+        let settings = AdminSettings {
+            address: "127.0.0.1:0".into(),
+            auth: vec![Text::from(KEY)],
+        };
+        let listener = AdminListener::bind(&settings).await.unwrap();
+        let (address, stop) = (listener.address(), CancellationToken::new());
+        let serving = tokio::spawn(listener.serve_spare(Joined::default(), stop.clone()));
+        let ask = async |method: Method, path: &str, key: Option<&str>| {
+            let client = Client::new(format!("http://{address}{path}").parse().unwrap(), None);
+            let key = key.map(|key| format!("Bearer {key}").parse().unwrap());
+            let headers = key
+                .map(|key| (header::AUTHORIZATION, key))
+                .into_iter()
+                .collect();
+            let answer = client
+                .unwrap()
+                .send(method, headers, Bytes::new())
+                .await
+                .unwrap();
+            let retry = answer.headers.contains_key(header::RETRY_AFTER);
+            (answer.status.as_u16(), retry)
+        };
+        for (method, path, expect) in [
+            (Method::GET, "/healthz", (200, false)),
+            (Method::GET, "/readyz", (503, true)),
+        ] {
+            assert_eq!(ask(method, path, None).await, expect, "{path}");
+        }
+        for (method, path, expect) in [
+            (Method::GET, "/metrics", (200, false)),
+            // It has not joined the others yet.
+            (Method::GET, "/api/v1/nodes", (503, true)),
+            (Method::GET, "/api/v1/shards", (503, true)),
+            (Method::POST, "/api/v1/nodes/drain", (503, true)),
+            (Method::GET, "/api/v1/subscriptions", (503, true)),
+        ] {
+            let without = ask(method.clone(), path, None).await;
+            assert_eq!(without.0, 401, "{path} without a key");
+            assert_eq!(ask(method, path, Some(KEY)).await, expect, "{path}");
+        }
+        stop.cancel();
+        serving.await.unwrap();
+    }
+}

@@ -35,7 +35,7 @@ pub(super) async fn open(
         }
         #[cfg(feature = "nats")]
         Engine::Nats(engine) => {
-            let options = of_nats(engine, settings, node).await?;
+            let options = of_nats(engine, settings, node.as_str()).await?;
             NatsLog::open(cluster, options).await.map(told)
         }
         #[cfg(not(any(feature = "nats", feature = "postgres")))]
@@ -53,7 +53,7 @@ pub(crate) async fn probe(settings: &StoreLog) -> Result<Probed, OpenError> {
         }
         #[cfg(feature = "nats")]
         Engine::Nats(engine) => {
-            let options = of_nats(engine, settings, &Name::ingress()).await?;
+            let options = of_nats(engine, settings, "check").await?;
             NatsLog::probe(cluster, options).await
         }
         #[cfg(not(any(feature = "nats", feature = "postgres")))]
@@ -99,11 +99,11 @@ fn of_postgres(
 async fn of_nats(
     engine: &NatsEngine,
     settings: &StoreLog,
-    node: &Name,
+    name: &str,
 ) -> Result<nats::Options, OpenError> {
     // A server that hangs must be left for another one long before this node has to stop.
     let ping_every = settings.takeover / 10;
-    let client = engine.connect(node.as_str(), ping_every).await;
+    let client = engine.connect(name, ping_every).await;
     Ok(nats::Options {
         client: client.map_err(|error| OpenError::Unavailable(error.to_string()))?,
         replicas: engine.replicas(),
