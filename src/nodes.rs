@@ -30,7 +30,7 @@ pub struct NodeView {
     pub address: String,
     /// The version that it runs.
     pub version: String,
-    /// The shards that it owns.
+    /// The shards that it owns; none of a silent one, here and below.
     pub owns: Vec<u16>,
     /// Those that it follows, and has everything of.
     pub spare_of: Vec<u16>,
@@ -153,15 +153,18 @@ fn state(pulse: &Pulse, silence: Duration) -> NodeState {
 
 impl NodeView {
     fn new(name: Name, pulse: &Pulse, silence: Duration) -> Self {
+        let state = state(pulse, silence);
+        // What a silent one said last, others may own by now.
+        let is_heard = state != NodeState::Silent;
         let in_role = |role| {
             let shards = (0..).zip(&pulse.shards);
-            let shards = shards.filter(|(_, shard)| shard.role == role);
+            let shards = shards.filter(|(_, shard)| is_heard && shard.role == role);
             shards.map(|(number, _)| number).collect()
         };
         Self {
             name,
             answers: false,
-            state: state(pulse, silence),
+            state,
             heard_seconds_ago: silence.as_secs_f64(),
             address: pulse.address.clone(),
             version: pulse.version.clone(),
@@ -319,11 +322,12 @@ mod tests {
                 draining: true,
                 ..says(true, 1, 1)
             };
-            NodeView::new(name(), &draining, Duration::from_secs(seconds)).state
+            let view = NodeView::new(name(), &draining, Duration::from_secs(seconds));
+            (view.state, view.owns.len())
         };
         assert_eq!(
             (after(9), after(10)),
-            (NodeState::Draining, NodeState::Silent)
+            ((NodeState::Draining, 1), (NodeState::Silent, 0))
         );
         let alive = NodeView::new(name(), &says(true, 1, 1), Duration::ZERO);
         assert_eq!((alive.state, alive.owns), (NodeState::Alive, vec![0]));
