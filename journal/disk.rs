@@ -70,6 +70,7 @@ use super::{
     NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
     Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
+use crate::numbers;
 
 /// How a store is kept.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +123,8 @@ pub struct DiskJournal {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
+    /// Held while subscriptions are given numbers.
+    numbering: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for DiskJournal {
@@ -451,6 +454,14 @@ impl Shard for DiskJournal {
             Ok(transaction.last_subscription())
         })
         .await
+    }
+
+    async fn assign(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        let _alone = self.numbering.lock().await;
+        numbers::assign(self, &wanted).await
     }
 
     async fn begin_replay_as(

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Reject, SubscriptionNumber, Timestamp};
 
 use crate::{
@@ -133,6 +135,9 @@ pub struct Leased {
     pub since: Timestamp,
     /// Whether it begins a call, or goes in one with the delivery before it.
     pub begins_call: bool,
+    /// Ends the lease before its time where another machine may take over what it is of: no attempt
+    /// is begun, or goes on, once this is cancelled. None where that cannot be.
+    pub fence: Option<CancellationToken>,
 }
 
 /// What becomes of a leased delivery.

@@ -38,6 +38,7 @@ mod history;
 mod key;
 mod lease;
 pub mod memory;
+mod numbers;
 mod priority;
 pub mod queue;
 mod quota;
@@ -145,7 +146,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Makes the wanted subscriptions the attached ones: finds or creates each, and detaches every
     /// other. A detached subscription keeps its deliveries, dead letters and number until its
     /// identity is wanted again. Once it holds nothing it is dropped with its counters; an append
-    /// that still comes for it brings it back. Numbers come back in the order wanted.
+    /// that still comes for it brings it back. Numbers come back in the order wanted. What was
+    /// dropped gets a new one, but in a journal of several shards, where it keeps its own.
     ///
     /// It may take many transactions, between which others happen; nothing is detached before
     /// everything wanted is attached. Where it fails or is dropped part of it has happened, and the
@@ -350,6 +352,10 @@ pub enum JournalError {
     /// Reading or writing failed. The store is being opened anew.
     #[error("the store failed: {0}")]
     Io(String),
+    /// Of several shards the one that this is for has no owner that can be reached just now. Nothing
+    /// has happened.
+    #[error("{0}")]
+    Away(String),
     /// A record is damaged; it has been set aside.
     #[error("the record of {0} is damaged and has been set aside")]
     Damaged(String),

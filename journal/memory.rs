@@ -41,6 +41,7 @@ use super::{
     ReplayId, ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber,
     StoredEvent, Subscription, SubscriptionStatus, TaskLife, Totals,
 };
+use crate::numbers;
 
 /// A clock whose time of day moves with the time of the tokio runtime that it was made in, paused
 /// or not. Any thread may read it.
@@ -106,6 +107,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     wake: Notify,
+    /// Held while subscriptions are given numbers.
+    numbering: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -166,6 +169,7 @@ impl MemoryJournal {
                 clock,
                 state,
                 wake: Notify::new(),
+                numbering: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -385,6 +389,14 @@ impl Shard for MemoryJournal {
 
     async fn last_subscription(&self) -> Result<SubscriptionNumber, JournalError> {
         self.shared.run(|state| Ok(state.last_subscription()))
+    }
+
+    async fn assign(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError> {
+        let _alone = self.shared.numbering.lock().await;
+        numbers::assign(self, &wanted).await
     }
 
     async fn begin_replay_as(

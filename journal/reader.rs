@@ -8,7 +8,8 @@ use pointsman_schemas::{DeliveryId, Event, Name, Sequence, SubscriptionNumber, T
 
 use crate::{
     Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, HistoryPlace, JournalError,
-    LastOutcome, Lookup, Priority, RememberedKey, Replay, SubscriptionStatus, TaskLife, TaskState,
+    LastOutcome, Lookup, Priority, RememberedKey, Replay, ShardNumber, SubscriptionStatus,
+    TaskLife, TaskState,
 };
 
 /// The journal as an onlooker sees it: also from another process, while the bus runs.
@@ -119,6 +120,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`JournalError::Io`].
     async fn totals(&self) -> Result<Totals, JournalError>;
+
+    /// The shards that could not be asked since this reader was made: what was shown lacks what is
+    /// in them. Always none of a journal that stands alone.
+    fn incomplete(&self) -> Vec<ShardNumber> {
+        Vec::new()
+    }
 }
 
 /// A pending delivery.

@@ -1,5 +1,8 @@
 //! What a journal must be able to do to be one of several shards.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 use async_trait::async_trait;
 use pointsman_schemas::{Sequence, SubscriptionNumber, Timestamp};
 
@@ -55,6 +58,15 @@ pub(crate) fn before_first(shard: Option<ShardNumber>) -> u64 {
     shard.map_or(0, |shard| shard.before_first().0)
 }
 
+/// What stands before the first lease token that a journal gives out now. Where a shard is opened
+/// again in one process, what an earlier opening has leased may still be settled: its tokens are
+/// never given out again, as long as fewer than a million leases are made in a second.
+pub(crate) fn before_first_token(shard: Option<ShardNumber>) -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let micros = |began: Instant| began.elapsed().as_micros() as u64;
+    shard.map_or(0, |shard| shard.before_first().0 + micros(*BEGAN))
+}
+
 /// The bits of a row's number in the history of a shard that tell rows of one moment apart, and
 /// those that say which shard it is of.
 const HISTORY_COUNT_BITS: u32 = 10;
@@ -92,6 +104,13 @@ pub trait Shard: Journal {
     /// Which one it is; none of a journal that stands alone.
     fn number(&self) -> Option<ShardNumber>;
 
+    /// Whether its store is on this machine. Of one that is elsewhere nothing is leased here, and
+    /// [`subscribe_as`](Shard::subscribe_as) and [`Journal::set_quotas`] do nothing: its owner sees
+    /// to that.
+    fn is_here(&self) -> bool {
+        true
+    }
+
     /// As [`Journal::subscribe`], under given numbers. A number that the journal has never heard of
     /// comes for the first time, and so do all below it.
     ///
@@ -104,6 +123,17 @@ pub trait Shard: Journal {
     /// # Errors
     /// [`JournalError::Io`].
     async fn last_subscription(&self) -> Result<SubscriptionNumber, JournalError>;
+
+    /// Returns the numbers of subscriptions in the order wanted, and gives one to each that has
+    /// none. Whoever asks for the same gets the same, also after all of them were dropped. Nothing
+    /// is attached by it. It is asked of one of the shards, always the same.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn assign(
+        &self,
+        wanted: Vec<Subscription>,
+    ) -> Result<Vec<SubscriptionNumber>, JournalError>;
 
     /// As [`Journal::begin_replay`], under a given identity.
     ///

@@ -19,12 +19,20 @@
 //!    have keys of several shards a copy of the event goes to each of those, with the deliveries
 //!    whose keys are there.
 //! 3. An entry without such keys goes by what deduplicates it: its own key, or its identity.
-//! 4. What is left goes to the shard whose turn it is. A turn is [`TURN_ENTRIES`] entries long, so
-//!    that appends which wait together share a commit.
+//! 4. What is left goes to the shard whose turn it is, of those that are on this machine where any
+//!    is. A turn is [`TURN_ENTRIES`] entries long, so that appends which wait together share a
+//!    commit.
 //!
 //! So all events of one source with one order key are in one shard, in the order in which they were
 //! appended; that of several sources has no order to keep. A repeated event comes to the shard of
 //! the first one, as long as the rules find the same keys in it.
+//!
+//! # On several machines
+//!
+//! Each shard is in the [`Slot`] of every machine, and here in that of its owner alone. What is
+//! leased and settled is of those that are here; an append or a command goes to wherever its shard
+//! is. Lists show what can be reached, and [`Reader::incomplete`](crate::Reader::incomplete) names
+//! the rest.
 //!
 //! # What is weaker than in one journal
 //!
@@ -48,6 +56,7 @@ mod lease;
 mod reader;
 mod replay;
 mod route;
+mod slot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -64,13 +73,18 @@ use parking_lot::RwLock;
 use pointsman_schemas::{
     Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
 };
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::reader::ShardedReader;
 pub use self::route::TURN_ENTRIES;
+pub use self::slot::Slot;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) use self::subscribe::numbered;
 use crate::{
     Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
-    NewReplay, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep, Replayed,
-    SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
+    NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
+    Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
 
 /// Shards that one node has at most.
@@ -86,6 +100,16 @@ pub struct Sharded {
     first: AtomicUsize,
     /// The sources that keep a cursor or a position, by tenant.
     at_home: RwLock<HashSet<(Name, Name)>>,
+    told: tokio::sync::Mutex<Told>,
+    /// Counts what has come into slots and has left them.
+    moves: watch::Sender<u64>,
+}
+
+/// What every shard on this machine is told, also one that comes later.
+#[derive(Debug, Default)]
+struct Told {
+    subscriptions: Option<Vec<Numbered>>,
+    quotas: Vec<BacklogQuota>,
 }
 
 /// Why journals cannot be the shards of one.
@@ -177,12 +201,71 @@ impl Sharded {
         if let Some(((twice, _), _)) = neighbours.find(|((one, _), (next, _))| one == next) {
             return Err(NoShards::Twice(*twice));
         }
-        Ok(Arc::new(Self {
+        Ok(Arc::new(Self::over(numbered, watch::Sender::default())))
+    }
+
+    /// The journal of so many shards, of which none is here yet, and the slot of each in their
+    /// order. It has this identity and this clock, whatever comes.
+    ///
+    /// # Errors
+    /// [`NoShards::Count`].
+    pub fn of_slots(
+        count: u16,
+        id: JournalId,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Vec<Slot>), NoShards> {
+        if !(1..=SHARDS_MAX).contains(&usize::from(count)) {
+            return Err(NoShards::Count(count.into()));
+        }
+        let moves = watch::Sender::default();
+        let slot = |number| Slot::new(number, id, Arc::clone(clock), moves.clone());
+        let slots: Vec<Slot> = (0..count).filter_map(ShardNumber::new).map(slot).collect();
+        let shard = |slot: &Slot| (slot.shard(), Arc::new(slot.clone()) as Arc<dyn Shard>);
+        let numbered = slots.iter().map(shard).collect();
+        Ok((Arc::new(Self::over(numbered, moves)), slots))
+    }
+
+    fn over(numbered: Vec<(ShardNumber, Arc<dyn Shard>)>, moves: watch::Sender<u64>) -> Self {
+        Self {
             shards: Shards(numbered.into()),
             turns: AtomicUsize::new(0),
             first: AtomicUsize::new(0),
             at_home: RwLock::default(),
-        }))
+            told: tokio::sync::Mutex::default(),
+            moves,
+        }
+    }
+
+    /// Puts a shard that has come to this machine into its slot, once it is told what the others
+    /// have been. What is leased of it ends with `fence`.
+    ///
+    /// # Errors
+    /// What the shard fails with: it is not in its slot then.
+    pub async fn take_in(
+        &self,
+        slot: &Slot,
+        shard: Arc<dyn Shard>,
+        fence: CancellationToken,
+    ) -> Result<(), JournalError> {
+        let told = self.told.lock().await;
+        if let Some(subscriptions) = &told.subscriptions {
+            shard.subscribe_as(subscriptions.clone()).await?;
+            shard.set_quotas(told.quotas.clone()).await?;
+        }
+        slot.put_here(shard, fence);
+        Ok(())
+    }
+
+    /// Whether the shard is here that a source is at home in, which keeps a cursor or a position.
+    #[must_use]
+    pub fn is_home_here(&self, tenant: &Name, source: &Name) -> bool {
+        self.home(tenant, source).is_here()
+    }
+
+    /// Changes whenever a shard has come to this machine or has left it.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 
     /// Hands each delivery to its shard, and sums up.
@@ -278,10 +361,12 @@ impl Journal for Sharded {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
-        self.shards.subscribe(wanted).await
+        self.subscribe_each(wanted).await
     }
 
     async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
+        let mut told = self.told.lock().await;
+        told.quotas.clone_from(&quotas);
         self.shards
             .each(|shard| shard.set_quotas(quotas.clone()))
             .await?;

@@ -68,6 +68,11 @@ pub trait Implementation: Send + Sync {
     /// Whether what one journal closed is there in the next.
     fn persists(&self) -> bool;
 
+    /// Whether a subscription that was dropped has its number again when it is wanted once more.
+    fn keeps_numbers(&self) -> bool {
+        false
+    }
+
     /// Notes how the store lies there, as a process that ends now would leave it. What is returned
     /// puts that back, once the journal is closed.
     fn as_it_lies(&self) -> Box<dyn FnOnce() + Send>;

@@ -290,6 +290,7 @@ async fn until_done<T, F: Future<Output = Result<T, JournalError>>>(
         match work().await {
             Err(
                 error @ (JournalError::Io(_)
+                | JournalError::Away(_)
                 | JournalError::Full(_)
                 | JournalError::DiskFull
                 | JournalError::Damaged(_)),

@@ -29,7 +29,7 @@ use super::upkeep::{Upkeep, UpkeepHandle};
 use super::writer::{JOBS_WAITING_MAX, THREAD, Writer};
 use super::{DiskJournal, DiskOptions, DiskReader, Job, Shared};
 use crate::ShardNumber;
-use crate::shard::before_first;
+use crate::shard::before_first_token;
 use crate::steady::JournalClock;
 
 /// Why a store could not be opened.
@@ -237,7 +237,10 @@ impl DiskJournal {
         ballast.refill();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let queues = Arc::new(Mutex::new(Queues::new(before_first(shard), Arc::default())));
+        let queues = Arc::new(Mutex::new(Queues::new(
+            before_first_token(shard),
+            Arc::default(),
+        )));
         let shared = Arc::new(Shared::new(
             directory,
             (options, shard),
@@ -270,6 +273,7 @@ impl DiskJournal {
             jobs: Mutex::new(Some(sender)),
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
+            numbering: tokio::sync::Mutex::default(),
         }))
     }
 }

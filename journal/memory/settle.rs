@@ -106,6 +106,7 @@ impl State {
             failures: delivery.failures,
             since: delivery.since,
             begins_call,
+            fence: None,
         })
     }
 

@@ -1,11 +1,16 @@
 //! What is to be seen in all shards.
 //!
+//! Shards that cannot be reached just now are left out of lists, and named
+//! ([`Reader::incomplete`]).
+//!
 //! Lists that go by ids (events, deliveries, dead letters) are those of one shard behind the other,
 //! since an id begins with its shard. Those that go by something else are merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 
 use super::{Shards, replay};
@@ -15,34 +20,58 @@ use crate::{
     ReplayId, ShardNumber, StoredEvent, SubscriptionStatus, TaskLife, Totals,
 };
 
-/// The readers of all shards, by their numbers.
+/// The readers of all shards.
 #[derive(Debug)]
-pub(super) struct ShardedReader(Vec<(ShardNumber, std::sync::Arc<dyn Reader>)>);
+pub(super) struct ShardedReader {
+    /// By their numbers.
+    readers: Vec<(ShardNumber, Arc<dyn Reader>)>,
+    /// Those that could not be asked.
+    missing: Mutex<BTreeSet<ShardNumber>>,
+}
 
 impl ShardedReader {
     pub(super) fn new(shards: &Shards) -> Self {
         let readers = shards.0.iter();
-        Self(
-            readers
+        Self {
+            readers: readers
                 .map(|(number, shard)| (*number, shard.reader()))
                 .collect(),
-        )
+            missing: Mutex::default(),
+        }
+    }
+
+    /// What a shard has answered; nothing where it could not be asked, which is noted.
+    fn heard<T>(
+        &self,
+        number: ShardNumber,
+        answer: Result<T, JournalError>,
+    ) -> Result<Option<T>, JournalError> {
+        match answer {
+            Err(JournalError::Away(_)) => {
+                self.missing.lock().insert(number);
+                Ok(None)
+            }
+            answer => answer.map(Some),
+        }
     }
 
     fn of(&self, sequence: Sequence) -> Option<&dyn Reader> {
         let number = ShardNumber::of(sequence);
-        let found = self.0.iter().find(|(own, _)| *own == number);
+        let found = self.readers.iter().find(|(own, _)| *own == number);
         found.map(|(_, reader)| &**reader)
     }
 
     /// The shards from the one of a sequence on, each with whether it is that one.
-    fn from(&self, after: Option<Sequence>) -> impl Iterator<Item = (bool, &dyn Reader)> {
+    fn from(
+        &self,
+        after: Option<Sequence>,
+    ) -> impl Iterator<Item = (bool, ShardNumber, &dyn Reader)> {
         let from = after.map(ShardNumber::of);
         let rest = self
-            .0
+            .readers
             .iter()
             .filter(move |(own, _)| from.is_none_or(|from| *own >= from));
-        rest.map(move |(own, reader)| (Some(*own) == from, &**reader))
+        rest.map(move |(own, reader)| (Some(*own) == from, *own, &**reader))
     }
 }
 
@@ -50,8 +79,9 @@ impl ShardedReader {
 impl Reader for ShardedReader {
     async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, JournalError> {
         let mut all: BTreeMap<SubscriptionNumber, SubscriptionStatus> = BTreeMap::new();
-        for (_, reader) in &self.0 {
-            for own in reader.subscriptions().await? {
+        for (number, reader) in &self.readers {
+            let own = self.heard(*number, reader.subscriptions().await)?;
+            for own in own.unwrap_or_default() {
                 let Some(sum) = all.get_mut(&own.number) else {
                     all.insert(own.number, own);
                     continue;
@@ -75,13 +105,14 @@ impl Reader for ShardedReader {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, JournalError> {
         let mut letters = Vec::new();
-        for (is_its, reader) in self.from(after.map(|id| id.sequence)) {
+        for (is_its, number, reader) in self.from(after.map(|id| id.sequence)) {
             let after = after.filter(|_| is_its);
             let left = limit - letters.len();
             if left == 0 {
                 break;
             }
-            letters.extend(reader.dead(selection, after, left).await?);
+            let own = self.heard(number, reader.dead(selection, after, left).await)?;
+            letters.extend(own.unwrap_or_default());
         }
         Ok(letters)
     }
@@ -93,13 +124,14 @@ impl Reader for ShardedReader {
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError> {
         let mut pending = Vec::new();
-        for (is_its, reader) in self.from(after) {
+        for (is_its, number, reader) in self.from(after) {
             let after = after.filter(|_| is_its);
             let left = limit - pending.len();
             if left == 0 {
                 break;
             }
-            pending.extend(reader.pending(subscription, after, left).await?);
+            let own = reader.pending(subscription, after, left).await;
+            pending.extend(self.heard(number, own)?.unwrap_or_default());
         }
         Ok(pending)
     }
@@ -111,8 +143,9 @@ impl Reader for ShardedReader {
         limit: usize,
     ) -> Result<BlockedPage, JournalError> {
         let mut page = BlockedPage::default();
-        for (_, reader) in &self.0 {
-            let own = reader.blocked(subscription, after, limit).await?;
+        for (number, reader) in &self.readers {
+            let own = reader.blocked(subscription, after, limit).await;
+            let own = self.heard(*number, own)?.unwrap_or_default();
             page.keys.extend(own.keys);
             page.looked_at += own.looked_at;
             page.next = sooner(page.next, own.next, |key| key.cast_signed());
@@ -165,8 +198,9 @@ impl Reader for ShardedReader {
             }
         };
         let mut page = EndedPage::default();
-        for (_, reader) in &self.0 {
-            let own = reader.ended(selection, after, limit).await?;
+        for (number, reader) in &self.readers {
+            let own = reader.ended(selection, after, limit).await;
+            let own = self.heard(*number, own)?.unwrap_or_default();
             page.entries.extend(own.entries);
             page.next = sooner(page.next, own.next, order);
         }
@@ -191,8 +225,8 @@ impl Reader for ShardedReader {
 
     async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {
         let mut last: Option<StoredEvent> = None;
-        for (_, reader) in &self.0 {
-            let own = reader.last_event().await?;
+        for (number, reader) in &self.readers {
+            let own = self.heard(*number, reader.last_event().await)?.flatten();
             let at = last.as_ref().map(|last| last.at);
             last = own.filter(|own| Some(own.at) >= at).or(last);
         }
@@ -210,7 +244,7 @@ impl Reader for ShardedReader {
             EventsFrom::Time(_) => None,
         };
         let (mut page, mut bytes) = (EventPage::default(), 0_usize);
-        for (is_its, reader) in self.from(after) {
+        for (is_its, number, reader) in self.from(after) {
             let from = match from {
                 EventsFrom::After(_) if !is_its => EventsFrom::After(Sequence(0)),
                 from => from,
@@ -222,7 +256,8 @@ impl Reader for ShardedReader {
             // Whether there is more is asked for with one that is left out again.
             let own = reader
                 .events(from, left.max(1), bytes_max.saturating_sub(bytes))
-                .await?;
+                .await;
+            let own = self.heard(number, own)?.unwrap_or_default();
             let size = |stored: &StoredEvent| stored.event.size_bytes();
             let first = own.events.first().map_or(0, size);
             let is_over = left == 0 || bytes.saturating_add(first) > bytes_max;
@@ -244,16 +279,18 @@ impl Reader for ShardedReader {
 
     async fn keys(&self, lookup: Lookup) -> Result<Vec<RememberedKey>, JournalError> {
         let mut keys = Vec::new();
-        for (_, reader) in &self.0 {
-            keys.extend(reader.keys(lookup.clone()).await?);
+        for (number, reader) in &self.readers {
+            let own = self.heard(*number, reader.keys(lookup.clone()).await)?;
+            keys.extend(own.unwrap_or_default());
         }
         Ok(keys)
     }
 
     async fn replays(&self) -> Result<Vec<Replay>, JournalError> {
         let mut all: BTreeMap<ReplayId, Vec<Replay>> = BTreeMap::new();
-        for (_, reader) in &self.0 {
-            for replay in reader.replays().await? {
+        for (number, reader) in &self.readers {
+            let own = self.heard(*number, reader.replays().await)?;
+            for replay in own.unwrap_or_default() {
                 all.entry(replay.id).or_default().push(replay);
             }
         }
@@ -264,8 +301,10 @@ impl Reader for ShardedReader {
 
     async fn totals(&self) -> Result<Totals, JournalError> {
         let mut sum = Totals::default();
-        for (number, reader) in &self.0 {
-            let own = reader.totals().await?;
+        for (number, reader) in &self.readers {
+            let Some(own) = self.heard(*number, reader.totals().await)? else {
+                continue;
+            };
             let before_first = number.before_first().0;
             let given_out = Some(own.last_sequence).filter(|last| *last > before_first);
             sum = Totals {
@@ -282,6 +321,10 @@ impl Reader for ShardedReader {
             };
         }
         Ok(sum)
+    }
+
+    fn incomplete(&self) -> Vec<ShardNumber> {
+        self.missing.lock().iter().copied().collect()
     }
 }
 

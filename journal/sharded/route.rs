@@ -93,6 +93,16 @@ impl Sharded {
         Division { parts, answers }
     }
 
+    /// The place of the shard whose turn it is.
+    fn next_in_turn(&self) -> usize {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) / TURN_ENTRIES;
+        let shards = self.shards.iter().enumerate();
+        let here = shards.filter(|(_, shard)| shard.is_here());
+        let here: SmallVec<[usize; 16]> = here.map(|(place, _)| place).collect();
+        let all = turn % self.shards.len();
+        here.get(turn % here.len().max(1)).copied().unwrap_or(all)
+    }
+
     /// The copies of an entry, each with the deliveries that are decided about in its shard; nearly
     /// always one.
     fn pieces(&self, tenant: &Name, origin: &Name, entry: Entry) -> Vec<(usize, Entry)> {
@@ -113,8 +123,8 @@ impl Sharded {
                 .map(of_key)
                 .or_else(|| deduplicated(tenant, origin, &entry));
             let place =
-                place.unwrap_or_else(|| self.turns.fetch_add(1, Ordering::Relaxed) / TURN_ENTRIES);
-            return vec![(place % self.shards.len(), entry)];
+                place.map_or_else(|| self.next_in_turn(), |place| place % self.shards.len());
+            return vec![(place, entry)];
         };
         if places.len() == 1 {
             return vec![(first, entry)];

@@ -2,6 +2,7 @@
 
 mod division;
 mod listing;
+mod moving;
 mod replaying;
 
 use tempfile::TempDir;
@@ -30,6 +31,10 @@ impl Implementation for InMemory {
             MemoryJournal::shard(Arc::clone(&clock), options, number(place)) as Arc<dyn Shard>
         };
         Sharded::new((0..self.0).map(shard).collect()).unwrap()
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        true
     }
 
     fn persists(&self) -> bool {
@@ -75,6 +80,10 @@ impl Implementation for OnDisk {
         *self.last.write() = shards.iter().map(Arc::downgrade).collect();
         let shards = shards.into_iter().map(|shard| shard as Arc<dyn Shard>);
         Sharded::new(shards.collect()).unwrap()
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        true
     }
 
     fn persists(&self) -> bool {
@@ -158,6 +167,10 @@ impl Implementation for AtHome {
             sharded.is_at_home(&Name::new(tenant).unwrap(), &Name::new("suite").unwrap());
         }
         sharded
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        true
     }
 
     fn persists(&self) -> bool {

@@ -48,6 +48,7 @@ impl From<JournalError> for Refused {
             | JournalError::DiskFull
             | JournalError::Backlog(_)
             | JournalError::Quota(..)
+            | JournalError::Away(_)
             | JournalError::Io(_)
             | JournalError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         };

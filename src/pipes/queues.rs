@@ -223,6 +223,7 @@ impl PipeQueues {
             failures: delivery.failures,
             since: delivery.since,
             begins_call,
+            fence: None,
         })
     }
 

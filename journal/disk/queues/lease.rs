@@ -294,6 +294,7 @@ impl Queues {
             failures: lease.carried.failures,
             since: lease.carried.since,
             begins_call: true,
+            fence: None,
         })
     }
 }

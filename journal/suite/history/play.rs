@@ -4,10 +4,11 @@ use super::again::{Redriving, Replaying};
 use super::compare::Tracker;
 use super::{RULES, Settle, Step};
 use crate::memory::{MemoryJournal, MemoryOptions};
+use crate::sharded::numbered;
 use crate::suite::*;
 use crate::{
     Activity, AttemptMade, Backlog, DeadReason, DeadSelection, Happening, NewDead, Priority,
-    Record, WaitReason,
+    Record, Shard, WaitReason,
 };
 
 /// A journal, the model, and the leases that stand in both.
@@ -96,11 +97,16 @@ impl Play<'_> {
                 ..wanted(rule)
             })
             .collect();
-        let numbers = self
-            .both(async |journal: Arc<dyn Journal>| {
-                journal.subscribe(wanted.clone()).await.unwrap()
-            })
-            .await;
+        let numbers = self.bench.journal.subscribe(wanted.clone()).await.unwrap();
+        let of_model = if self.bench.implementation.keeps_numbers() {
+            let numbers = self.model.assign(wanted.clone()).await.unwrap();
+            let numbered = numbered(wanted, &numbers);
+            self.model.subscribe_as(numbered).await.unwrap();
+            numbers
+        } else {
+            self.model.subscribe(wanted).await.unwrap()
+        };
+        assert_eq!(numbers, of_model, "the journal, and what the model says");
         self.subscriptions
             .resize(RULES.len(), SubscriptionNumber(0));
         for ((index, _), number) in chosen.zip(numbers) {

@@ -20,6 +20,7 @@ fn leased(event: Event) -> Leased {
         failures: 2,
         since,
         begins_call: true,
+        fence: None,
     }
 }
 

@@ -357,6 +357,7 @@ pub(super) fn leased(number: u64, subscription: SubscriptionNumber, event: &Arc<
         failures: 0,
         since: Timestamp::now(),
         begins_call: true,
+        fence: None,
     }
 }
 
