@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::{DeadReason, Due, Key, KnownKeys, LastOutcome, Priority, SubscriptionIdentity};
 
 /// What a source hands over at once, matched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Append {
     /// Whose; everything in an append has one tenant.
     pub tenant: Name,
@@ -32,11 +32,13 @@ pub struct Append {
 }
 
 /// One event with who waits for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Entry {
     /// The event.
+    #[serde(with = "crate::encoding::event::shared")]
     pub event: Arc<Event>,
     /// Who waits for it; empty where no rule took it. Of two for one subscription the first counts.
+    #[serde(with = "crate::encoding::few")]
     pub deliveries: SmallVec<[NewDelivery; 2]>,
     /// Where set, an event with the same tenant, origin, `source` and `id` that was stored less
     /// than this long ago makes this one a duplicate. Only events that were stored with this set
@@ -50,18 +52,19 @@ pub struct Entry {
 }
 
 /// What an entry may ask for beyond being stored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Terms {
     /// What it is known by beside its identity, each with what is left out where it is known.
     pub keys: Vec<Key>,
-    /// Who is told what was made of it.
+    /// Who is told what was made of it. It stays in this process.
+    #[serde(skip)]
     pub watch: Option<Arc<dyn Watch>>,
     /// How long it is kept, in the place of what the journal keeps others.
     pub retention: Option<Retention>,
 }
 
 /// How long an event is kept once nothing refers to it, counted from when it was stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Retention {
     /// So long, in the place of the journal's own retention; none for that.
     pub instead: Option<Duration>,
@@ -86,7 +89,7 @@ pub trait Watch: fmt::Debug + Send + Sync {
 }
 
 /// A delivery as it was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MadeDelivery {
     /// Which.
     pub id: DeliveryId,
@@ -97,7 +100,7 @@ pub struct MadeDelivery {
 }
 
 /// A dead letter of a delivery that was never pending here. It counts as created and dead at once.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewDead {
     /// For whom it was.
     pub subscription: SubscriptionNumber,
@@ -110,11 +113,12 @@ pub struct NewDead {
     /// What the last attempt came to.
     pub last: Option<LastOutcome>,
     /// The event that a redrive sends in the place of the entry's.
+    #[serde(with = "crate::encoding::event::optional")]
     pub edited: Option<Arc<Event>>,
 }
 
 /// A delivery to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NewDelivery {
     /// For whom.
     pub subscription: SubscriptionNumber,
@@ -151,7 +155,7 @@ impl NewDelivery {
 }
 
 /// What became of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Appended {
     /// It is stored, under this sequence.
     Stored(Sequence),

@@ -57,7 +57,7 @@ impl DeadReason {
 }
 
 /// Which dead letters are meant: all conditions that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeadSelection {
     /// These.
     pub ids: Option<Vec<DeliveryId>>,
@@ -96,7 +96,7 @@ impl DeadSelection {
 }
 
 /// A dead letter: of a delivery, or of something that a source could not read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter {
     /// The delivery; of a reject an id of its own, with subscription number 0.
     pub id: DeliveryId,
@@ -119,5 +119,6 @@ pub struct DeadLetter {
     /// The bytes that could not be read; empty of a delivery.
     pub raw: Bytes,
     /// The event that a redrive sends in the place of the one that died.
+    #[serde(with = "crate::encoding::event::optional")]
     pub edited: Option<Arc<Event>>,
 }

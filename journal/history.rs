@@ -84,7 +84,9 @@ impl WaitReason {
 
 /// Where an entry stands in the history; later entries have greater places. The place of one that
 /// is deleted is never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct HistoryPlace {
     /// The row.
     pub row: u64,
@@ -128,7 +130,7 @@ impl FromStr for HistoryPlace {
 }
 
 /// An entry of the history: something that happened to a delivery.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HistoryEntry {
     /// Where it stands.
     pub place: HistoryPlace,
@@ -160,7 +162,7 @@ impl HistoryEntry {
 }
 
 /// An attempt as the history keeps it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AttemptEntry {
     /// Its number, from 1.
     pub number: u32,
@@ -183,7 +185,7 @@ pub struct AttemptEntry {
 }
 
 /// Everything that is known of one delivery.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskLife {
     /// Its state.
     pub state: TaskState,
@@ -196,7 +198,7 @@ pub struct TaskLife {
 }
 
 /// Which of the deliveries that have ended are meant: all conditions that are set must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EndedSelection {
     /// Of these subscriptions.
     pub subscriptions: Option<Vec<SubscriptionNumber>>,
@@ -236,7 +238,7 @@ impl EndedSelection {
 }
 
 /// Some of the deliveries that have ended.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EndedPage {
     /// The entries that tell of their ends, each with the state that the delivery has now.
     pub entries: Vec<HistoryEntry>,

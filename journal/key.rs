@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 /// every version, since it is kept on disk.
 ///
 /// Whoever sends is part of it: by sending a key first nobody can suppress what another sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Identity(pub [u64; 2]);
 
 impl Identity {
@@ -64,7 +66,7 @@ pub(crate) fn hash(texts: &[&str]) -> [u64; 2] {
 
 /// A key of an entry: where it was stored less than the window ago, something of the entry is not.
 /// It is remembered with what is stored, for as long as its window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Key {
     /// What it is remembered by.
     pub identity: Identity,
@@ -75,18 +77,18 @@ pub struct Key {
 }
 
 /// What of an entry is left out where its key is known already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Guards {
     /// All of it: it is a duplicate.
     Event,
     /// All of it: the id of its tasks is taken.
     Task,
     /// Its deliveries to these alone.
-    Deliveries(SmallVec<[SubscriptionNumber; 2]>),
+    Deliveries(#[serde(with = "crate::encoding::few")] SmallVec<[SubscriptionNumber; 2]>),
 }
 
 /// Which keys of an entry are known, by their places among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KnownKeys(u64);
 
 impl KnownKeys {
@@ -117,7 +119,7 @@ impl KnownKeys {
 }
 
 /// What is looked for among the keys that are remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Lookup {
     /// This one.
     Key(Identity),
@@ -131,7 +133,7 @@ pub enum Lookup {
 }
 
 /// A key that is remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RememberedKey {
     /// What it is remembered by.
     pub identity: Identity,

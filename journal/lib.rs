@@ -34,6 +34,7 @@
 mod append;
 mod dead_letter;
 pub mod disk;
+pub mod encoding;
 mod history;
 mod key;
 mod lease;
@@ -334,7 +335,7 @@ pub trait Journal: fmt::Debug + Send + Sync {
 }
 
 /// Why the journal did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum JournalError {
     /// `store.max_size` is reached.
     #[error("the store is full; {0}")]

@@ -6,7 +6,7 @@ use pointsman_schemas::Timestamp;
 
 /// How urgent a delivery is: from 0, which is usual, to 9. An ordered delivery has none, since it
 /// goes when the one before it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Priority(u8);
 
 impl Priority {
@@ -50,6 +50,13 @@ impl Priority {
 
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Priority {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(deserializer)?;
+        Self::new(number).ok_or_else(|| serde::de::Error::custom("no priority is above 9"))
     }
 }
 

@@ -12,7 +12,7 @@ use pointsman_schemas::{Name, SubscriptionNumber};
 use crate::{Backlog, JournalError, NumberMap, SubscriptionIdentity};
 
 /// Whose quota it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct QuotaOwner {
     /// The tenant.
     pub tenant: Name,

@@ -129,7 +129,7 @@ pub trait Reader: fmt::Debug + Send + Sync {
 }
 
 /// A pending delivery.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Pending {
     /// Which.
     pub id: DeliveryId,
@@ -170,7 +170,7 @@ impl Pending {
 }
 
 /// An order key that is blocked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct BlockedKey {
     /// The delivery that the others of the key wait for.
     pub head: Pending,
@@ -182,7 +182,7 @@ pub struct BlockedKey {
 pub const BEHIND_MAX: u64 = 10_000;
 
 /// Some of the order keys of a subscription that are blocked.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct BlockedPage {
     /// The keys, in the order of their signed numbers.
     pub keys: Vec<BlockedKey>,
@@ -193,7 +193,7 @@ pub struct BlockedPage {
 }
 
 /// A retained event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StoredEvent {
     /// Its place.
     pub sequence: Sequence,
@@ -207,6 +207,7 @@ pub struct StoredEvent {
     /// own; longer as long as something refers to it.
     pub kept_until: Option<Timestamp>,
     /// The event.
+    #[serde(with = "crate::encoding::event::shared")]
     pub event: Arc<Event>,
 }
 
@@ -219,7 +220,7 @@ impl StoredEvent {
 }
 
 /// Where a reading of retained events begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EventsFrom {
     /// With the first that was appended at this time or later. Where the clock was once set back,
     /// with one of those.
@@ -229,7 +230,7 @@ pub enum EventsFrom {
 }
 
 /// Some of the retained events.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<StoredEvent>,
@@ -240,7 +241,17 @@ pub struct EventPage {
 }
 
 /// Totals of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Totals {
     /// Events retained.
     pub events: u64,

@@ -22,7 +22,9 @@ pub const ENDED_REPLAYS_MAX: usize = 100;
 
 /// The identity of a replay: random, so that no other one has it, whatever becomes of the journal.
 /// Shown as sixteen hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct ReplayId(NonZeroU64);
 
 impl ReplayId {
@@ -115,7 +117,7 @@ pub enum ReplayKind {
 }
 
 /// A replay to be kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NewReplay {
     /// What it takes its deliveries from; not [`ReplayKind::Start`], which begins with its
     /// subscription.
@@ -131,7 +133,7 @@ pub struct NewReplay {
 }
 
 /// A replay as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Replay {
     /// Which.
     pub id: ReplayId,
@@ -270,7 +272,7 @@ impl Replay {
 }
 
 /// One step of a replay of events.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReplayStep {
     /// Of which.
     pub id: ReplayId,
@@ -286,7 +288,7 @@ pub struct ReplayStep {
 }
 
 /// What follows a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AfterStep {
     /// Another one.
     More,
@@ -298,7 +300,7 @@ pub enum AfterStep {
 }
 
 /// What came of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Replayed {
     /// Deliveries that were made. An event of which the subscription has one pending or dead
     /// already gets none.
@@ -310,7 +312,7 @@ pub struct Replayed {
 }
 
 /// Dead letters to be run anew, some at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Redrive {
     /// Which.
     pub selection: DeadSelection,
@@ -327,7 +329,7 @@ pub struct Redrive {
 }
 
 /// What came of a [`Redrive`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Redriven {
     /// How many were run anew.
     pub count: u64,
@@ -336,7 +338,7 @@ pub struct Redriven {
 }
 
 /// From where a subscription that comes for the first time is given retained events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Start {
     /// From the first that is there.
     Earliest,

@@ -65,7 +65,7 @@ pub struct SubscriptionIdentity {
 }
 
 /// A subscription as the rules in force want it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Subscription {
     /// Which.
     pub identity: SubscriptionIdentity,
@@ -81,7 +81,7 @@ pub struct Subscription {
 }
 
 /// The bound on what waits in a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backlog {
     /// Pending deliveries at most.
     pub max: u64,
@@ -104,12 +104,11 @@ pub enum Activity {
 }
 
 /// A subscription as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SubscriptionStatus {
     /// Its number.
     pub number: SubscriptionNumber,
     /// Its identity.
-    #[serde(flatten)]
     pub identity: SubscriptionIdentity,
     /// False where no rule in force wants it.
     pub attached: bool,
@@ -122,7 +121,17 @@ pub struct SubscriptionStatus {
 }
 
 /// A subscription's counters since its creation, and its present numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Counts {
     /// Deliveries made, by matches, replays and redrives.
     pub created: u64,

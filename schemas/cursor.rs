@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// The journal does not look inside. `fingerprint` is of the part of the source's configuration
 /// that gives the position its meaning (which bucket, which folder, which timer): where the stored
 /// one differs from the source's, the source stops and says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cursor {
     /// Hash of the configuration under which `position` is valid.
     pub fingerprint: u64,
@@ -21,7 +21,7 @@ pub struct Cursor {
 ///
 /// A source that follows many things keeps one row for each, beside its [`Cursor`], and changes
 /// only the rows of what has changed. The journal looks into neither key nor value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PositionRow {
     /// Which thing, in the source's own encoding. Rows are in the order of the bytes of their keys.
     pub key: Bytes,
@@ -31,7 +31,7 @@ pub struct PositionRow {
 
 /// A change of one row of a source's position, stored in the transaction that stores what it is
 /// due to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PositionChange {
     /// Of which row.
     pub key: Bytes,

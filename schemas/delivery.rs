@@ -9,7 +9,7 @@ pub struct JournalId(pub u64);
 
 /// One opening of a journal, drawn at random, so that no two openings of any journal share one: not
 /// those of two copies of a store, nor two of the same copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Epoch(pub u64);
 
 /// An event's place in its journal: from 1, increasing, never reused.
@@ -74,14 +74,28 @@ impl fmt::Display for DeliveryId {
     }
 }
 
+/// Its text where people read it, its numbers elsewhere.
 impl serde::Serialize for DeliveryId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        (self.epoch, self.sequence, self.subscription, self.run).serialize(serializer)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for DeliveryId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            let (epoch, sequence, subscription, run) =
+                serde::Deserialize::deserialize(deserializer)?;
+            return Ok(Self {
+                epoch,
+                sequence,
+                subscription,
+                run,
+            });
+        }
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }

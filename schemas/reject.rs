@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// What could not be read, with why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Reject {
     /// The bytes as they came.
     pub raw: Bytes,

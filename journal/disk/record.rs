@@ -4,7 +4,7 @@
 //! value = version, body, CRC-32 (little endian) over table tag, key numbers, version and body
 //! ```
 //!
-//! Numbers in a body are LEB128 (signed ones zigzag), texts and bytes are preceded by their length.
+//! A body is written as [`crate::encoding`] says.
 //! A row that was written under another key or into another table does not pass its check.
 
 mod dead;
@@ -18,8 +18,6 @@ mod replay;
 mod source;
 mod subscription;
 
-use pointsman_schemas::{Name, Timestamp};
-
 pub(super) use self::dead::DeadRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::history::{HistoryKey, HistoryRow, ManyNotes, Noted, SPAN_MAX, encode_one};
@@ -30,6 +28,8 @@ pub(super) use self::outcome::{decode_last, encode_last};
 pub(super) use self::replay::{decode_replay, encode_replay};
 pub(super) use self::source::{decode_cursor, decode_position, encode_cursor, encode_position};
 pub(super) use self::subscription::{CatchingUp, Subscribed};
+use crate::encoding::SHORT;
+pub(super) use crate::encoding::{Damage, Decoder, Encoder};
 
 /// The version of every body written today.
 const VERSION: u8 = 1;
@@ -54,59 +54,20 @@ pub(super) enum Table {
     Kept = 12,
 }
 
-/// A value does not say what was once written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Damage(pub(super) &'static str);
-
-const SHORT: Damage = Damage("it ends too early");
-
-/// Writes a value.
-#[derive(Debug)]
-pub(super) struct Encoder {
-    bytes: Vec<u8>,
-}
-
 impl Encoder {
+    /// Begins a value.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity + 8);
-        bytes.push(VERSION);
-        Self { bytes }
-    }
-
-    pub(super) fn byte(&mut self, byte: u8) -> &mut Self {
-        self.bytes.push(byte);
-        self
-    }
-
-    pub(super) fn number(&mut self, mut number: u64) -> &mut Self {
-        while number >= 0x80 {
-            self.bytes.push((number & 0x7F) as u8 | 0x80);
-            number >>= 7;
-        }
-        self.byte((number & 0x7F) as u8)
-    }
-
-    pub(super) fn time(&mut self, time: Timestamp) -> &mut Self {
-        self.number(((time.0 << 1) ^ (time.0 >> 63)).cast_unsigned())
-    }
-
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.number(bytes.len() as u64);
-        self.bytes.extend_from_slice(bytes);
-        self
-    }
-
-    /// Bytes written so far.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        let mut out = Self::bare(capacity + 8);
+        out.byte(VERSION);
+        out
     }
 
     /// Adds the checksum.
-    pub(super) fn seal(mut self, table: Table, key: &[u64]) -> Vec<u8> {
-        let check = checksum(table, key, &self.bytes);
-        self.bytes.extend_from_slice(&check.to_le_bytes());
-        self.bytes
+    pub(super) fn seal(self, table: Table, key: &[u64]) -> Vec<u8> {
+        let mut bytes = self.into_bytes();
+        let check = checksum(table, key, &bytes);
+        bytes.extend_from_slice(&check.to_le_bytes());
+        bytes
     }
 }
 
@@ -129,69 +90,17 @@ fn key_of_bytes(bytes: &[u8]) -> u64 {
     u64::from(crc32fast::hash(bytes)) | (bytes.len() as u64) << 32
 }
 
-/// Reads a value whose checksum has held.
-pub(super) struct Decoder<'v> {
-    rest: &'v [u8],
-}
-
 impl<'v> Decoder<'v> {
+    /// Begins to read a value, once its checksum has held.
     pub(super) fn open(table: Table, key: &[u64], value: &'v [u8]) -> Result<Self, Damage> {
         let (body, check) = value.split_last_chunk::<CHECK_BYTES>().ok_or(SHORT)?;
         if checksum(table, key, body) != u32::from_le_bytes(*check) {
             return Err(Damage("its checksum does not hold"));
         }
         match body.split_first() {
-            Some((&VERSION, rest)) => Ok(Self { rest }),
+            Some((&VERSION, body)) => Ok(Self::bare(body)),
             _ => Err(Damage("its version is not understood")),
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    pub(super) fn byte(&mut self) -> Result<u8, Damage> {
-        let (byte, rest) = self.rest.split_first().ok_or(SHORT)?;
-        self.rest = rest;
-        Ok(*byte)
-    }
-
-    pub(super) fn number(&mut self) -> Result<u64, Damage> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Damage("a number in it is too long"))
-    }
-
-    pub(super) fn narrow<T: TryFrom<u64>>(&mut self) -> Result<T, Damage> {
-        T::try_from(self.number()?).map_err(|_| Damage("a number in it is too large"))
-    }
-
-    pub(super) fn time(&mut self) -> Result<Timestamp, Damage> {
-        let number = self.number()?;
-        Ok(Timestamp(
-            (number >> 1).cast_signed() ^ -(number & 1).cast_signed(),
-        ))
-    }
-
-    pub(super) fn bytes(&mut self) -> Result<&'v [u8], Damage> {
-        let length = self.narrow()?;
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(SHORT)?;
-        self.rest = rest;
-        Ok(bytes)
-    }
-
-    pub(super) fn text(&mut self) -> Result<&'v str, Damage> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Damage("a text in it is not UTF-8"))
-    }
-
-    pub(super) fn name(&mut self) -> Result<Name, Damage> {
-        Name::new(self.text()?).map_err(|_| Damage("a name in it is none"))
     }
 }
 

@@ -3,20 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pointsman_schemas::{AttributeValue, Data, DataKind, Event, Name, Sequence, Timestamp};
+use pointsman_schemas::{Event, Name, Sequence, Timestamp};
 
 use super::{CHECK_BYTES, Damage, Decoder, Encoder, Table};
-use crate::StoredEvent;
-
-const HAS_SUBJECT: u8 = 1;
-
-const HAS_TIME: u8 = 2;
-
-const HAS_CONTENT_TYPE: u8 = 4;
-
-const HAS_SCHEMA: u8 = 8;
-
-const HAS_RETENTION: u8 = 16;
+use crate::{StoredEvent, encoding};
 
 /// An event with what is kept of its arrival.
 #[derive(Debug)]
@@ -55,50 +45,7 @@ impl EventRow {
         out.bytes(self.tenant.as_str().as_bytes())
             .bytes(self.origin.as_str().as_bytes())
             .time(self.at);
-        out.bytes(event.id().as_bytes())
-            .bytes(event.source().as_bytes())
-            .bytes(event.ty().as_bytes());
-        let optional = [
-            event.subject(),
-            event.time(),
-            event.datacontenttype(),
-            event.dataschema(),
-        ];
-        let flags = [HAS_SUBJECT, HAS_TIME, HAS_CONTENT_TYPE, HAS_SCHEMA];
-        let given = optional.iter().zip(flags);
-        let given: u8 = given
-            .filter(|(text, _)| text.is_some())
-            .map(|(_, flag)| flag)
-            .sum();
-        out.byte(given | self.kept_until.map_or(0, |_| HAS_RETENTION));
-        for text in optional.into_iter().flatten() {
-            out.bytes(text.as_bytes());
-        }
-        if let Some(until) = self.kept_until {
-            out.time(until);
-        }
-        out.number(event.extensions().len() as u64);
-        for (name, value) in event.extensions() {
-            out.bytes(name.as_bytes());
-            match value {
-                AttributeValue::String(text) => out.byte(0).bytes(text.as_bytes()),
-                AttributeValue::Integer(number) => {
-                    out.byte(1).number(u64::from(number.cast_unsigned()))
-                }
-                AttributeValue::Boolean(value) => out.byte(2).byte(u8::from(value)),
-            };
-        }
-        match event.data() {
-            None => out.byte(0),
-            Some(data) => {
-                let kind = match data.kind() {
-                    DataKind::Json => 1,
-                    DataKind::Text => 2,
-                    DataKind::Binary => 3,
-                };
-                out.byte(kind).bytes(data.bytes())
-            }
-        };
+        encoding::event::encode(&mut out, event, self.kept_until);
         out.seal(Table::Event, &[sequence])
     }
 
@@ -118,43 +65,8 @@ impl EventRow {
     pub(in crate::disk) fn decode(sequence: u64, value: &Bytes) -> Result<Self, Damage> {
         let mut from = Decoder::open(Table::Event, &[sequence], value)?;
         let (tenant, origin, at) = (from.name()?, from.name()?, from.time()?);
-        let mut event = Event::builder(from.text()?, from.text()?, from.text()?);
-        let flags = from.byte()?;
-        for (flag, name) in [
-            (HAS_SUBJECT, "subject"),
-            (HAS_TIME, "time"),
-            (HAS_CONTENT_TYPE, "datacontenttype"),
-            (HAS_SCHEMA, "dataschema"),
-        ] {
-            if flags & flag != 0 {
-                event.set(name, AttributeValue::String(from.text()?));
-            }
-        }
-        let kept_until = if flags & HAS_RETENTION == 0 {
-            None
-        } else {
-            Some(from.time()?)
-        };
-        for _ in 0..from.number()? {
-            let name = from.text()?;
-            let value = match from.byte()? {
-                0 => AttributeValue::String(from.text()?),
-                1 => AttributeValue::Integer(from.narrow::<u32>()?.cast_signed()),
-                _ => AttributeValue::Boolean(from.byte()? != 0),
-            };
-            event.set(name, value);
-        }
-        let kind = match from.byte()? {
-            0 => None,
-            1 => Some(DataKind::Json),
-            2 => Some(DataKind::Text),
-            _ => Some(DataKind::Binary),
-        };
-        if let Some(kind) = kind {
-            event = event.data(Data::new_unchecked(kind, value.slice_ref(from.bytes()?)));
-        }
-        let event = event.build().map_err(|_| Damage("it is no CloudEvent"))?;
-        debug_assert!(event.attribute("specversion") == Some(AttributeValue::String("1.0")));
+        let own = |data| value.slice_ref(data);
+        let (event, kept_until) = encoding::event::decode(&mut from, own)?;
         Ok(Self {
             tenant,
             origin,
@@ -167,6 +79,8 @@ impl EventRow {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_schemas::Data;
+
     use super::*;
 
     #[test]
