@@ -155,6 +155,7 @@ fn no_modules_import_one_another() {
         "journal",
         "log",
         "cluster",
+        "peer",
         "connectors",
         "src",
     ] {
@@ -182,6 +183,7 @@ fn crates_see_only_what_lies_below_them() {
             "cluster",
             &["pointsman-schemas", "pointsman-log", "pointsman-journal"],
         ),
+        ("peer", &["pointsman-schemas", "pointsman-journal"]),
         (
             "connectors",
             &["pointsman-schemas", "pointsman-test-brokers"],
