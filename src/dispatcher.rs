@@ -15,6 +15,7 @@
 //! - A slot of a target is free when its attempt has ended; a place among all deliveries in flight
 //!   only when that is durable.
 //! - Stopping ends nothing: what has no outcome is put back as if it had never been leased.
+//! - No attempt begins or goes on once the fence of its lease is cancelled.
 //! - This module does not know HTTP, rules or what a store is made of.
 
 mod attempts;

@@ -3,9 +3,12 @@
 mod ending;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 
 use futures::future::FutureExt;
 use pointsman_connectors::AttemptEnd;
@@ -14,6 +17,7 @@ use pointsman_schemas::{AttributeValue, Class, Event, Name, Outcome};
 use rand::RngExt;
 use smallvec::SmallVec;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
@@ -123,12 +127,12 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, mut call: LeasedCall, granted: &mut LeaseGrant, now: Now) {
+        // A call is of one shard, and so has one fence.
+        let fence = call.first_mut().and_then(|first| first.fence.take());
+        let is_ended = fence.as_ref().is_some_and(CancellationToken::is_cancelled);
         // A reload may have taken the subscription away while it was being leased.
-        let Some(route) = self
-            .scheduler
-            .route(granted.turn.subscription)
-            .map(Arc::clone)
-        else {
+        let route = self.scheduler.route(granted.turn.subscription);
+        let Some(route) = route.filter(|_| !is_ended).map(Arc::clone) else {
             return self.put_back(call);
         };
         self.end_never_tried(&mut call, &route, now);
@@ -141,11 +145,6 @@ impl Dispatcher {
             return self.put_back(call);
         };
         let end = AttemptEnd::default();
-        let requested = |leased: &Leased| RequestedDelivery {
-            id: leased.id,
-            event: marked(leased),
-            attempt: leased.attempts.saturating_add(1),
-        };
         let called = route.recording.slot();
         let request = AttemptRequest {
             deliveries: call.iter().map(requested).collect(),
@@ -159,22 +158,24 @@ impl Dispatcher {
         };
         let finished = self.finished.0.clone();
         let task = self.attempts.spawn(async move {
-            // A connector that panics costs its own attempt, and no other.
-            let reached = match AssertUnwindSafe(stack.oneshot(request))
-                .catch_unwind()
-                .await
-            {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(never)) => match never {},
-                Err(_panic) => AttemptResponse::Answered(Outcome::new(
-                    Class::Failed,
-                    "the connector panicked; this is a bug in it",
-                )),
+            let ended = {
+                // A connector that panics costs its own attempt, and no other.
+                let mut attempt = pin!(AssertUnwindSafe(stack.oneshot(request)).catch_unwind());
+                match fence {
+                    None => Some(attempt.await),
+                    // Looked at first, so that it takes not one step more; and one that sees to its
+                    // end itself is dropped too, since another machine may begin the same by now.
+                    Some(fence) => tokio::select! {
+                        biased;
+                        () = fence.cancelled() => None,
+                        ended = &mut attempt => Some(ended),
+                    },
+                }
             };
             // Where the dispatcher is gone nobody asks any more.
             let _ = finished.send(Finished {
                 token,
-                reached,
+                reached: reached(ended),
                 at: Instant::now(),
             });
         });
@@ -231,7 +232,7 @@ impl Dispatcher {
         self.more_under_way -= attempt.call.len() - 1;
         match reached {
             AttemptResponse::Answered(outcome) => self.answered(attempt, outcome, at, now),
-            // Somebody has stopped it: what the target did of it is not known.
+            // Somebody has stopped it, or its fence: what the target did of it is not known.
             AttemptResponse::Stopped => {
                 self.scheduler
                     .ended_uncalled(attempt.permit, attempt.started, at);
@@ -428,6 +429,27 @@ impl Dispatcher {
             self.shared.paused.lock().remove(&permit.subscription());
         }
         class
+    }
+}
+
+fn requested(leased: &Leased) -> RequestedDelivery {
+    RequestedDelivery {
+        id: leased.id,
+        event: marked(leased),
+        attempt: leased.attempts.saturating_add(1),
+    }
+}
+
+/// What an attempt came to that ended like this; none where its fence has ended it.
+fn reached(ended: Option<thread::Result<Result<AttemptResponse, Infallible>>>) -> AttemptResponse {
+    match ended {
+        Some(Ok(Ok(reached))) => reached,
+        Some(Ok(Err(never))) => match never {},
+        Some(Err(_panic)) => AttemptResponse::Answered(Outcome::new(
+            Class::Failed,
+            "the connector panicked; this is a bug in it",
+        )),
+        None => AttemptResponse::Stopped,
     }
 }
 

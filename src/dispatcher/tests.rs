@@ -2,6 +2,7 @@ mod batch;
 mod bench;
 mod disk;
 mod faults;
+mod fence;
 mod flow;
 mod follow;
 mod history;

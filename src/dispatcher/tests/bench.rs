@@ -161,6 +161,8 @@ pub(super) struct Watched {
     pub(super) endless: Option<(Arc<Event>, Arc<tokio::sync::Semaphore>)>,
     /// Where set: everything that is leased and settled is there.
     pub(super) arrivals: Option<Arc<Arrivals>>,
+    /// The fences of what is leased of subscriptions; once one is cancelled nothing more is.
+    pub(super) fences: Mutex<HashMap<SubscriptionNumber, CancellationToken>>,
 }
 
 #[async_trait]
@@ -191,7 +193,13 @@ impl Journal for Watched {
         }
         self.leases.fetch_add(1, Ordering::Relaxed);
         self.grants.fetch_add(grants.len(), Ordering::Relaxed);
-        let leases = self.inner.lease(grants, bytes_max).await?;
+        let fence = |number| self.fences.lock().get(&number).cloned();
+        let mut open = grants.to_vec();
+        open.retain(|grant| fence(grant.subscription).is_none_or(|own| !own.is_cancelled()));
+        let mut leases = self.inner.lease(&open, bytes_max).await?;
+        for leased in &mut leases.leased {
+            leased.fence = fence(leased.id.subscription);
+        }
         let count = leases.leased.len();
         let in_flight = self.in_flight.fetch_add(count, Ordering::Relaxed) + count;
         self.in_flight_most.fetch_max(in_flight, Ordering::Relaxed);
@@ -401,6 +409,7 @@ impl Bench {
             in_flight_most,
             endless,
             arrivals: None,
+            fences: Mutex::default(),
         };
         let options = Options {
             seed: 1,
@@ -528,6 +537,14 @@ impl Bench {
             })
             .await
             .unwrap();
+    }
+
+    /// Puts a new fence around what is leased of a subscription from now on.
+    pub(super) fn fence(&self, subscription: SubscriptionNumber) -> CancellationToken {
+        let fence = CancellationToken::new();
+        let mut fences = self.journal.fences.lock();
+        fences.insert(subscription, fence.clone());
+        fence
     }
 
     pub(super) async fn status(&self, subscription: SubscriptionNumber) -> SubscriptionStatus {
