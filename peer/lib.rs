@@ -40,5 +40,5 @@ mod transport;
 
 pub use message::MESSAGE_BYTES_MAX;
 pub use remote::Remote;
-pub use serve::{Shards, serve, serve_one_of};
+pub use serve::{Shards, not_owned, serve, serve_one_of};
 pub use transport::{CallError, Transport};

@@ -22,8 +22,14 @@ pub trait Shards: fmt::Debug + Send + Sync {
 pub async fn serve_one_of(shards: &dyn Shards, number: ShardNumber, call: Bytes) -> Bytes {
     match shards.here(number) {
         Some(shard) => serve(&*shard, call).await,
-        None => not_done("the node that was asked does not own it"),
+        None => not_owned(),
     }
+}
+
+/// The answer of a node that does not own the shard it is asked about, whatever it is asked.
+#[must_use]
+pub fn not_owned() -> Bytes {
+    not_done("the node that was asked does not own it")
 }
 
 /// Answers a call to a shard. It never panics, whatever the bytes are.

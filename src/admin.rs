@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::listener::ConnectionCounts;
+use pointsman_peer::Shards;
 use pointsman_schemas::{Clock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -70,6 +71,8 @@ pub struct Admin {
     pub started: Timestamp,
     /// The nodes of the cluster; none where the bus runs on one machine.
     pub nodes: Option<Nodes>,
+    /// The shards that this node owns, which other nodes ask it about; none likewise.
+    pub shards: Option<Arc<dyn Shards>>,
 }
 
 impl Admin {

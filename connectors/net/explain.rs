@@ -11,6 +11,12 @@ pub fn causes<'e>(
     })
 }
 
+/// The innermost cause, which is the one that says something: "connection refused".
+#[must_use]
+pub fn root(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn explain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -14,6 +14,6 @@ pub(crate) mod tls;
 pub(crate) mod wire;
 
 pub use client::{Answered, CallError, Client, unguarded};
-pub use explain::causes;
+pub use explain::root;
 pub use names::Names;
 pub use tls::Trust;

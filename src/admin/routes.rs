@@ -3,6 +3,7 @@
 mod dead;
 mod events;
 mod nodes;
+pub(super) mod peers;
 mod replays;
 mod subscriptions;
 mod tasks;
@@ -120,7 +121,9 @@ pub(super) fn document() -> String {
 /// Every route there is, behind the guard.
 pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>, answers: Answers) -> Router {
     let (routes, _document) = operations(answers).finish();
+    // Nodes alone ask this of each other: it is no operation of the API.
     routes
+        .route(peers::PATH, peers::calls())
         .fallback(async |uri: Uri| {
             Refused::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
         })

@@ -13,6 +13,7 @@ use axum::{Json, Router, middleware};
 use bytes::Bytes;
 use http::HeaderMap;
 use pointsman_connectors::listener::Refusal;
+use pointsman_peer::not_owned;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -20,7 +21,7 @@ use serde_json::json;
 use super::api::{Answer, read_body};
 use super::guard::{Guard, guard};
 use super::refused::Refused;
-use super::routes::{BODY_BYTES_MAX, DrainRequest, OPENMETRICS};
+use super::routes::{BODY_BYTES_MAX, DrainRequest, OPENMETRICS, peers};
 use super::view::Page;
 use crate::nodes::{NodeView, Nodes, ShardView};
 
@@ -41,6 +42,7 @@ pub(super) fn router(joined: Joined, own: Arc<Guard>) -> Router {
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/nodes/drain", post(drain))
         .route("/api/v1/shards", get(shards))
+        .route(peers::PATH, post(async || peers::answer(not_owned())))
         .fallback(async || Refused(elsewhere()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(own, guard))

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use pointsman_connectors::{Guarantee, SourceState};
+use pointsman_peer::Shards;
 use pointsman_rules::{Condition, Filter, Pattern};
 use pointsman_schemas::{
     Class, Clock, Data, DeliveryId, Event, Name, Reject, SubscriptionNumber, Text, Timestamp,
@@ -203,8 +204,13 @@ pub(crate) struct TestBus<J = MemoryJournal> {
 impl TestBus {
     /// A bus whose journal is in memory.
     pub(crate) async fn start(keys: &[&str]) -> Self {
+        Self::start_with(None, keys).await
+    }
+
+    /// One that other nodes can ask about shards.
+    pub(crate) async fn start_with(shards: Option<Arc<dyn Shards>>, keys: &[&str]) -> Self {
         let journal = MemoryJournal::new(Arc::new(Fixed(NOON)), MemoryOptions::default());
-        Self::over(journal, keys).await
+        Self::over(journal, shards, keys).await
     }
 }
 
@@ -212,14 +218,14 @@ impl TestBus<DiskJournal> {
     /// A bus whose journal lies in a folder.
     pub(crate) async fn start_on_disk(folder: &Path) -> Self {
         let journal = DiskJournal::open(folder, DiskOptions::default(), Arc::new(Fixed(NOON)));
-        Self::over(journal.unwrap(), &[]).await
+        Self::over(journal.unwrap(), None, &[]).await
     }
 }
 
 impl<J: Journal + 'static> TestBus<J> {
     /// Three events for two subscriptions and a reject: the first subscription has one delivered,
     /// one dead and one to be retried; the second has all three dead.
-    async fn over(journal: Arc<J>, keys: &[&str]) -> Self {
+    async fn over(journal: Arc<J>, shards: Option<Arc<dyn Shards>>, keys: &[&str]) -> Self {
         let clock = Arc::new(Fixed(NOON));
         let numbers = journal
             .subscribe(vec![
@@ -280,6 +286,7 @@ impl<J: Journal + 'static> TestBus<J> {
             clock,
             started,
             nodes: None,
+            shards,
         };
         tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
         Self {

@@ -148,6 +148,7 @@ impl Bus {
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
             nodes,
+            shards: None,
         });
         run_ingress(&config, &listener, clock, Arc::clone(&waiting), &sources)?;
 

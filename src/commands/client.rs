@@ -1,7 +1,6 @@
 //! The HTTP client of the live commands.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use pointsman_connectors::credential::{self, BEARER};
 use pointsman_connectors::listener::ProblemDocument;
-use pointsman_connectors::net::{self, CallError, Trust, causes};
+use pointsman_connectors::net::{self, CallError, Trust, root};
 use pointsman_schemas::{Secret, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -374,11 +373,6 @@ fn trusting(path: &Path) -> Result<net::Client, CommandError> {
     let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     net::unguarded(Trust::Certificates(&pem))
         .map_err(|why| wrong(why).help("it is to be a file in PEM: -----BEGIN CERTIFICATE-----"))
-}
-
-/// The innermost cause, which is the one that says something: "connection refused".
-fn root(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]
