@@ -48,8 +48,8 @@ pub use inquiry::{Ends, Inquiry, Made, MadeEvent, Task, TaskStatus};
 pub use link::{Link, LinkStatus, SourceState};
 pub use log_limit::{LOG_EVERY, LogLimit};
 pub use source::{
-    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, Source, SourceContext,
-    SourceError, SourceSettings, StoredPositions,
+    Acknowledgement, Arrival, Batch, Firings, Guarantee, Message, Plain, RunsOn, Source,
+    SourceContext, SourceError, SourceSettings, StoredPositions,
 };
 pub use target::{
     Attempt, AttemptEnd, AttemptError, Called, Delivery, FilledCall, TargetContext, TargetService,

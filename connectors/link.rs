@@ -22,6 +22,8 @@ pub enum SourceState {
     Waiting,
     /// It has ended, or somebody must decide what becomes of it.
     Stopped,
+    /// It runs on another node.
+    Away,
 }
 
 impl SourceState {
@@ -33,6 +35,7 @@ impl SourceState {
             Self::Running => "running",
             Self::Waiting => "waiting",
             Self::Stopped => "stopped",
+            Self::Away => "away",
         }
     }
 }
@@ -134,6 +137,17 @@ impl Link {
             "the source has stopped until its settings change"
         );
         self.turn(SourceState::Stopped, Some(error));
+    }
+
+    /// It is another node's to open. What waits there is not known here.
+    pub fn away(&self) {
+        self.turn(SourceState::Away, None);
+        self.lag(None);
+    }
+
+    /// It is to be opened, and has been another node's.
+    pub fn opening(&self) {
+        self.turn(SourceState::Opening, None);
     }
 
     /// So many messages wait in the outside system; none where it cannot tell at the moment.

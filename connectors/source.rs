@@ -256,6 +256,9 @@ pub trait SourceSettings: fmt::Debug + Send + Sync {
     /// What becomes of a message that the outside system has sent and the bus has not stored.
     fn guarantee(&self) -> Guarantee;
 
+    /// On which nodes it runs where there are several.
+    fn runs_on(&self) -> RunsOn;
+
     /// When it will bring something of itself, for one that knows: at most `count` times after
     /// `after`. None where it does not know.
     fn firings(&self, after: Timestamp, count: usize) -> Option<Firings> {
@@ -275,6 +278,18 @@ pub trait SourceSettings: fmt::Debug + Send + Sync {
     /// # Errors
     /// What is missing or cannot be reached, in words. The owner tries again with backoff.
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError>;
+}
+
+/// On which of several nodes with one rule file a source runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsOn {
+    /// On each of them: it brings what is sent to that node.
+    Each,
+    /// On each of them, which share what the outside system has. Where the order matters in which
+    /// it hands messages over, on one alone.
+    EachUnlessOrdered,
+    /// On one alone: it keeps how far it has read, or each would bring the same.
+    One,
 }
 
 /// When a source will bring something.

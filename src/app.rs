@@ -109,7 +109,14 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
     if config.store.log.is_some() {
         return cluster::run(&mut process, config).await;
     }
-    let bus = Bus::start(config, &CancellationToken::new(), None, bus::open_store).await?;
+    let bus = Bus::start(
+        config,
+        &CancellationToken::new(),
+        None,
+        None,
+        bus::open_store,
+    )
+    .await?;
     let (bus, _) = process.serve(bus, std::future::pending()).await;
     process.stop(bus).await;
     Ok(())

@@ -32,7 +32,7 @@ use pointsman_connectors::engine::PostgresEngine;
 use pointsman_connectors::listener::ListenSettings;
 #[cfg(feature = "nats")]
 use pointsman_connectors::nats::NatsEngine;
-use pointsman_connectors::{SourceSettings, TargetSettings};
+use pointsman_connectors::{RunsOn, SourceSettings, TargetSettings};
 use pointsman_journal::Start;
 use pointsman_log::Cluster;
 use pointsman_rules::transform::{EventMapping, Transform};
@@ -172,9 +172,23 @@ pub struct Source {
     pub retention: Option<Duration>,
     /// True where it feeds a pipe, and nothing else.
     pub pipe: bool,
+    /// True where a rule or pipe takes what it brings in an order.
+    pub is_ordered: bool,
     /// Differs where its settings differ, and whom it feeds, so that a reload leaves alone what has
     /// not changed.
     pub fingerprint: u64,
+}
+
+impl Source {
+    /// Whether one node alone runs it, where there are several.
+    #[must_use]
+    pub fn is_tied(&self) -> bool {
+        match self.settings.runs_on() {
+            RunsOn::Each => false,
+            RunsOn::EachUnlessOrdered => self.is_ordered,
+            RunsOn::One => true,
+        }
+    }
 }
 
 /// What makes a duplicate of an event, and for how long.

@@ -47,13 +47,25 @@ pub(crate) const STORE_AGAIN: Backoff =
 pub struct Intake {
     reader: MessageReader,
     journal: Arc<dyn Journal>,
+    left: CancellationToken,
 }
 
 impl Intake {
     /// An intake for what a reader reads.
     #[must_use]
     pub fn new(reader: MessageReader, journal: Arc<dyn Journal>) -> Self {
-        Self { reader, journal }
+        Self {
+            reader,
+            journal,
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// Once this is cancelled another node may read the source: how far it has been read here is
+    /// stored no more, where it has not been.
+    #[must_use]
+    pub fn left_with(self, left: CancellationToken) -> Self {
+        Self { left, ..self }
     }
 
     /// The journal that keeps the source's cursor.
@@ -169,6 +181,7 @@ impl Intake {
             journal: Arc::clone(&self.journal),
             metrics: self.reader.metrics.clone(),
             router: Arc::clone(self.reader.router()),
+            left: self.left.clone(),
         };
         Box::pin(async move { store.group(group, cursor).await })
     }

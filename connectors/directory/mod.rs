@@ -63,7 +63,7 @@ use serde::Deserialize;
 use crate::parameter::resolve;
 use crate::replaced::Replaced;
 use crate::source::fingerprint;
-use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 use follow::{Folder, Setup};
 use hints::{Hints, Watches};
 use listing::{Inodes, Scope};
@@ -177,6 +177,10 @@ impl SourceSettings for DirectorySource {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        RunsOn::One
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

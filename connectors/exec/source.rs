@@ -42,7 +42,7 @@ use pointsman_schemas::{Interval, Problem};
 
 use super::{command, group};
 use crate::parameter::is_template;
-use crate::{Guarantee, OpenError, Source, SourceContext, SourceError, SourceSettings};
+use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceError, SourceSettings};
 use commands::{CommandSource, Position};
 use settings::{CursorForm, EVERY_MIN, LINE_BYTES_MAX, Output, Restart};
 
@@ -106,6 +106,11 @@ impl SourceSettings for ExecSource {
         } else {
             Guarantee::AtMostOnce
         }
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        // Without a cursor, too: the command would bring the same on each.
+        RunsOn::One
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -20,7 +20,7 @@ use super::pull::{self, StreamSource};
 use super::subscription::{self, SubjectSource, subscribe};
 use super::urls::Urls;
 use crate::parameter::{located, resolve};
-use crate::{Guarantee, Link, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, Link, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
 /// The form of the names of streams and consumers, for the JSON Schema.
 const NAME_PATTERN: &str = r"^[^\s.*>/\\]+$";
@@ -262,6 +262,15 @@ impl SourceSettings for NatsSource {
             Guarantee::AtLeastOnce
         } else {
             Guarantee::AtMostOnce
+        }
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        // Without a queue group the server sends every message to each that listens.
+        if self.stream.is_some() || self.queue.is_some() {
+            RunsOn::EachUnlessOrdered
+        } else {
+            RunsOn::One
         }
     }
 

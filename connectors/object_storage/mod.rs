@@ -72,7 +72,7 @@ use serde::Deserialize;
 use crate::parameter::resolve;
 use crate::replaced::Replaced;
 use crate::source::fingerprint;
-use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 use connection::{Bucket, Connection, check_url};
 use known::{KEY_BYTES_MAX, Stored};
 use look::Look;
@@ -299,6 +299,14 @@ impl SourceSettings for ObjectStorageSource {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        match &self.notifications {
+            _ if self.lists() => RunsOn::One,
+            Notifications::Sqs(_) => RunsOn::EachUnlessOrdered,
+            Notifications::Webhook(_) | Notifications::None => RunsOn::Each,
+        }
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -18,7 +18,7 @@ use super::queue::facts;
 use super::stream::StreamPosition;
 use super::subscription::look;
 use crate::source::fingerprint;
-use crate::{Guarantee, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 use opening::missing;
 
 pub use settings::{Offset, RabbitmqSource};
@@ -87,6 +87,15 @@ impl SourceSettings for RabbitmqSource {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        // A stream is read by an offset, which the bus keeps.
+        if self.offset.is_some() {
+            RunsOn::One
+        } else {
+            RunsOn::EachUnlessOrdered
+        }
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -54,7 +54,7 @@ use pointsman_schemas::{Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Firings, Guarantee, OpenError, Source, SourceContext, SourceSettings};
+use crate::{Firings, Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 use firing::{Repeats, Timer};
 use schedule::Schedule;
 
@@ -230,6 +230,10 @@ impl SourceSettings for TimerSource {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        RunsOn::One
     }
 
     fn firings(&self, after: pointsman_schemas::Timestamp, count: usize) -> Option<Firings> {

@@ -37,7 +37,7 @@ use serde::Deserialize;
 use crate::OpenError;
 use crate::listener::{EVENTS_PATH, check_max_body};
 use crate::requests::queue;
-use crate::source::{Guarantee, Source, SourceContext, SourceSettings};
+use crate::source::{Guarantee, RunsOn, Source, SourceContext, SourceSettings};
 use handler::WebhookHandler;
 use mapping::Mapping;
 use signature::Verifier;
@@ -145,6 +145,10 @@ impl SourceSettings for Webhook {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn runs_on(&self) -> RunsOn {
+        RunsOn::Each
     }
 
     async fn probe(&self) -> Result<String, OpenError> {

@@ -37,7 +37,9 @@ impl Connections {
 impl Collector for Connections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
+        // One that runs on another node is told of there.
         let sources = self.sources.iter();
+        let sources = sources.filter(|one| one.state != SourceState::Away);
         let source = |one: &SourceStatus| SourceRow::from(one);
         let sources: Vec<_> = if self.detail.is_each(self.sources.len()) {
             sources

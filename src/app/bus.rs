@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
-use super::sources::Sources;
+use super::sources::{Homes, Sources};
 use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings};
 use crate::config::Config;
@@ -102,11 +102,13 @@ impl Bus {
     /// Starts everything with a first configuration, on the journal that `open` opens. Addresses are
     /// bound before that, so that one in use is told before anything has happened; requests are
     /// taken last. All attempts end at once with `end`, whatever else the bus is doing then.
-    /// `nodes` are those of the cluster, where there is one.
+    /// `nodes` are those of the cluster, where there is one, and `homes` says which sources are at
+    /// home on this one.
     pub(super) async fn start(
         config: Config,
         end: &CancellationToken,
         nodes: Option<Nodes>,
+        homes: Option<Arc<dyn Homes>>,
         open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
     ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -125,14 +127,15 @@ impl Bus {
         let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies, end);
         let waiting = Arc::<Waiting>::default();
         let dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
-        let sources = Arc::new(Sources::new(
+        let sources = Sources::new(
             Arc::clone(&journal),
             Arc::clone(&pipes),
             Arc::clone(&router),
             listener.routes(),
             Arc::clone(&clock),
             metrics.clone(),
-        ));
+        );
+        let sources = Arc::new(sources.at_home(homes));
         let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
         let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
         let overview = Arc::new(overview);

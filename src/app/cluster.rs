@@ -174,7 +174,7 @@ async fn own<S: Fn(&[Diagnostic])>(
     let path = config.store.path.clone();
     let opened = Arc::clone(journal) as Arc<dyn Journal>;
     let end = ownership.token();
-    let bus = match Bus::start(config, &end, Some(nodes.clone()), move |_| Ok(opened)).await {
+    let bus = match Bus::start(config, &end, Some(nodes.clone()), None, move |_| Ok(opened)).await {
         Ok(bus) => bus,
         Err(error) => {
             journal.close().await;

@@ -1,5 +1,9 @@
-//! Keeps each source running: opens it, serves it by an intake, and opens it again after a backoff
-//! when it ends.
+//! Keeps each source running, as long as it is wanted here.
+
+mod home;
+mod keeper;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,40 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_connectors::listener::Routes;
-use pointsman_connectors::{
-    Alarms, Guarantee, Link, Source, SourceContext, SourceError, SourceSettings, StoredPositions,
-};
-use pointsman_schemas::{Backoff, Clock, Name, PositionRow, backoff::spread};
+use pointsman_connectors::{Alarms, Guarantee, Link, Source};
+use pointsman_journal::Journal;
+use pointsman_schemas::{Clock, Name};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::wiring;
+pub use self::home::Homes;
+use self::home::{RELOAD_GRACE, Resident};
+use self::keeper::{Ends, Surroundings};
 use crate::config;
 use crate::intake::{Intake, MessageReader};
-use crate::pipes::{PipeIntake, Pipes};
-use crate::router::{Matcher, Router};
+use crate::pipes::Pipes;
+use crate::router::Router;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::SourceMetrics;
-use pointsman_journal::Journal;
-
-/// First and longest pause before a source is opened again, of which at least half is waited:
-/// sources that broke together come back one by one. The longest keeps the promise to be back
-/// within 30 seconds of the outside system.
-const REOPEN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 
 /// How long the bus waits for its sources to open before it takes requests. What is slower goes on
 /// opening meanwhile.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
-
-/// A source that served this long starts over with the shortest pause.
-const SERVED_WELL: Duration = Duration::from_secs(60);
-
-/// How long a reload waits for attempts under way of a pipe whose source has changed; their
-/// deliveries come again after it.
-const RELOAD_GRACE: Duration = Duration::from_secs(5);
 
 /// A source at work.
 pub struct RunningSource {
@@ -52,6 +43,8 @@ pub struct RunningSource {
     /// What it has brought.
     pub metrics: SourceMetrics,
     fingerprint: u64,
+    /// Whether it runs only where it is at home.
+    is_tied: bool,
     stop: CancellationToken,
     /// Ends the wait for a pipe's attempts under way.
     abandon: CancellationToken,
@@ -60,13 +53,9 @@ pub struct RunningSource {
 
 /// All sources at work, by tenant and name.
 pub struct Sources {
-    journal: Arc<dyn Journal>,
-    pipes: Arc<Pipes>,
-    router: Arc<ArcSwap<Router>>,
-    routes: Routes,
-    clock: Arc<dyn Clock>,
-    alarms: Alarms,
-    metrics: Metrics,
+    surroundings: Arc<Surroundings>,
+    /// Where the tied ones are at home; none where there is one node.
+    homes: Option<Arc<dyn Homes>>,
     running: Mutex<HashMap<(Name, Name), RunningSource>>,
     abandon: CancellationToken,
 }
@@ -88,7 +77,7 @@ impl Sources {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self {
+        let surroundings = Surroundings {
             journal,
             pipes,
             router,
@@ -96,9 +85,19 @@ impl Sources {
             alarms: Alarms::new(Arc::clone(&clock)),
             clock,
             metrics,
+        };
+        Self {
+            surroundings: Arc::new(surroundings),
+            homes: None,
             running: Mutex::default(),
             abandon: CancellationToken::new(),
         }
+    }
+
+    /// Has those that one node alone may run be run where they are at home.
+    #[must_use]
+    pub fn at_home(self, homes: Option<Arc<dyn Homes>>) -> Self {
+        Self { homes, ..self }
     }
 
     /// Runs a source that is open already and never ends, such as the HTTP ingress, whose callers
@@ -111,9 +110,9 @@ impl Sources {
         mut source: Box<dyn Source>,
     ) {
         let metrics = reader.metrics.clone();
-        let mut intake = Intake::new(reader, Arc::clone(&self.journal));
+        let mut intake = Intake::new(reader, Arc::clone(&self.surroundings.journal));
         let stop = CancellationToken::new();
-        let (link, abandon) = (self.link(&name), self.abandon.child_token());
+        let (link, abandon) = (self.surroundings.link(&name), self.abandon.child_token());
         link.up();
         let (token, origin) = (stop.clone(), name.clone());
         let task = tokio::spawn(async move {
@@ -129,6 +128,7 @@ impl Sources {
                 link,
                 metrics,
                 fingerprint: 0,
+                is_tied: false,
                 stop,
                 abandon,
                 task,
@@ -141,12 +141,15 @@ impl Sources {
     pub async fn reload(&self, wanted: Vec<config::Source>) {
         let keep: HashMap<_, _> = wanted
             .iter()
-            .map(|one| ((one.tenant.clone(), one.name.clone()), one.fingerprint))
+            .map(|one| {
+                let own = (one.fingerprint, self.is_tied(one));
+                ((one.tenant.clone(), one.name.clone()), own)
+            })
             .collect();
         let gone: Vec<RunningSource> = {
             let mut running = self.running.lock();
             let ends = |key: &(Name, Name), one: &RunningSource| {
-                one.fingerprint != 0 && keep.get(key) != Some(&one.fingerprint)
+                one.fingerprint != 0 && keep.get(key) != Some(&(one.fingerprint, one.is_tied))
             };
             let keys: Vec<_> = running
                 .iter()
@@ -202,77 +205,50 @@ impl Sources {
 
     /// Reads what comes from a source.
     pub fn reader(&self, tenant: &Name, name: &Name) -> MessageReader {
-        let matcher = Matcher::new(
-            Arc::clone(&self.router),
-            self.journal.clock(),
-            self.metrics.matching(),
-        );
-        let metrics = self.metrics.source(tenant, name);
-        MessageReader::new(tenant.clone(), name.clone(), matcher, metrics)
+        self.surroundings.reader(tenant, name)
     }
 
-    fn link(&self, name: &Name) -> Link {
-        Link::new(name.clone(), Arc::clone(&self.clock))
+    fn is_tied(&self, wanted: &config::Source) -> bool {
+        self.homes.is_some() && wanted.is_tied()
     }
 
     fn start(&self, wanted: config::Source) -> RunningSource {
-        let config::Source {
-            tenant,
-            name,
-            kind,
-            fingerprint,
-            settings,
-            mapping,
-            deduplicate,
-            retention,
-            pipe,
-        } = wanted;
-        let (guarantee, link) = (settings.guarantee(), self.link(&name));
+        let is_tied = self.is_tied(&wanted);
+        let source = Arc::new(wanted);
+        let link = self.surroundings.link(&source.name);
         let (stop, abandon) = (CancellationToken::new(), self.abandon.child_token());
-        let mapped = mapping.is_some();
-        let reader = self.reader(&tenant, &name).mapping(mapping);
-        let metrics = reader.metrics.clone();
-        let intake = if pipe {
-            let intake =
-                PipeIntake::new(Arc::clone(&self.pipes), reader, guarantee, abandon.clone());
-            AnyIntake::Pipe(Box::new(intake))
-        } else {
-            let reader = reader.with_stable_ids(settings.has_stable_ids());
-            let reader = reader.deduplicating(deduplicate.map(wiring::deduplicate));
-            let reader = reader.retaining(retention);
-            AnyIntake::Bus(Box::new(Intake::new(reader, Arc::clone(&self.journal))))
-        };
-        let positions = JournalPositions {
-            journal: Arc::clone(&self.journal),
-            tenant: tenant.clone(),
-            source: name.clone(),
-        };
-        let context = SourceContext {
-            name,
-            tenant,
-            cursor: None,
-            positions: Arc::new(positions),
-            mapped,
-            clock: Arc::clone(&self.clock),
-            alarms: self.alarms.clone(),
-            routes: self.routes.clone(),
-            link: link.clone(),
-        };
-        let keeper = Keeper {
-            settings,
-            context,
-            intake,
+        let ends = Ends {
             stop: stop.clone(),
+            abandon: abandon.clone(),
+            left: CancellationToken::new(),
+        };
+        let surroundings = Arc::clone(&self.surroundings);
+        let task = match self.homes.clone().filter(|_| is_tied) {
+            None => tokio::spawn(surroundings.keeper(&source, link.clone(), ends).run()),
+            Some(homes) => {
+                let resident = Resident {
+                    surroundings,
+                    source: Arc::clone(&source),
+                    homes,
+                    link: link.clone(),
+                    ends,
+                };
+                tokio::spawn(resident.run())
+            }
         };
         RunningSource {
-            kind,
-            guarantee,
+            kind: source.kind,
+            guarantee: source.settings.guarantee(),
             link,
-            metrics,
-            fingerprint,
+            metrics: self
+                .surroundings
+                .metrics
+                .source(&source.tenant, &source.name),
+            fingerprint: source.fingerprint,
+            is_tied,
             stop,
             abandon,
-            task: tokio::spawn(keeper.run()),
+            task,
         }
     }
 }
@@ -302,94 +278,4 @@ async fn stop(sources: Vec<RunningSource>, grace: Duration) {
         () = ended => {}
         () = abandon => {}
     }
-}
-
-/// Opens one source again and again.
-struct Keeper {
-    settings: Box<dyn SourceSettings>,
-    context: SourceContext,
-    intake: AnyIntake,
-    stop: CancellationToken,
-}
-
-impl Keeper {
-    async fn run(mut self) {
-        let mut pause = REOPEN.initial;
-        while !self.stop.is_cancelled() {
-            let begin = tokio::time::Instant::now();
-            let (error, passes) = match self.serve().await {
-                Ok(()) => return,
-                Err(Ended::Open(error)) => (error, true),
-                Err(Ended::Source(error)) => (
-                    error.to_string(),
-                    matches!(error, SourceError::Unavailable(_)),
-                ),
-            };
-            if begin.elapsed() > SERVED_WELL {
-                pause = REOPEN.initial;
-            }
-            if !passes {
-                return self.context.link.stopped(error);
-            }
-            self.context.link.down(error);
-            tokio::select! {
-                () = tokio::time::sleep(spread(pause, rand::random())) => {}
-                () = self.stop.cancelled() => return,
-            }
-            pause = REOPEN.longer(pause);
-        }
-    }
-
-    async fn serve(&mut self) -> Result<(), Ended> {
-        let journal = match &self.intake {
-            AnyIntake::Bus(intake) => intake.journal(),
-            AnyIntake::Pipe(intake) => intake.journal(),
-        };
-        let (tenant, name) = (&self.context.tenant, &self.context.name);
-        let cursor = journal.cursor(tenant, name).await;
-        let context = SourceContext {
-            cursor: cursor.map_err(|error| Ended::Open(error.to_string()))?,
-            ..self.context.clone()
-        };
-        let opened = tokio::select! {
-            opened = self.settings.open(context) => opened,
-            () = self.stop.cancelled() => return Ok(()),
-        };
-        let mut source = opened.map_err(|error| Ended::Open(error.to_string()))?;
-        self.context.link.up();
-        let ended = match &mut self.intake {
-            AnyIntake::Bus(intake) => intake.run(&mut *source, &self.stop).await,
-            AnyIntake::Pipe(intake) => intake.run(&mut *source, &self.stop).await,
-        };
-        ended.map_err(Ended::Source)
-    }
-}
-
-/// The rows of one source's position in the journal.
-#[derive(Debug)]
-struct JournalPositions {
-    journal: Arc<dyn Journal>,
-    tenant: Name,
-    source: Name,
-}
-
-#[async_trait]
-impl StoredPositions for JournalPositions {
-    async fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<PositionRow>, String> {
-        let (tenant, source) = (&self.tenant, &self.source);
-        let page = self.journal.positions(tenant, source, after, limit).await;
-        page.map_err(|error| error.to_string())
-    }
-}
-
-/// Where what a source brings goes: into the journal, or through its pipe.
-enum AnyIntake {
-    Bus(Box<Intake>),
-    Pipe(Box<PipeIntake>),
-}
-
-/// Why a source no longer serves.
-enum Ended {
-    Open(String),
-    Source(SourceError),
 }

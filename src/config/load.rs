@@ -296,6 +296,7 @@ impl<'d> Loader<'d, '_> {
             });
         }
         pipe::connect(&mut config);
+        pipe::mark_ordered(&mut config);
         self.addresses(&config);
         (!self.documents.is_empty()).then_some(config)
     }

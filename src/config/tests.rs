@@ -289,3 +289,30 @@ fn of_very_many_mistakes_the_first_are_kept_and_the_others_counted() {
         shown.len()
     );
 }
+
+#[test]
+fn a_broker_is_tied_where_somebody_takes_its_messages_in_an_order() {
+    let rules = |from: &str| {
+        let broker = "{ rabbitmq: { url: \"amqp://127.0.0.1\", queue: q } }";
+        let to = "to: console, delivery: { order_by: $.subject }";
+        format!(
+            "sources:\n  orders: {broker}\n  other: {broker}\n  piped: {broker}\n  in-order: \
+             {broker}\n  tick: {{ timer: {{ every: 1m }} }}\n  hook: {{ webhook: {{ path: /hook, \
+             signature: {{ none: {{}} }} }} }}\ntargets:\n  console: {{ stdout: {{}} }}\nrules:\n  all: {{ to: \
+             console }}\n  ordered: {{ {from}{to} }}\npipes:\n  one: {{ from: piped, to: console \
+             }}\n  two: {{ from: in-order, {to} }}\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    for (from, expect) in [
+        ("from: orders, ", &["orders", "in-order", "tick"][..]),
+        ("", &["orders", "other", "in-order", "tick"][..]),
+    ] {
+        std::fs::write(&file, rules(from)).unwrap();
+        let (config, _) = Config::load(std::slice::from_ref(&file)).unwrap();
+        let tied = config.sources.iter().filter(|source| source.is_tied());
+        let tied: Vec<_> = tied.map(|source| source.name.as_str()).collect();
+        assert_eq!(tied, expect, "{from}");
+    }
+}

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_journal::{Append, Appended, DeadReason, Entry, Journal, JournalError, NewDead};
 use pointsman_schemas::{Cursor, Name, PositionChange, Reject, SubscriptionNumber};
+use tokio_util::sync::CancellationToken;
 
 use super::STORE_AGAIN;
 use super::reader::ReadMessage;
@@ -25,6 +26,8 @@ pub(super) struct Appender {
     pub(super) metrics: SourceMetrics,
     /// The rules in force.
     pub(super) router: Arc<ArcSwap<Router>>,
+    /// Another node may read the source now.
+    pub(super) left: CancellationToken,
 }
 
 impl Appender {
@@ -100,6 +103,8 @@ impl Appender {
     /// Stores a group, however long that takes.
     async fn hold(&self, mut group: Vec<ReadMessage>, cursor: Option<Cursor>) {
         let mut pause = STORE_AGAIN.initial;
+        let has_position =
+            cursor.is_some() || group.iter().any(|pending| !pending.positions.is_empty());
         while let Err(error) = self.append(&mut group, cursor.clone()).await {
             // The bus stops: what has not been stored comes again from its source, or was never
             // acknowledged.
@@ -110,7 +115,12 @@ impl Appender {
                 source = %self.origin, %error,
                 "holding what came in until it can be stored"
             );
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The source goes on elsewhere, from what is stored; what is stored of it now would
+                // set that back.
+                () = self.left.cancelled(), if has_position => return,
+            }
             pause = STORE_AGAIN.longer(pause);
         }
         tell(group, &Verdict::Stored).await;

@@ -102,6 +102,7 @@ impl<'d> Loader<'d, '_> {
             deduplicate: deduplicate(piece),
             retention: retention(piece),
             pipe: false,
+            is_ordered: false,
             fingerprint: entry.value.fingerprint(),
         })
     }

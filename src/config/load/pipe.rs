@@ -162,3 +162,18 @@ pub(super) fn connect(config: &mut Config) {
         }
     }
 }
+
+/// Marks the sources whose messages somebody takes in an order, once those that feed pipes are
+/// marked: they feed nothing else.
+pub(super) fn mark_ordered(config: &mut Config) {
+    let is_ordered = |rule: &&Rule| rule.to.iter().any(|to| to.delivery.order_by.is_some());
+    for rule in config.rules.iter().filter(is_ordered) {
+        for source in &mut config.sources {
+            let is_fed = match &rule.from {
+                Some(from) => from.contains(&source.name),
+                None => !source.pipe,
+            };
+            source.is_ordered |= is_fed && rule.tenant == source.tenant;
+        }
+    }
+}
