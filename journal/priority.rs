@@ -162,6 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn no_priority_above_the_highest_is_read() {
+        use serde::Deserialize;
+        use serde::de::IntoDeserializer;
+        use serde::de::value::Error;
+
+        let read = |number: u8| {
+            Priority::deserialize(IntoDeserializer::<Error>::into_deserializer(number))
+        };
+        assert_eq!(read(9), Ok(Priority::HIGHEST));
+        assert!(read(10).is_err());
+    }
+
+    #[test]
     fn lanes_lie_apart_and_the_column_of_a_usual_one_is_its_time() {
         assert_eq!(Due::from(Timestamp(17)).column(), 17);
         for priority in Priority::all().skip(1) {

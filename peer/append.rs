@@ -79,6 +79,7 @@ where
     // Past its share of the thread a future of tokio's waits for no reason, and then not in order.
     let begin = |sent| maybe_done(unconstrained(Box::pin(store_one(sent, &append))));
     let mut begun: Vec<_> = sent.into_iter().map(begin).collect();
+    // `join_all` alone promises no order.
     for one in &mut begun {
         let _ = poll!(one);
     }

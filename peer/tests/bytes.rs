@@ -60,26 +60,32 @@ fn what_is_larger_than_any_message_is_refused() {
         ..events(["1"])
     };
     paused(async {
-        let remote = Remote::new(number(0), Arc::new(Node(Some(in_memory(0)))));
-        let refused = remote.append(large.clone()).await;
-        assert!(matches!(refused, Err(JournalError::Away(_))), "{refused:?}");
         let owner = in_memory(0);
+        let remote = Remote::new(number(0), Arc::new(Node(Some(Arc::clone(&owner)))));
+        let refused = remote.append(large.clone()).await;
+        let Err(JournalError::Away(why)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(
+            why.starts_with("shard 0: the call cannot be sent: it has "),
+            "{why}"
+        );
         let too_long = Bytes::from(vec![1; crate::MESSAGE_BYTES_MAX + 1]);
         let answer = serve(&*owner, too_long).await;
         let answer: Result<(), JournalError> = read(&answer).unwrap();
         assert!(matches!(answer, Err(JournalError::Away(_))), "{answer:?}");
         // An answer that nobody could read: what was asked for has been done.
         owner.append(large).await.unwrap();
-        let read = remote_of(&owner)
-            .reader()
-            .dead(&DeadSelection::default(), None, 9)
-            .await;
-        assert!(matches!(read, Err(JournalError::Io(_))), "{read:?}");
+        let all = DeadSelection::default();
+        let read = remote.reader().dead(&all, None, 9).await;
+        let Err(JournalError::Io(why)) = read else {
+            panic!("{read:?}");
+        };
+        assert!(
+            why.starts_with("its answer cannot be sent: it has "),
+            "{why}"
+        );
     });
-}
-
-fn remote_of(owner: &Arc<MemoryJournal>) -> Remote {
-    Remote::new(number(0), Arc::new(Node(Some(Arc::clone(owner)))))
 }
 
 /// A length that nothing follows: whoever believes it runs out of memory.

@@ -6,10 +6,12 @@ use futures::future::join_all;
 use futures::poll;
 use parking_lot::Mutex;
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
-use pointsman_journal::suite::{sized_event, stored};
+use pointsman_journal::suite::{MINUTE, sized_event, stored};
 use pointsman_journal::{Appended, Entry, EventsFrom, MadeDelivery, Terms, Watch};
 use pointsman_schemas::{Sequence, SystemClock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Barrier, Semaphore};
+use tokio::task::consume_budget;
+use tokio::time::timeout;
 
 use super::*;
 use crate::append::{Sent, store};
@@ -255,17 +257,22 @@ fn those_of_one_call_are_begun_in_their_order_and_waited_for_together() {
             append: events([id.to_string().as_str()]),
             watched: Vec::new(),
         });
-        let (begun, all_begun) = (Mutex::new(Vec::new()), tokio::sync::Barrier::new(COUNT));
+        let (begun, all) = (Mutex::new(Vec::new()), Barrier::new(COUNT));
         let append = async |append: Append| {
             let id: u64 = append.entries[0].event.id().parse().unwrap();
-            tokio::task::consume_budget().await;
+            consume_budget().await;
             begun.lock().push(id);
-            all_begun.wait().await;
+            all.wait().await;
+            // They go on together, too.
+            all.wait().await;
             // The first ends last.
             tokio::time::sleep(Duration::from_secs(COUNT as u64 - id)).await;
             Ok(vec![Appended::Stored(Sequence(id))])
         };
-        let made = store(sent.collect(), append).await;
+        let stored_within = timeout(MINUTE * 60, store(sent.collect(), append));
+        let made = stored_within
+            .await
+            .expect("none waits for another one's end");
         let in_order: Vec<_> = (0..COUNT as u64).collect();
         assert_eq!(*begun.lock(), in_order);
         let stored = made
