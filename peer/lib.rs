@@ -11,8 +11,8 @@
 //! nothing here knows HTTP, addresses or keys.
 //!
 //! Appends, commands and reads go over. Leases, settlements and what is due do not: they are the
-//! owner's own, and so is what a journal is told by whoever runs it (subscriptions, quotas, the
-//! close).
+//! owner's own. Nor does what each node tells the shards that are on it
+//! ([`subscribe_as`](pointsman_journal::Shard::subscribe_as), quotas, the close).
 //!
 //! # What is written
 //!
