@@ -216,7 +216,7 @@ impl Log for PostgresLog {
         fits(&body)?;
         self.cluster.check(shard)?;
         let append = async |session: &Session| {
-            let statement = session.prepared(&self.append).await?;
+            let statement = &session.prepared(&self.append).await?;
             let shard = i32::from(shard.0);
             let client = session.client();
             client.query_opt(statement, &[&shard, &&*body]).await
@@ -264,7 +264,7 @@ impl Log for PostgresLog {
     async fn beat(&self, node: &Name, body: Bytes) -> Result<(), LogError> {
         fits(&body)?;
         let beat = async |session: &Session| {
-            let statement = session.prepared(&self.beat).await?;
+            let statement = &session.prepared(&self.beat).await?;
             let client = session.client();
             client.execute(statement, &[&node.as_str(), &&*body]).await
         };

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::types::Type;
 
 use super::pool::Pool;
 use super::session::Session;
@@ -71,10 +70,8 @@ impl Listener {
     async fn look(&mut self) {
         let numbers: Vec<i64> = self.heard.iter().map(|(_, number)| *number).collect();
         let look = async |session: &Session| {
-            let client = session.client();
-            let rows = client
-                .query_typed(&self.statement, &[(&numbers, Type::INT8_ARRAY)])
-                .await?;
+            let statement = session.prepared(&self.statement).await?;
+            let rows = session.client().query(&statement, &[&numbers]).await?;
             rows.iter()
                 .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
                 .collect::<Result<Vec<(String, i64, Vec<u8>)>, tokio_postgres::Error>>()

@@ -9,7 +9,6 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, mpsc::OwnedPermit};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::types::Type;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pool::Pool;
@@ -240,13 +239,11 @@ impl Reading {
             .map(|of| i64::try_from(of.after.0).unwrap_or(i64::MAX - 1))
             .collect();
         let look = async |session: &Session| {
-            let client = session.client();
-            let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), _); 3] = [
-                (&numbers, Type::INT4_ARRAY),
-                (&shards, Type::INT4_ARRAY),
-                (&afters, Type::INT8_ARRAY),
-            ];
-            let rows = client.query_typed(&self.statement, &parameters).await?;
+            let statement = session.prepared(&self.statement).await?;
+            let rows = session
+                .client()
+                .query(&statement, &[&numbers, &shards, &afters])
+                .await?;
             rows.iter().map(Row::of).collect::<Result<Vec<_>, _>>()
         };
         let rows = match self.pool.run(Instant::now() + self.timeout, look).await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -141,7 +141,7 @@ impl Dialer {
             client,
             warned,
             durability,
-            statement: OnceCell::new(),
+            statements: Mutex::default(),
             _driver: driver,
         })
     }
@@ -170,7 +170,7 @@ pub(super) struct Session {
     /// How many warnings it has told of.
     warned: Arc<AtomicU64>,
     durability: Durability,
-    statement: OnceCell<(String, Statement)>,
+    statements: Mutex<Vec<(String, Statement)>>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -183,11 +183,20 @@ impl Session {
         &self.durability
     }
 
-    /// Prepares the one statement that this session is used for over and over.
-    pub(super) async fn prepared(&self, text: &str) -> Result<&Statement, tokio_postgres::Error> {
-        let prepare = async || Ok((text.to_owned(), self.client.prepare(text).await?));
-        let (prepared, statement) = self.statement.get_or_try_init(prepare).await?;
-        debug_assert_eq!(prepared, text, "a session prepares one statement");
+    /// Prepares one of the few statements that this session is used for over and over: to plan
+    /// one costs PostgreSQL several times what it costs to run it.
+    pub(super) async fn prepared(&self, text: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = |statements: &[(String, Statement)]| {
+            let found = statements.iter().find(|(known, _)| known == text);
+            found.map(|(_, statement)| statement.clone())
+        };
+        if let Some(statement) = known(&self.statements.lock()) {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(text).await?;
+        self.statements
+            .lock()
+            .push((text.to_owned(), statement.clone()));
         Ok(statement)
     }
 
