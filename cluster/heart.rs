@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use pointsman_log::{Beat, Log, Shard};
 use pointsman_schemas::Name;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -138,12 +139,18 @@ pub(crate) struct Doing {
     pub(crate) place: AtomicU64,
     /// The last epoch in which this process has stopped to own the shard.
     pub(crate) stopped: AtomicU64,
+    /// Has the node beat at once.
+    news: Arc<Notify>,
 }
 
 impl Doing {
-    /// Says what the node does from the next beat on.
+    /// Says what the node does from the next beat on, which comes at once where it has begun or
+    /// ended to own the shard: others send it what is for that.
     pub(crate) fn set(&self, role: Role, epoch: u64) {
-        *self.now.lock() = (role, epoch);
+        let (before, _) = std::mem::replace(&mut *self.now.lock(), (role, epoch));
+        if before != role && (before == Role::Owner || role == Role::Owner) {
+            self.news.notify_one();
+        }
     }
 
     fn pulse(&self) -> ShardPulse {
@@ -161,6 +168,8 @@ pub(crate) struct Heart {
     doing: Vec<Arc<Doing>>,
     /// Whether this node is to own nothing while another one can.
     pub(crate) is_draining: AtomicBool,
+    /// There is something to say before the next beat would.
+    news: Arc<Notify>,
     heard: Mutex<Heard>,
     /// When the last beat began that was acknowledged.
     acknowledged: Mutex<Option<Instant>>,
@@ -177,9 +186,18 @@ pub(crate) struct Beating {
 
 impl Heart {
     pub(crate) fn start(log: &Arc<dyn Log>, me: Identity, shards: u16) -> (Arc<Self>, Beating) {
+        let news = Arc::<Notify>::default();
+        let doing = |_| {
+            let news = Arc::clone(&news);
+            Arc::new(Doing {
+                news,
+                ..Doing::default()
+            })
+        };
         let heart = Arc::new(Self {
             me,
-            doing: (0..shards).map(|_| Arc::default()).collect(),
+            doing: (0..shards).map(doing).collect(),
+            news: Arc::clone(&news),
             is_draining: AtomicBool::default(),
             heard: Mutex::new(Heard {
                 members: BTreeMap::new(),
@@ -225,7 +243,10 @@ impl Heart {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told: Option<Instant> = None;
         for number in 1.. {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.news.notified() => {}
+            }
             let pulse = self.own_pulse(number);
             // It has nothing that JSON could not say.
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
