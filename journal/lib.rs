@@ -326,6 +326,11 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// What is there to be seen.
     fn reader(&self) -> Arc<dyn Reader>;
 
+    /// The same, of what is on this machine alone.
+    fn reader_here(&self) -> Arc<dyn Reader> {
+        self.reader()
+    }
+
     /// Why nothing is acknowledged at the moment; none where all is well.
     fn trouble(&self) -> Option<JournalError>;
 

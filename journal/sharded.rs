@@ -492,7 +492,12 @@ impl Journal for Sharded {
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(ShardedReader::new(&self.shards))
+        Arc::new(ShardedReader::new(self.shards.0.iter()))
+    }
+
+    fn reader_here(&self) -> Arc<dyn Reader> {
+        let here = self.shards.0.iter().filter(|(_, shard)| shard.is_here());
+        Arc::new(ShardedReader::new(here))
     }
 
     fn trouble(&self) -> Option<JournalError> {

@@ -109,14 +109,7 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
     if config.store.log.is_some() {
         return cluster::run(&mut process, config).await;
     }
-    let bus = Bus::start(
-        config,
-        &CancellationToken::new(),
-        None,
-        None,
-        bus::open_store,
-    )
-    .await?;
+    let bus = Bus::start(config, &CancellationToken::new(), None, bus::open_store).await?;
     let (bus, _) = process.serve(bus, std::future::pending()).await;
     process.stop(bus).await;
     Ok(())
@@ -146,31 +139,13 @@ impl<S: Fn(&[Diagnostic])> Process<S> {
             };
             let runtime = tokio::runtime::Handle::current();
             let reload = move || {
-                runtime.block_on(bus.reload(config));
-                bus
+                let again = runtime.block_on(bus.reload(config));
+                (bus, again)
             };
-            bus = self.background.run(reload).await;
-        }
-    }
-
-    /// Reads the rule files as they are now.
-    async fn load(&self) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let files = self.paths.clone();
-        self.background.run(move || Config::load(&files)).await
-    }
-
-    /// Reads the rule files once more, and waits until they are without mistakes; none where the
-    /// process is to stop.
-    async fn load_again(&mut self) -> Option<Config> {
-        if let Ok((config, warnings)) = self.load().await {
-            (self.show)(&warnings);
-            return Some(config);
-        }
-        self.watch.look_again();
-        tokio::select! {
-            () = self.signals.any() => None,
-            config = next_config(&mut self.watch, &self.background, &self.paths, &self.show) => {
-                Some(config)
+            let again;
+            (bus, again) = self.background.run(reload).await;
+            if again {
+                self.watch.look_again();
             }
         }
     }

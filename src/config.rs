@@ -109,6 +109,8 @@ pub struct StoreLog {
     pub cluster: Cluster,
     /// This node's name; the machine's where there is none.
     pub node: Option<Text>,
+    /// Where other nodes reach this one's admin listener; `admin.address` where there is none.
+    pub address: Option<Text>,
     /// After how long another node takes over from one that has fallen silent.
     pub takeover: Duration,
     /// All of it as it is written.

@@ -10,10 +10,6 @@ mod dispatcher;
 mod intake;
 mod nodes;
 mod output;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the bus asks no other node yet")
-)]
 mod peers;
 mod pipes;
 mod replay;

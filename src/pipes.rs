@@ -221,8 +221,17 @@ impl Pipes {
 
     /// Reads the journal and the pipes as one.
     pub fn reader(&self) -> Arc<dyn Reader> {
+        self.over(self.journal.reader())
+    }
+
+    /// The same, of what of the journal is on this machine.
+    pub fn reader_here(&self) -> Arc<dyn Reader> {
+        self.over(self.journal.reader_here())
+    }
+
+    fn over(&self, inner: Arc<dyn Reader>) -> Arc<dyn Reader> {
         Arc::new(PipesReader {
-            inner: self.journal.reader(),
+            inner,
             queues: Arc::clone(&self.queues),
             clock: Arc::clone(&self.clock),
         })

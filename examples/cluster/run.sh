@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts PostgreSQL and three nodes of one bus on this machine, until Ctrl-C. Stop the node that runs the bus (its number is printed) with
-# kill -9, and see another one take over. PostgreSQL's programs are looked for on PATH and where Debian has them.
+# Starts PostgreSQL and three nodes of one bus on this machine, until Ctrl-C. Send events to any of them, kill one (its number is printed) with
+# kill -9, and see the others take over. PostgreSQL's programs are looked for on PATH and where Debian has them.
 set -euo pipefail
 cd "$(dirname "$0")"
 pointsman=${POINTSMAN:-pointsman}
@@ -24,6 +24,6 @@ for node in 1 2 3; do
   mkdir "$folder/node-$node"
   cp pointsman.yaml "$folder/node-$node/"
   LISTEN=127.0.0.1:808$node ADMIN=127.0.0.1:818$node NODE=node-$node "$pointsman" run "$folder/node-$node" &
-  echo "node-$node is process $!, listens on 127.0.0.1:808$node, and says at 127.0.0.1:818$node/readyz whether it runs the bus"
+  echo "node-$node is process $!, listens on 127.0.0.1:808$node; pointsman nodes --admin http://127.0.0.1:818$node says who does what"
 done
 wait

@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 
-use super::{Shards, replay};
+use super::replay;
 use crate::{
     Activity, BlockedPage, Counts, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage,
     EventsFrom, HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay,
-    ReplayId, ShardNumber, StoredEvent, SubscriptionStatus, TaskLife, Totals,
+    ReplayId, Shard, ShardNumber, StoredEvent, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// The readers of all shards.
@@ -30,10 +30,9 @@ pub(super) struct ShardedReader {
 }
 
 impl ShardedReader {
-    pub(super) fn new(shards: &Shards) -> Self {
-        let readers = shards.0.iter();
+    pub(super) fn new<'s>(shards: impl Iterator<Item = &'s (ShardNumber, Arc<dyn Shard>)>) -> Self {
         Self {
-            readers: readers
+            readers: shards
                 .map(|(number, shard)| (*number, shard.reader()))
                 .collect(),
             missing: Mutex::default(),

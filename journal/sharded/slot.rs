@@ -148,6 +148,12 @@ impl Slot {
         }
     }
 
+    /// Whether another machine has it, as far as this one knows.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(&*self.inner.place.borrow(), Place::There(_))
+    }
+
     /// The shard has come here. What is leased of it ends with `fence`.
     pub(super) fn put_here(&self, shard: Arc<dyn Shard>, fence: CancellationToken) {
         self.change(|place| {

@@ -6,9 +6,8 @@ use futures::future::try_join_all;
 use pointsman_schemas::SubscriptionNumber;
 
 use super::Sharded;
-use super::reader::ShardedReader;
 use crate::key::hash;
-use crate::{Activity, JournalError, Numbered, Reader, ReplayId, Subscription};
+use crate::{Activity, Journal as _, JournalError, Numbered, ReplayId, Subscription};
 
 impl Sharded {
     pub(super) async fn subscribe_each(
@@ -16,7 +15,7 @@ impl Sharded {
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         let numbers = self.at(0).assign(wanted.clone()).await?;
-        let known = ShardedReader::new(&self.shards).subscriptions().await?;
+        let known = self.reader().subscriptions().await?;
         let numbered = numbered(wanted, &numbers);
         // What comes here from now on is told the same.
         let mut told = self.told.lock().await;

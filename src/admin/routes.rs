@@ -15,6 +15,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, middleware};
 use pointsman_connectors::listener::Refusal;
+use pointsman_journal::ShardNumber;
 use pointsman_schemas::DeliveryId;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use serde_json::json;
@@ -159,7 +160,8 @@ async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
 /// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     let own_lanes = admin.overview.lanes().into_keys().collect();
-    let (reader, now) = (admin.pipes.reader(), admin.clock.now());
+    // What other nodes own they count themselves.
+    let (reader, now) = (admin.pipes.reader_here(), admin.clock.now());
     let quotas = admin.overview.quotas();
     let snapshot = JournalSnapshot::take(&*reader, now, admin.metrics, own_lanes, quotas).await;
     if let Ok(snapshot) = &snapshot {
@@ -187,6 +189,8 @@ async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
 async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
     let reader = admin.pipes.reader();
     let (now, missing) = (admin.clock.now(), admin.missing());
+    let totals = reader.totals().await.ok();
+    let statuses = reader.subscriptions().await.ok();
     Ok(StatusView {
         version: VERSION,
         journal: format!("{:016x}", admin.journal.id().0),
@@ -194,12 +198,13 @@ async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
         uptime_seconds: now.since(admin.started).as_secs_f64(),
         ready: missing.is_empty(),
         missing,
-        totals: reader.totals().await.ok(),
-        deliveries: reader
-            .subscriptions()
-            .await
-            .ok()
-            .map(|statuses| view::sum(&statuses)),
+        totals,
+        deliveries: statuses.map(|statuses| view::sum(&statuses)),
+        incomplete: reader
+            .incomplete()
+            .into_iter()
+            .map(ShardNumber::get)
+            .collect(),
     })
 }
 

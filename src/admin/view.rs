@@ -8,7 +8,9 @@ mod owner;
 mod replay;
 mod task;
 
-use pointsman_journal::{Activity, Counts, SubscriptionIdentity, SubscriptionStatus, Totals};
+use pointsman_journal::{
+    Activity, Counts, Reader, ShardNumber, SubscriptionIdentity, SubscriptionStatus, Totals,
+};
 use pointsman_schemas::{Event, SubscriptionNumber, Timestamp, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,13 +35,34 @@ pub struct Page<T> {
     /// Where there is more: what to give as `after` for the next part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// The shards of the cluster that could not be asked just now: what is in them is not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<u16>,
 }
 
 impl<T> Page<T> {
     /// All there is.
     #[must_use]
     pub fn whole(items: Vec<T>) -> Self {
-        Self { items, next: None }
+        Self::part(items, None)
+    }
+
+    /// A part, and where the next one begins.
+    #[must_use]
+    pub fn part(items: Vec<T>, next: Option<String>) -> Self {
+        Self {
+            items,
+            next,
+            incomplete: Vec::new(),
+        }
+    }
+
+    /// The same, with what a reader could not ask for it.
+    #[must_use]
+    pub fn read_by(mut self, reader: &dyn Reader) -> Self {
+        let missing = reader.incomplete().into_iter();
+        self.incomplete = missing.map(ShardNumber::get).collect();
+        self
     }
 }
 
@@ -116,6 +139,10 @@ pub struct StatusView {
     pub totals: Option<Totals>,
     /// The counters of all subscriptions, added up; none likewise.
     pub deliveries: Option<Counts>,
+    /// The shards of the cluster that could not be asked just now, of which these lack what is in
+    /// them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<u16>,
 }
 
 /// The counters of many subscriptions, added up.

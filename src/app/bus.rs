@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 use pointsman_connectors::http::Ingress;
 use pointsman_connectors::listener::{Limits, Listener};
 use pointsman_journal::disk::{DiskJournal, DiskOptions, HistoryBounds};
-use pointsman_journal::{Journal, SubscriptionIdentity};
+use pointsman_journal::sharded::Slot;
+use pointsman_journal::{Journal, JournalError, SubscriptionIdentity};
 use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
+use super::cluster::OwnShards;
 use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
 use super::sources::{Homes, Sources};
@@ -65,6 +67,15 @@ pub(super) struct Bus {
     detached: HashSet<SubscriptionNumber>,
 }
 
+/// What a bus has of its cluster.
+pub(super) struct InCluster {
+    pub(super) nodes: Nodes,
+    /// Of each shard, in their order.
+    pub(super) slots: Vec<Slot>,
+    /// Which sources are at home on this node.
+    pub(super) homes: Arc<dyn Homes>,
+}
+
 /// A task with its stop.
 struct Task {
     stop: CancellationToken,
@@ -102,19 +113,19 @@ impl Bus {
     /// Starts everything with a first configuration, on the journal that `open` opens. Addresses are
     /// bound before that, so that one in use is told before anything has happened; requests are
     /// taken last. All attempts end at once with `end`, whatever else the bus is doing then.
-    /// `nodes` are those of the cluster, where there is one, and `homes` says which sources are at
-    /// home on this one.
+    /// `cluster` is what the journal is a part of, where it is.
     pub(super) async fn start(
         config: Config,
         end: &CancellationToken,
-        nodes: Option<Nodes>,
-        homes: Option<Arc<dyn Homes>>,
+        cluster: Option<InCluster>,
         open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
     ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry, Timestamp::now());
         metrics.set_detail(config.admin.metrics);
+        let nodes = cluster.as_ref().map(|cluster| cluster.nodes.clone());
+        let homes = cluster.as_ref().map(|cluster| Arc::clone(&cluster.homes));
         count_nodes(nodes.as_ref(), &mut registry);
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
@@ -151,7 +162,7 @@ impl Bus {
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
             nodes,
-            shards: None,
+            shards: cluster.map(|cluster| Arc::new(OwnShards(cluster.slots)) as _),
         });
         run_ingress(&config, &listener, clock, Arc::clone(&waiting), &sources)?;
 
@@ -191,7 +202,15 @@ impl Bus {
     async fn put_in_force(&mut self, mut config: Config) -> Result<(), RunError> {
         let subscriptions = wiring::subscriptions(&config);
         let watched = Watched::of(&config, &subscriptions);
-        let numbers = self.pipes.subscribe(subscriptions).await?;
+        let numbers = loop {
+            match self.pipes.subscribe(subscriptions.clone()).await {
+                // Nobody is served before that, so that it can be waited for.
+                Err(JournalError::Away(why)) if self.config.is_none() => {
+                    tracing::warn!(why, "waiting for the shard that numbers subscriptions");
+                }
+                numbers => break numbers?,
+            }
+        };
         let quotas = wiring::backlog_quotas(&config);
         self.pipes.set_quotas(quotas).await?;
         self.renewals.watch(watched, &numbers);
@@ -253,8 +272,9 @@ impl Bus {
         self.detached = detached.into_iter().map(|status| status.number).collect();
     }
 
-    /// Takes over a changed configuration, or stays as it is and says why.
-    pub(super) async fn reload(&mut self, config: Config) {
+    /// Takes over a changed configuration, or stays as it is and says why. Returns whether it is to
+    /// be tried again.
+    pub(super) async fn reload(&mut self, config: Config) -> bool {
         if let Some(setting) = self
             .config
             .as_ref()
@@ -264,10 +284,17 @@ impl Bus {
                 setting,
                 "`{setting}` has changed, which needs a restart; the old rules stay in force"
             );
-            return;
+            return false;
         }
         match self.put_in_force(config).await {
             Ok(()) => tracing::info!("the changed rules are in force"),
+            Err(RunError::Journal(JournalError::Away(why))) => {
+                tracing::warn!(
+                    why,
+                    "the changed rules cannot be put in force now; it is tried again"
+                );
+                return true;
+            }
             Err(error) => {
                 tracing::error!(
                     %error,
@@ -276,6 +303,7 @@ impl Bus {
                 )
             }
         }
+        false
     }
 
     pub(super) async fn stop(self) {

@@ -1,19 +1,28 @@
-//! One of several nodes: a spare that follows the log, the owner that runs the bus, and a spare
-//! again where it can be that no longer.
+//! One of several nodes: each runs the whole bus, with the shards that it owns, and asks others for
+//! theirs.
 
 mod engine;
+mod keeper;
+mod peers;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_cluster::{Handover, Identity, Node, Ownership, Taken};
-use pointsman_journal::Journal;
-use pointsman_journal::disk::{self, DiskJournal, Replica};
-use pointsman_log::{OpenError, Shard};
-use pointsman_schemas::{Backoff, Name, SystemClock};
+use pointsman_cluster::{Identity, Node};
+use pointsman_journal::disk::DiskOptions;
+use pointsman_journal::sharded::{Sharded, Slot};
+use pointsman_journal::steady::JournalClock;
+use pointsman_journal::{Journal, JournalError, Shard as _};
+use pointsman_log::OpenError;
+use pointsman_schemas::{Backoff, Clock, JournalId, Name, Secret, SystemClock};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use super::bus::{self, Bus};
+use self::keeper::Keeper;
+use super::bus::{self, Bus, InCluster};
 use super::spare::SpareServers;
 use super::{Process, RunError, next_config};
 use crate::admin::spare::Joined;
@@ -21,102 +30,138 @@ use crate::config::{Config, Diagnostic, StoreLog};
 use crate::nodes::Nodes;
 
 pub(crate) use self::engine::probe;
+pub(super) use self::peers::OwnShards;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
-/// The shard of a cluster that has one.
-const SHARD: Shard = Shard(0);
-
-/// How much of the store goes to the log once more at a time.
-const CARRIED_BYTES: usize = 256 * 1024;
-
-/// The pause between two such times, while the bus runs.
-const CARRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// How often it is looked whether the log has grown too long.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// A log below this is never too long.
-const LOG_BYTES: u64 = 64 << 20;
+/// How soon it is looked again whether the shard that numbers the subscriptions has an owner.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs a node until the process is to stop.
 pub(super) async fn run<S: Fn(&[Diagnostic])>(
     process: &mut Process<S>,
-    mut config: Config,
+    config: Config,
 ) -> Result<(), RunError> {
     let Some(settings) = config.store.log.clone() else {
         return Ok(());
     };
     let joined = Joined::default();
-    let mut spare = Some(SpareServers::start(&config, Arc::clone(&joined)).await);
+    let spare = SpareServers::start(&config, Arc::clone(&joined)).await;
     let node = tokio::select! {
         () = process.signals.any() => return Ok(()),
         node = join(&settings, &config) => Arc::new(node?),
     };
     let nodes = joined.get_or_init(|| Nodes(Arc::clone(&node))).clone();
-    loop {
-        let spare = match spare.take() {
-            Some(spare) => spare,
-            None => SpareServers::start(&config, Arc::clone(&joined)).await,
+    let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(Arc::new(SystemClock)));
+    let (journal, slots) = Sharded::of_slots(node.shards(), identity(&settings), &clock)
+        .map_err(|error| RunError::Log(error.to_string()))?;
+    let mut cluster = Running {
+        journal,
+        slots,
+        nodes,
+        keepers: JoinSet::new(),
+        stop: CancellationToken::new(),
+        _peers: JoinSet::new(),
+    };
+    cluster.begin(&node, &config);
+    let ended = cluster.serve(process, config, spare).await;
+    // Others take over at once what is given up.
+    cluster.stop.cancel();
+    while cluster.keepers.join_next().await.is_some() {}
+    ended
+}
+
+/// The parts of a node that are there for as long as it is one.
+struct Running {
+    journal: Arc<Sharded>,
+    slots: Vec<Slot>,
+    nodes: Nodes,
+    /// One for each shard.
+    keepers: JoinSet<Result<(), RunError>>,
+    stop: CancellationToken,
+    _peers: JoinSet<()>,
+}
+
+impl Running {
+    fn begin(&mut self, node: &Arc<Node>, config: &Config) {
+        for slot in &self.slots {
+            let keeper = Keeper {
+                node: Arc::clone(node),
+                journal: Arc::clone(&self.journal),
+                slot: slot.clone(),
+                directory: directory(config, slot),
+                options: options(config, node.shards()),
+                stop: self.stop.clone(),
+            };
+            self.keepers.spawn(keeper.keep());
+        }
+        let met = peers::meet(Arc::clone(node), self.slots.clone(), key(config));
+        self._peers.spawn(met);
+    }
+
+    /// Runs the bus until the process is to stop, or a shard cannot be kept any longer.
+    async fn serve<S: Fn(&[Diagnostic])>(
+        &mut self,
+        process: &mut Process<S>,
+        mut config: Config,
+        spare: SpareServers,
+    ) -> Result<(), RunError> {
+        let waited = tokio::select! {
+            waited = wait_for_numbers(process, &self.slots, &mut config) => waited,
+            failed = failure(&mut self.keepers) => Err(failed),
         };
-        let taken = stand_by(process, &node, &mut config).await;
         spare.stop().await;
-        let Some(Taken { store, ownership }) = taken? else {
+        if !waited? {
             return Ok(());
-        };
-        // A change may have been in the middle of being read.
-        if let Ok((now, _)) = process.load().await
-            && config.needs_restart(&now).is_none()
-        {
-            config = now;
         }
-        // On a thread of its own: beats must go on meanwhile.
-        let (options, log) = (bus::options(&config), ownership.commit_log());
-        let open = move || store.into_journal(options, Arc::new(SystemClock), log);
-        let opened = tokio::task::spawn_blocking(open).await;
-        let opened = opened.map_err(|error| RunError::System("open the store", error.into()))?;
-        let journal = match opened {
-            Ok(journal) => journal,
-            Err(disk::OpenError::Damaged { what, .. }) => {
-                tracing::error!(what, "the store is not what the log says; it is made anew");
-                continue;
-            }
-            Err(error) => return Err(error.into()),
+        let opened = Arc::clone(&self.journal) as Arc<dyn Journal>;
+        let parts = InCluster {
+            nodes: self.nodes.clone(),
+            slots: self.slots.clone(),
+            homes: Arc::clone(&self.journal) as _,
         };
-        match own(process, &ownership, &journal, config, &nodes).await? {
-            End::Process => {
-                ownership.release().await;
-                return Ok(());
-            }
-            End::Handover(handover) => {
-                ownership.release().await;
-                tokio::spawn(handover.arrived());
-            }
-            End::Ownership => {
-                if let Some(why) = ownership.why().await {
-                    tracing::error!(why, "this node does not own the store any more");
-                }
-                drop(ownership);
-            }
-        }
-        let Some(again) = process.load_again().await else {
-            return Ok(());
+        let never = CancellationToken::new();
+        let bus = tokio::select! {
+            () = process.signals.any() => return Ok(()),
+            bus = Bus::start(config, &never, Some(parts), move |_| Ok(opened)) => bus?,
         };
-        config = again;
+        let mut failed = None;
+        let watching = async { failed = Some(failure(&mut self.keepers).await) };
+        let (bus, _) = process.serve(bus, watching).await;
+        process.stop(bus).await;
+        failed.map_or(Ok(()), Err)
     }
 }
 
-/// Follows until this node owns the log; none where the process is to stop.
-async fn stand_by<S: Fn(&[Diagnostic])>(
+/// Waits until a keeper has failed.
+async fn failure(keepers: &mut JoinSet<Result<(), RunError>>) -> RunError {
+    loop {
+        match keepers.join_next().await {
+            Some(Ok(Err(error))) => return error,
+            Some(Err(error)) => return RunError::System("keep a shard", error.into()),
+            Some(Ok(Ok(()))) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits until somebody owns the shard that gives subscriptions their numbers; false where the
+/// process is to stop.
+async fn wait_for_numbers<S: Fn(&[Diagnostic])>(
     process: &mut Process<S>,
-    node: &Node,
+    slots: &[Slot],
     config: &mut Config,
-) -> Result<Option<Taken<Replica>>, RunError> {
-    let store = Replica::open(&config.store.path)?;
-    tracing::info!(node = %node.identity().node, "following the cluster's log");
-    let standing = node.stand_by(SHARD, store);
-    tokio::pin!(standing);
+) -> Result<bool, RunError> {
+    let Some(first) = slots.first() else {
+        return Ok(false);
+    };
+    let numbered = async {
+        while let Err(JournalError::Away(_)) = first.last_subscription().await {
+            sleep(LOOK).await;
+        }
+    };
+    tokio::pin!(numbered);
     loop {
         let Process {
             signals,
@@ -126,8 +171,8 @@ async fn stand_by<S: Fn(&[Diagnostic])>(
             show,
         } = &mut *process;
         let changed = tokio::select! {
-            () = signals.any() => return Ok(None),
-            taken = &mut standing => return Ok(Some(taken?)),
+            () = signals.any() => return Ok(false),
+            () = &mut numbered => return Ok(true),
             changed = next_config(watch, background, paths, show) => changed,
         };
         match config.needs_restart(&changed) {
@@ -140,66 +185,37 @@ async fn stand_by<S: Fn(&[Diagnostic])>(
     }
 }
 
-/// What has ended.
-enum End {
-    /// The process is to stop.
-    Process,
-    /// This node must not own the log any more.
-    Ownership,
-    /// Another node is to own it.
-    Handover(Handover),
+/// The identity of a cluster's journal: the same on all nodes.
+fn identity(settings: &StoreLog) -> JournalId {
+    // FNV-1a, which stays the same over versions.
+    let bytes = settings.cluster.name().as_str().bytes();
+    JournalId(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    }))
 }
 
-/// Runs the bus for as long as this node owns the log.
-async fn own<S: Fn(&[Diagnostic])>(
-    process: &mut Process<S>,
-    ownership: &Ownership,
-    journal: &Arc<DiskJournal>,
-    config: Config,
-    nodes: &Nodes,
-) -> Result<End, RunError> {
-    // Nobody is served before other nodes could follow.
-    let has_walked = tokio::select! {
-        () = ownership.ended() => false,
-        () = process.signals.any() => {
-            journal.close().await;
-            return Ok(End::Process);
-        }
-        has_walked = first_walk(ownership, journal) => has_walked,
-    };
-    if !has_walked {
-        journal.close().await;
-        return Ok(End::Ownership);
+/// Where the store of a shard is: that of the first where a bus on one machine has its own.
+fn directory(config: &Config, slot: &Slot) -> PathBuf {
+    match slot.shard().get() {
+        0 => config.store.path.clone(),
+        number => config.store.path.join(format!("shard-{number}")),
     }
-    let path = config.store.path.clone();
-    let opened = Arc::clone(journal) as Arc<dyn Journal>;
-    let end = ownership.token();
-    let bus = match Bus::start(config, &end, Some(nodes.clone()), None, move |_| Ok(opened)).await {
-        Ok(bus) => bus,
-        Err(error) => {
-            journal.close().await;
-            return if end.is_cancelled() {
-                Ok(End::Ownership)
-            } else {
-                Err(error)
-            };
-        }
-    };
-    let mut why = End::Ownership;
-    let watching = async {
-        tokio::select! {
-            () = ownership.ended() => {}
-            () = keep_bounded(ownership, journal, &path) => {}
-            handover = ownership.handover() => why = End::Handover(handover),
-        }
-    };
-    let (bus, is_stopping) = process.serve(bus, watching).await;
-    if is_stopping {
-        process.stop(bus).await;
-        return Ok(End::Process);
-    }
-    bus.stop().await;
-    Ok(why)
+}
+
+/// What other nodes ask for, as this one does: they have the same rule files.
+fn key(config: &Config) -> Option<Secret> {
+    let first = config.admin.auth.first()?;
+    // The admin listener says what is wrong with one that has no value.
+    first.resolve().ok()
+}
+
+/// How the store of each shard is kept: all of them share the room of one.
+fn options(config: &Config, shards: u16) -> DiskOptions {
+    let shards = u64::from(shards.max(1));
+    let mut options = bus::options(config);
+    options.max_size_bytes /= shards;
+    options.history.max_size_bytes /= shards;
+    options
 }
 
 /// Opens the cluster's log, however long its engine is away, and joins the cluster.
@@ -218,11 +234,16 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
             "{error}; give the node a name: store: {{ log: {{ node: … }} }}"
         ))
     })?;
-    let address = config
-        .admin
-        .address
-        .resolve()
-        .map_err(|error| unresolved(&error))?;
+    let address = settings.address.as_ref().unwrap_or(&config.admin.address);
+    let address = address.resolve().map_err(|error| unresolved(&error))?;
+    let is_unspecified = |address: SocketAddr| address.ip().is_unspecified();
+    if address.expose().parse().is_ok_and(is_unspecified) {
+        return Err(RunError::Log(format!(
+            "other nodes cannot reach this one at {}; say where they can: store: {{ log: {{ \
+             address: … }} }}",
+            address.expose()
+        )));
+    }
     let mut pause = BACKOFF.initial;
     let log = loop {
         match engine::open(settings, &node).await {
@@ -258,48 +279,4 @@ fn machine() -> String {
         _ => '-',
     };
     name.trim().chars().take(63).map(fit).collect()
-}
-
-/// Brings the whole store into the log where that has not happened yet; false where it cannot be.
-async fn first_walk(ownership: &Ownership, journal: &DiskJournal) -> bool {
-    ownership.has_walked().await || walk(journal, Duration::ZERO).await
-}
-
-/// Has every row of the store go to the log once more; false where the store takes no more.
-async fn walk(journal: &DiskJournal, pause: Duration) -> bool {
-    let mut carried = None;
-    loop {
-        match journal.carry(carried.clone(), CARRIED_BYTES).await {
-            Ok(None) => return true,
-            Ok(next) => {
-                carried = next;
-                sleep(pause).await;
-            }
-            Err(error) if journal.trouble().is_some() => {
-                tracing::warn!(%error, "the store cannot go to the log");
-                return false;
-            }
-            Err(_) => sleep(LOOK).await,
-        }
-    }
-}
-
-/// Keeps the log as long as the store or so: past that every row goes to it once more, and what is
-/// before that is removed. Ends where the store takes no more.
-async fn keep_bounded(ownership: &Ownership, journal: &DiskJournal, path: &std::path::Path) {
-    loop {
-        sleep(LOOK).await;
-        let store = path.join("journal.db").metadata();
-        let store_bytes = store.map_or(0, |store| store.len());
-        if ownership.bytes_since_walked().await <= store_bytes.max(LOG_BYTES) {
-            continue;
-        }
-        if !walk(journal, CARRY_PAUSE).await {
-            std::future::pending::<()>().await;
-        }
-        match ownership.trim().await {
-            Ok(()) => tracing::debug!("the log was trimmed"),
-            Err(error) => tracing::warn!(%error, "trimming the log"),
-        }
-    }
 }

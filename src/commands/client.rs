@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::bus_address::BusAddress;
 use super::error::CommandError;
+use crate::admin::view::Page;
 use crate::output;
 
 /// Longer than the server's own limit on a request, so that its answer is seen.
@@ -264,6 +265,23 @@ impl Client {
             .api(Method::GET, path, HeaderMap::new(), Bytes::new())
             .await?;
         read(&uri, &answer)
+    }
+
+    /// As [`Client::get`], of a list. Where it lacks something that is said on standard error.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Page<T>, CommandError> {
+        let page: Page<T> = self.get(path).await?;
+        if !page.incomplete.is_empty() {
+            let shards: Vec<String> = page.incomplete.iter().map(u16::to_string).collect();
+            eprintln!(
+                "what is in these shards is missing here, since no node that can be reached owns \
+                 them: {}",
+                shards.join(", ")
+            );
+        }
+        Ok(page)
     }
 
     /// As [`Client::get`]; none where there is no such thing.

@@ -249,7 +249,7 @@ async fn page(args: &ListArgs) -> Result<Page<DeadView>, CommandError> {
                 ),
             );
             Client::of_admin(&args.from.admin)?
-                .get(&format!("/dead?{}", query.finish()))
+                .list(&format!("/dead?{}", query.finish()))
                 .await
         }
     }

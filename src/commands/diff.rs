@@ -150,8 +150,8 @@ impl Events {
                     EventsFrom::Time(since) => query.append_pair("since", &since.to_string()),
                     EventsFrom::After(after) => query.append_pair("after", &after.0.to_string()),
                 };
-                let Page { items, next }: Page<EventView> =
-                    client.get(&format!("/events?{}", query.finish())).await?;
+                let path = format!("/events?{}", query.finish());
+                let Page { items, next, .. } = client.list::<EventView>(&path).await?;
                 let next = next.and_then(|next| next.parse().ok()).map(Sequence);
                 let read: Vec<Option<StoredEvent>> = items.into_iter().map(stored).collect();
                 let damaged = read.iter().filter(|event| event.is_none()).count() as u64;

@@ -65,7 +65,7 @@ fn print(text: String) -> Result<ExitCode, miette::Report> {
 }
 
 async fn list_nodes(args: &ListArgs) -> Result<String, CommandError> {
-    let page: Page<NodeView> = Client::of_admin(&args.admin)?.get("/nodes").await?;
+    let page: Page<NodeView> = Client::of_admin(&args.admin)?.list("/nodes").await?;
     if args.output.json {
         return output::json(&page.items).map_err(unprintable);
     }
@@ -91,7 +91,7 @@ async fn list_nodes(args: &ListArgs) -> Result<String, CommandError> {
 }
 
 async fn list_shards(args: &ListArgs) -> Result<String, CommandError> {
-    let page: Page<ShardView> = Client::of_admin(&args.admin)?.get("/shards").await?;
+    let page: Page<ShardView> = Client::of_admin(&args.admin)?.list("/shards").await?;
     if args.output.json {
         return output::json(&page.items).map_err(unprintable);
     }

@@ -233,7 +233,7 @@ fn read_filters(path: &Path) -> Result<RawFilters, CommandError> {
 }
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {
-    let page: Page<ReplayView> = Client::of_admin(&args.admin)?.get("/replays").await?;
+    let page: Page<ReplayView> = Client::of_admin(&args.admin)?.list("/replays").await?;
     if args.output.json {
         return output::json(&page.items).map_err(unprintable);
     }

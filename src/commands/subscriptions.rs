@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
 use super::store;
-use crate::admin::view::{OwnerFilter, Page, SubscriptionView};
+use crate::admin::view::{OwnerFilter, SubscriptionView};
 use crate::output::{self, OutputArgs};
 use pointsman_journal::{Activity, Reader, Role};
 
@@ -168,7 +168,7 @@ async fn list(args: &ListArgs) -> Result<String, CommandError> {
         }
         None => {
             Client::of_admin(&args.admin)?
-                .get::<Page<Value>>("/subscriptions")
+                .list::<Value>("/subscriptions")
                 .await?
                 .items
         }

@@ -283,7 +283,7 @@ async fn pages<T: DeserializeOwned>(
             .extend_pairs(conditions)
             .extend_pairs(after.map(|after| ("after", after)))
             .finish();
-        let page: Page<T> = client.get(&format!("{path}?{query}")).await?;
+        let page: Page<T> = client.list(&format!("{path}?{query}")).await?;
         items.extend(page.items);
         after = page.next;
         if after.is_none() || items.len() >= limit {

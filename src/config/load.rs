@@ -413,6 +413,17 @@ impl<'d> Loader<'d, '_> {
                     .is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN),
             ) {
                 at.report("the store needs at least 64MiB", "make it larger");
+            } else if let (Some(at), Some(log), Some(size)) =
+                (piece.get("max_size"), &raw.log, raw.max_size)
+                && size.bytes / u64::from(log.shards()) < MAX_SIZE_BYTES_MIN
+            {
+                at.report(
+                    format!(
+                        "each of the {} shards needs at least 64MiB of it",
+                        log.shards()
+                    ),
+                    "make it larger, or `shards` fewer",
+                );
             }
             let history = raw.history.as_ref().and_then(|history| history.max_size);
             let max_size = raw.max_size.map_or(MAX_SIZE_BYTES, |size| size.bytes);

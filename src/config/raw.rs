@@ -76,10 +76,23 @@ pub struct RawLog {
     pub nats: Option<Value>,
     /// The cluster's name in the engine: `default` unless it is given, and at most 32 characters.
     pub cluster: Option<String>,
+    /// Into how many parts the bus is divided, which the nodes own by turns: `16` by default, at
+    /// least as many as there will be nodes, and never changed.
+    pub shards: Option<u16>,
     /// This node's name in the cluster; the machine's unless it is given.
     pub node: Option<Text>,
+    /// Where other nodes reach the admin listener of this one, as `host:port`: `admin.address`
+    /// unless it is given.
+    pub address: Option<Text>,
     /// After how long another node takes over from one that has fallen silent; `10s` by default.
     pub takeover: Option<Interval>,
+}
+
+impl RawLog {
+    /// As many shards as it asks for, or has where it does not.
+    pub(super) fn shards(&self) -> u16 {
+        self.shards.unwrap_or(16).max(1)
+    }
 }
 
 /// `store.history`: what is kept of attempts, and of how tasks ended.

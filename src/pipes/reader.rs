@@ -9,8 +9,8 @@ use pointsman_schemas::{Clock, DeliveryId, Sequence, SubscriptionNumber};
 use super::queues::PipeQueues;
 use pointsman_journal::{
     BlockedPage, DeadLetter, DeadSelection, EndedPage, EndedSelection, EventPage, EventsFrom,
-    HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay, StoredEvent,
-    SubscriptionStatus, TaskLife, Totals,
+    HistoryPlace, JournalError, Lookup, Pending, Reader, RememberedKey, Replay, ShardNumber,
+    StoredEvent, SubscriptionStatus, TaskLife, Totals,
 };
 
 /// Both as one: counters are sums, lists follow one another.
@@ -115,6 +115,10 @@ impl Reader for PipesReader {
             })),
             None => self.inner.event(sequence).await,
         }
+    }
+
+    fn incomplete(&self) -> Vec<ShardNumber> {
+        self.inner.incomplete()
     }
 
     async fn last_event(&self) -> Result<Option<StoredEvent>, JournalError> {

@@ -7,12 +7,11 @@ mod trial;
 
 use std::time::Duration;
 
-use http::Method;
 use pointsman_integration_tests::bus::binary;
 use pointsman_integration_tests::{Bus, Caller, Fault, Proxy, until};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use engines::Engine;
 use jury::{Acknowledged, Jury, Sender};
@@ -20,6 +19,9 @@ use trial::{Blow, hold};
 
 /// After how long a node takes over from one that has fallen silent.
 const TAKEOVER: Duration = Duration::from_secs(2);
+
+/// How long a node may take to say something of itself.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a takeover may take, on a machine that is busy with other tests.
 const FAILOVER: Duration = Duration::from_secs(30);
@@ -47,20 +49,32 @@ impl Member {
         }
     }
 
-    /// How often it has begun to follow.
-    fn follows(&self) -> usize {
-        self.bus.log().matches("following the cluster").count()
+    /// What it says of the cluster's shards; nothing where it says nothing.
+    async fn shards(&self) -> Vec<Value> {
+        let url = self.bus.admin_url("/api/v1/shards");
+        let caller = Caller::new();
+        let Ok(Ok((200, body))) = timeout(ANSWER, caller.get(&url)).await else {
+            return Vec::new();
+        };
+        let said: Value = serde_json::from_slice(&body).unwrap();
+        said["items"].as_array().cloned().unwrap_or_default()
     }
 }
 
 struct Nodes {
     engine: Engine,
     members: Vec<Member>,
+    shards: usize,
+}
+
+/// The number of a node of this name.
+fn number_of(name: &Value) -> Option<usize> {
+    name.as_str()?.strip_prefix("node-")?.parse().ok()
 }
 
 impl Nodes {
     /// Starts so many nodes with the same rules but for what each has for itself.
-    async fn start(engine: Engine, count: usize, rules: &str) -> Self {
+    async fn start(engine: Engine, count: usize, shards: usize, rules: &str) -> Self {
         let mut members = Vec::new();
         for number in 0..count {
             let proxies: Vec<_> = engine.ports().into_iter().map(Proxy::start).collect();
@@ -70,40 +84,63 @@ impl Nodes {
             let ports: Vec<_> = proxies.iter().map(Proxy::port).collect();
             let log = engine.settings(&ports);
             bus.write_rules(&format!(
-                "store: {{ path: ./store, log: {{ {log}, node: {{ env: NODE }}, takeover: 2s }} }}\n{rules}"
+                "store: {{ path: ./store, log: {{ {log}, shards: {shards}, node: {{ env: NODE }}, takeover: 2s }} }}\n{rules}"
             ));
             bus.spawn();
             members.push(Member { bus, proxies });
         }
-        let nodes = Self { engine, members };
+        let nodes = Self {
+            engine,
+            members,
+            shards,
+        };
         nodes.owner().await;
+        for member in &nodes.members {
+            until("a node takes events", || member.is_ready()).await;
+        }
         nodes
     }
 
-    /// The node that runs the bus, once there is one.
+    /// The node that owns the first shard, once all of them have an owner.
     async fn owner(&self) -> usize {
         self.next_owner(usize::MAX).await
     }
 
-    /// Waits until a node other than this one runs the bus, and returns which.
+    /// Waits until nodes other than this one own all shards, and returns the one that owns the
+    /// first.
     async fn next_owner(&self, but: usize) -> usize {
         let began = Instant::now();
         loop {
             for (number, member) in self.members.iter().enumerate() {
-                if number != but && member.is_ready().await {
-                    return number;
+                if number == but {
+                    continue;
+                }
+                let shards = member.shards().await;
+                let owners = shards.iter().map(|shard| number_of(&shard["owner"]));
+                let owners: Option<Vec<usize>> = owners.collect();
+                match owners.as_deref() {
+                    Some(owners @ [first, ..]) if !owners.contains(&but) => return *first,
+                    _ => {}
                 }
             }
             let is_late = began.elapsed() > FAILOVER;
-            assert!(!is_late, "nobody runs the bus:\n{}", self.logs());
+            assert!(!is_late, "a shard has no owner:\n{}", self.logs());
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Waits until a node has begun to follow more often than that.
-    async fn follows(&self, number: usize, before: usize) {
-        until("a spare follows", async || {
-            self.members[number].follows() > before
+    /// Waits until a node has everything of each shard, and could take over those that it does not
+    /// own.
+    async fn follows(&self, number: usize) {
+        let name = format!("node-{number}");
+        until("a node has everything", async || {
+            let shards = self.members[number].shards().await;
+            let has = |shard: &Value| {
+                let followers = shard["followers"].as_array().unwrap();
+                let is_complete = |one: &Value| one["name"] == *name && one["complete"] == true;
+                shard["owner"] == *name || followers.iter().any(is_complete)
+            };
+            shards.len() == self.shards && shards.iter().all(has)
         })
         .await;
     }
@@ -150,31 +187,20 @@ rules:
 }
 
 #[tokio::test]
-async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
+async fn another_node_takes_over_with_everything() {
     let jury = Jury::start().await;
     jury.take(false);
-    let mut nodes = Nodes::start(Engine::postgres().await, 2, &rules(&jury.url())).await;
+    let mut nodes = Nodes::start(Engine::postgres().await, 2, 1, &rules(&jury.url())).await;
     let owner = nodes.owner().await;
     let spare = 1 - owner;
-    nodes.follows(spare, 0).await;
-    let sender = Sender::start(&nodes.urls(), 1);
+    nodes.follows(spare).await;
+    // It is asked, and has the other one keep it.
+    let sender = Sender::start(&nodes.urls()[spare..=spare], 1);
     until("some are acknowledged", async || sender.count() >= 20).await;
     let acknowledged = sender.stop().await;
-
-    let refused = Caller::new()
-        .call(
-            Method::POST,
-            &nodes.members[spare].bus.url("/events"),
-            &[],
-            "x",
-        )
-        .await;
-    let (status, headers, body) = refused.unwrap();
-    assert_eq!(
-        (status, headers["retry-after"].to_str().unwrap()),
-        (503, "2")
-    );
-    assert!(String::from_utf8_lossy(&body).contains("spare"));
+    let counts = nodes.members[spare].bus.api("/api/v1/subscriptions").await;
+    let pending = &counts["items"][0]["pending"];
+    assert_eq!(*pending, acknowledged.len() as u64, "{counts}");
 
     nodes.members[owner].bus.kill();
     let began = Instant::now();
@@ -188,23 +214,26 @@ async fn a_spare_takes_over_with_everything_and_refuses_until_then() {
     nodes.expect(&jury, &acknowledged).await;
     jury.judge();
 
-    // The first one comes back with an old store, as a spare, and takes over in its turn at once.
+    // The first one comes back with an old store, and takes over in its turn at once.
     nodes.members[owner].bus.spawn();
-    nodes.follows(owner, 1).await;
+    nodes.follows(owner).await;
     nodes.members[spare].bus.terminate().await;
     assert_eq!(nodes.next_owner(spare).await, owner);
-    let counts = nodes.members[owner].bus.api("/api/v1/subscriptions").await;
-    let row = &counts["items"][0];
-    assert_eq!(row["delivered"], acknowledged.len() as u64, "{counts}");
+    until("it is ready", || nodes.members[owner].is_ready()).await;
+    until("it counts as before", async || {
+        let counts = nodes.members[owner].bus.api("/api/v1/subscriptions").await;
+        counts["items"][0]["delivered"] == acknowledged.len() as u64
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
     let jury = Jury::start().await;
-    let nodes = Nodes::start(Engine::postgres().await, 2, &rules(&jury.url())).await;
+    let nodes = Nodes::start(Engine::postgres().await, 2, 1, &rules(&jury.url())).await;
     let owner = nodes.owner().await;
     let spare = 1 - owner;
-    nodes.follows(spare, 0).await;
+    nodes.follows(spare).await;
     let sender = Sender::start(&nodes.urls(), 2);
     let admin = |number: usize, path: &str| nodes.members[number].bus.admin_url(path);
     let shard = async |number: usize| -> Value {
@@ -290,20 +319,20 @@ const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {
-    hold(Engine::postgres().await, 2, BLOWS).await;
+    hold(Engine::postgres().await, 2, 4, BLOWS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_nats_whatever_goes_wrong() {
-    hold(Engine::nats().await, 2, BLOWS).await;
+    hold(Engine::nats().await, 3, 4, BLOWS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_a_standby_of_postgresql_takes_over() {
-    hold(Engine::pair().await, 2, &[]).await;
+    hold(Engine::pair().await, 2, 1, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_servers_of_nats_fail() {
-    hold(Engine::three().await, 3, &[]).await;
+    hold(Engine::three().await, 3, 3, &[]).await;
 }

@@ -75,11 +75,12 @@ async fn begin(admin: Arc<Admin>, (): (), request: ReplayRequest) -> Answer<Begu
 }
 
 async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<ReplayView>> {
-    let replays = admin.journal.reader().replays().await?;
-    let statuses = admin.journal.reader().subscriptions().await?;
-    let last = Sequence(admin.journal.reader().totals().await?.last_sequence);
+    let reader = admin.journal.reader();
+    let replays = reader.replays().await?;
+    let statuses = reader.subscriptions().await?;
+    let last = Sequence(reader.totals().await?.last_sequence);
     let view = |replay| ReplayView::new(replay, &statuses, last);
-    Ok(Page::whole(replays.into_iter().map(view).collect()))
+    Ok(Page::whole(replays.into_iter().map(view).collect()).read_by(&*reader))
 }
 
 async fn show(admin: Arc<Admin>, id: ReplayId, _: Nothing) -> Answer<ReplayView> {

@@ -46,17 +46,15 @@ pub(super) fn register(api: Api) -> Api {
 }
 
 pub(super) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<SubscriptionView>> {
-    let (statuses, now) = (
-        admin.pipes.reader().subscriptions().await?,
-        admin.clock.now(),
-    );
+    let reader = admin.pipes.reader();
+    let (statuses, now) = (reader.subscriptions().await?, admin.clock.now());
     let (mut paused, lanes) = (admin.overview.paused(), admin.overview.lanes());
     let view = |status: SubscriptionStatus| {
         let paused = paused.remove(&status.number);
         let lane = lanes.get(&status.number).copied();
         SubscriptionView::new(status, paused, lane, now)
     };
-    Ok(Page::whole(statuses.into_iter().map(view).collect()))
+    Ok(Page::whole(statuses.into_iter().map(view).collect()).read_by(&*reader))
 }
 
 pub(super) async fn suspend(

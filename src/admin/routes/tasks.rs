@@ -136,7 +136,8 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
             "after is the next of another list: give it with the same state",
         ));
     }
-    Ok(view::task_page(&onlooker, &query.of, &query.selection, kinds, after, limit).await?)
+    let page = view::task_page(&onlooker, &query.of, &query.selection, kinds, after, limit).await?;
+    Ok(page.read_by(onlooker.reader))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -166,7 +167,8 @@ pub(super) async fn blocked(
         stopping: &stopping,
         now: admin.clock.now(),
     };
-    Ok(view::blocked_page(&onlooker, &query.of, after, limit).await?)
+    let page = view::blocked_page(&onlooker, &query.of, after, limit).await?;
+    Ok(page.read_by(onlooker.reader))
 }
 
 /// Those of some tasks of which anything is known, ended or not.
@@ -220,7 +222,7 @@ async fn by_task_id(
         items.extend(onlooker.task(id).await?.map(|whole| whole.task));
     }
     let next = last.filter(|_| more).map(|last| last.to_string());
-    Ok(Page { items, next })
+    Ok(Page::part(items, next).read_by(onlooker.reader))
 }
 
 /// The place of a task among those of one id, which does not change.

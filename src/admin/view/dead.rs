@@ -131,10 +131,8 @@ pub async fn dead_page(
         .last()
         .filter(|_| more)
         .map(|last| last.id.to_string());
-    Ok(Page {
-        items: letters.into_iter().map(DeadView::from).collect(),
-        next,
-    })
+    let items = letters.into_iter().map(DeadView::from).collect();
+    Ok(Page::part(items, next).read_by(reader))
 }
 
 /// One dead letter with its content; none where there is no such letter.

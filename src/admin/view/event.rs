@@ -280,8 +280,7 @@ pub async fn event_page(
         next,
         damaged: _,
     } = reader.events(from, limit, PAGE_BYTES_MAX).await?;
-    Ok(Page {
-        items: events.into_iter().map(EventView::from).collect(),
-        next: next.map(|next| next.0.to_string()),
-    })
+    let items = events.into_iter().map(EventView::from).collect();
+    let next = next.map(|next| next.0.to_string());
+    Ok(Page::part(items, next).read_by(reader))
 }

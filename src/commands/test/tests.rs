@@ -73,7 +73,7 @@ fn the_files_own_tests_pass_or_say_why_not() {
 }
 
 #[test]
-fn targets_are_tried_as_far_as_their_texts() {
+fn targets_are_tried_read_by_their_texts() {
     let yaml = r#"
 targets:
   function: { http: { url: "http://h/orders/<$.data.id>", headers: { X-Total: "<$.data.total>" } } }

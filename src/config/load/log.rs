@@ -3,26 +3,26 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use pointsman_log::Cluster;
+use pointsman_log::{Cluster, InvalidCluster};
 use pointsman_schemas::Name;
 
 use crate::config::raw::RawLog;
 use crate::config::reader::Piece;
 use crate::config::{Engine, StoreLog};
 
-/// The only shard: one node at a time runs the bus.
-const SHARDS: u16 = 1;
-
 /// A shorter one would take a pause of the network for the end of a node.
 const TAKEOVER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// Checks what `store.log` says; none where that makes no cluster, which has been reported.
 pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
+    let shards = raw.shards.unwrap_or_else(|| raw.shards());
     let RawLog {
         postgres,
         nats,
         cluster,
+        shards: _,
         node,
+        address,
         takeover,
     } = raw;
     let takeover = takeover.map_or(Duration::from_secs(10), |takeover| takeover.0);
@@ -30,11 +30,20 @@ pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
         at.report("this is not between 1s and 5m", "write 10s");
     }
     let cluster = cluster.as_deref().unwrap_or("default");
+    let short = "write a short name, of a-z, 0-9 and -";
     let made = Name::new(cluster)
-        .map_err(|error| error.to_string())
-        .and_then(|name| Cluster::new(name, SHARDS).map_err(|error| error.to_string()));
-    if let (Some(at), Err(error)) = (piece.get("cluster"), &made) {
-        at.report(error, "write a short name, of a-z, 0-9 and -");
+        .map_err(|error| ("cluster", error.to_string(), short))
+        .and_then(|name| {
+            let made = Cluster::new(name, shards);
+            made.map_err(|error| match &error {
+                InvalidCluster::Name(_) => ("cluster", error.to_string(), short),
+                InvalidCluster::Shards(_) => ("shards", error.to_string(), "write 16"),
+            })
+        });
+    if let Err((key, error, help)) = &made
+        && let Some(at) = piece.get(key)
+    {
+        at.report(error, *help);
     }
     if let (Some(at), Some(Err(error))) = (
         piece.get("node"),
@@ -67,6 +76,7 @@ pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
         engine: engine?,
         cluster: made.ok()?,
         node,
+        address,
         takeover,
         written: piece.source().to_owned(),
     })

@@ -93,9 +93,9 @@ impl Plan {
     }
 }
 
-/// Holds a trial of this many nodes over an engine, with everything that can become of the engine,
+/// Holds a trial of this many nodes with so many shards over an engine, with everything that can become of the engine,
 /// and these things that can become of a node; all of them in a long one.
-pub async fn hold(engine: Engine, nodes: usize, blows: &[Blow]) {
+pub async fn hold(engine: Engine, nodes: usize, shards: usize, blows: &[Blow]) {
     let plan = Plan::read();
     let blows = if plan.is_long { ALL } else { blows };
     let accidents = engine.accidents().iter().copied().map(Trouble::Engine);
@@ -106,7 +106,7 @@ pub async fn hold(engine: Engine, nodes: usize, blows: &[Blow]) {
         .chain(accidents)
         .collect();
     let jury = Jury::start().await;
-    let nodes = Nodes::start(engine, nodes, &rules(&jury.url())).await;
+    let nodes = Nodes::start(engine, nodes, shards, &rules(&jury.url())).await;
     let sender = Sender::start(&nodes.urls(), plan.subjects());
     let mut trial = Trial {
         nodes,
@@ -135,9 +135,10 @@ pub async fn hold(engine: Engine, nodes: usize, blows: &[Blow]) {
     let took = began.elapsed();
     jury.judge();
     println!(
-        "{} nodes over {}: {} events in {took:.0?}, all of them delivered, in order, by one owner \
-         at a time",
+        "{} nodes with {} shards over {}: {} events in {took:.0?}, all of them delivered, in order, \
+         by one owner at a time",
         nodes.members.len(),
+        nodes.shards,
         nodes.engine.name(),
         acknowledged.len(),
     );
@@ -192,7 +193,6 @@ impl Trial {
 
     async fn strike(&mut self, blow: Blow) {
         let owner = self.nodes.owner().await;
-        let before = self.nodes.members[owner].follows();
         if matches!(blow, Blow::Kill | Blow::Empty | Blow::Pause) {
             self.jury.freeze(owner);
         }
@@ -214,7 +214,7 @@ impl Trial {
             Blow::Pause => signal(member.bus.pid(), "CONT"),
             Blow::Cut => member.cut(false),
         }
-        self.nodes.follows(owner, before).await;
+        self.nodes.follows(owner).await;
     }
 }
 

@@ -103,7 +103,7 @@ pub async fn blocked_page(
                 order_key,
             };
             let next = Some(next.to_string());
-            return Ok(Page { items, next });
+            return Ok(Page::part(items, next));
         }
     }
     Ok(Page::whole(items))

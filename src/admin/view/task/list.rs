@@ -103,13 +103,13 @@ pub async fn task_page(
         };
         if !kinds.ended || next.is_some() {
             let next = next.map(|next| next.to_string());
-            return Ok(Page { items, next });
+            return Ok(Page::part(items, next));
         }
     }
     let ended = ended_page(onlooker, of, selection, behind, limit - items.len()).await?;
     items.extend(ended.items);
     let next = ended.next;
-    Ok(Page { items, next })
+    Ok(Page::part(items, next))
 }
 
 /// Tells of each selected task that has not ended behind `after`, at most `limit`. Returns where to
@@ -211,7 +211,7 @@ async fn ended_page(
         for entry in page.entries {
             if items.len() == limit {
                 let next = last.map(|last| last.to_string());
-                return Ok(Page { items, next });
+                return Ok(Page::part(items, next));
             }
             (last, looked_at) = (Some(entry.place), looked_at + 1);
             if let Some(identity) = identities.get(&entry.id.subscription)
@@ -227,10 +227,7 @@ async fn ended_page(
         // One call of the journal looks at a bounded part of the history, and may find nothing.
         calls += 1;
         if looked_at >= LOOKED_AT_MAX || calls == CALLS_MAX || items.len() == limit {
-            return Ok(Page {
-                items,
-                next: Some(next.to_string()),
-            });
+            return Ok(Page::part(items, Some(next.to_string())));
         }
     }
 }
