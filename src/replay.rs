@@ -7,35 +7,40 @@
 //!    └── deliveries and how far it has come, at once ◀──┘
 //! ```
 //!
-//! A replay is a row of the journal, and a task here as long as it runs. The journal keeps how far
+//! A replay is a row of the journal, and a task here as long as it runs: in a journal of several
+//! shards a row of each, and a task on the machine that has the shard. The journal keeps how far
 //! it has come in the transaction that makes its deliveries: after a crash it goes on there, and
 //! makes none twice. What is held in memory is one page of events.
 
 mod dead;
+mod driver;
 mod events;
 mod import;
 mod request;
 mod selection;
+mod shards;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pointsman_journal::{
     EventsFrom, Journal, JournalError, NewReplay, Replay, ReplayId, ReplayKind, ReplayState,
-    SubscriptionIdentity, SubscriptionStatus,
+    ShardNumber, SubscriptionIdentity,
 };
 use pointsman_rules::Scratch;
-use pointsman_schemas::{Backoff, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Sequence, SubscriptionNumber};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::driver::Driver;
 pub use self::import::ForeignLetter;
 pub use self::request::{DeadReplay, EventReplay, EventSelection, RawFilters};
 pub use self::selection::{DeadRequest, IDS_MAX};
-use crate::dispatcher::rate::Bucket;
+pub use self::shards::LocalShards;
 use crate::router::Router;
 
 /// Replays that somebody asked for and that run at the same time; those that begin with their
@@ -48,9 +53,6 @@ const PAGES_MAX: usize = 16;
 /// Events that are read at once, and bytes of them: a page of each replay lies in memory.
 const PAGE_EVENTS: usize = 256;
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// How long to wait before a step is tried again that the journal has failed.
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Why a replay does not begin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,24 +73,42 @@ pub enum ReplayError {
 pub struct Replays {
     journal: Arc<dyn Journal>,
     router: Arc<ArcSwap<Router>>,
-    running: Mutex<HashMap<ReplayId, CancellationToken>>,
-    pages: Semaphore,
+    /// Those of the journal's shards that may be on this machine; none where it is whole here.
+    shards: Option<LocalShards>,
+    running: Mutex<HashMap<Part, Driven>>,
+    pages: Arc<Semaphore>,
     /// Ends all of them, to go on with the next start.
     stop: CancellationToken,
-    tasks: tokio_util::task::TaskTracker,
+    tasks: TaskTracker,
+}
+
+/// A replay, as far as it goes through one journal: the whole one, or a shard.
+type Part = (ReplayId, Option<ShardNumber>);
+
+/// A part of a replay that is being driven.
+#[derive(Debug)]
+struct Driven {
+    journal: Arc<dyn Journal>,
+    stop: CancellationToken,
 }
 
 impl Replays {
-    /// None that runs.
+    /// None that runs. `shards` are those of the journal that may be on this machine, now these and
+    /// now those: each is driven while it is here. None where the whole journal is.
     #[must_use]
-    pub fn new(journal: Arc<dyn Journal>, router: Arc<ArcSwap<Router>>) -> Arc<Self> {
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        router: Arc<ArcSwap<Router>>,
+        shards: Option<LocalShards>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             journal,
             router,
+            shards,
             running: Mutex::default(),
-            pages: Semaphore::new(PAGES_MAX),
+            pages: Arc::new(Semaphore::new(PAGES_MAX)),
             stop: CancellationToken::new(),
-            tasks: tokio_util::task::TaskTracker::new(),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -98,21 +118,31 @@ impl Replays {
     /// # Errors
     /// The journal cannot be read.
     pub async fn resume(self: &Arc<Self>) -> Result<(), JournalError> {
-        for mut replay in self.journal.reader().replays().await? {
-            if replay.is_running() && !self.running.lock().contains_key(&replay.id) {
-                replay.began = self.journal_time(replay.began);
-                self.spawn(replay);
+        match &self.shards {
+            None => self.look_at(None, &self.journal).await,
+            Some(shards) => {
+                if shards.begin() {
+                    self.tasks.spawn(shards::watch(Arc::clone(self)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Drives what runs in a journal and is not driven yet, and ends what is driven and has ended.
+    async fn look_at(
+        self: &Arc<Self>,
+        shard: Option<ShardNumber>,
+        journal: &Arc<dyn Journal>,
+    ) -> Result<(), JournalError> {
+        for replay in journal.reader().replays().await? {
+            if replay.is_running() {
+                self.spawn(shard, journal, replay);
+            } else if let Some(driven) = self.running.lock().get(&(replay.id, shard)) {
+                driven.stop.cancel();
             }
         }
         Ok(())
-    }
-
-    /// A time of day as the journal's clock had it.
-    fn journal_time(&self, shown: Timestamp) -> Timestamp {
-        let clock = self.journal.clock();
-        let now = clock.now();
-        let ahead = clock.shown(now).0.saturating_sub(now.0);
-        Timestamp(shown.0.saturating_sub(ahead))
     }
 
     /// Begins a replay of retained events.
@@ -156,11 +186,15 @@ impl Replays {
         }
         let replay = self.journal.begin_replay(new).await?;
         tracing::info!(replay = %replay.id, kind = ?replay.kind, "a replay begins");
-        self.spawn(replay.clone());
-        Ok(Replay {
+        let shown = Replay {
             began: self.journal.clock().shown(replay.began),
             ..replay
-        })
+        };
+        match &self.shards {
+            None => self.spawn(None, &self.journal, shown.clone()),
+            Some(shards) => shards.look_now(),
+        }
+        Ok(shown)
     }
 
     /// How many events a replay would look at, and how many deliveries it would make where none of
@@ -220,10 +254,10 @@ impl Replays {
         let replay = self.journal.end_replay(id, ReplayState::Stopped, message);
         let replay = replay.await?;
         tracing::info!(replay = %id, "a replay was stopped");
-        if !replay.is_running()
-            && let Some(task) = self.running.lock().remove(&id)
-        {
-            task.cancel();
+        if !replay.is_running() {
+            let running = self.running.lock();
+            let own = running.iter().filter(|((of, _), _)| *of == id);
+            own.for_each(|(_, driven)| driven.stop.cancel());
         }
         Ok(replay)
     }
@@ -235,94 +269,39 @@ impl Replays {
         self.tasks.wait().await;
     }
 
-    fn spawn(self: &Arc<Self>, replay: Replay) {
-        let (id, stop) = (replay.id, self.stop.child_token());
-        if self.running.lock().insert(id, stop.clone()).is_some() {
-            return;
+    /// Drives a part of a replay, unless that is done already.
+    fn spawn(
+        self: &Arc<Self>,
+        shard: Option<ShardNumber>,
+        journal: &Arc<dyn Journal>,
+        replay: Replay,
+    ) {
+        let (part, stop) = ((replay.id, shard), self.stop.child_token());
+        match self.running.lock().entry(part) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(vacant) => {
+                let (journal, stop) = (Arc::clone(journal), stop.clone());
+                vacant.insert(Driven { journal, stop });
+            }
         }
+        let driver = Driver {
+            journal: Arc::clone(journal),
+            router: Arc::clone(&self.router),
+            pages: Arc::clone(&self.pages),
+            journals: self.shards.as_ref().map_or(1, LocalShards::count),
+        };
         let replays = Arc::clone(self);
         self.tasks.spawn(async move {
-            let ran = tokio::select! {
-                biased;
-                () = stop.cancelled() => Ok(()),
-                ran = replays.run(replay) => ran,
-            };
-            if let Err(error) = ran {
-                tracing::warn!(replay = %id, %error, "a replay ends before its time");
-                replays.fail(id, &error.to_string()).await;
+            // What is dropped in the middle of a step has made it, whole, or not at all.
+            stop.run_until_cancelled(driver.drive(replay)).await;
+            replays.running.lock().remove(&part);
+            if stop.is_cancelled()
+                && let Some(shards) = &replays.shards
+            {
+                // The shard may be back, in another journal.
+                shards.look_now();
             }
-            replays.running.lock().remove(&id);
         });
-    }
-
-    async fn run(&self, replay: Replay) -> Result<(), ReplayError> {
-        match replay.kind {
-            ReplayKind::Events | ReplayKind::Start => self.run_events(replay).await,
-            ReplayKind::Dead => self.run_dead(replay).await,
-        }
-    }
-
-    async fn fail(&self, id: ReplayId, why: &str) {
-        let failed = self.journal.end_replay(id, ReplayState::Failed, why);
-        // Where the journal is closed nobody asks any more, and it goes on with the next start.
-        if let Err(error) = failed.await {
-            tracing::debug!(replay = %id, %error, "noting how a replay ended");
-        }
-    }
-
-    /// The subscription as it stands; none where it is gone.
-    async fn status(
-        &self,
-        number: SubscriptionNumber,
-    ) -> Result<Option<SubscriptionStatus>, JournalError> {
-        let all = self.journal.reader().subscriptions().await?;
-        Ok(all.into_iter().find(|status| status.number == number))
-    }
-}
-
-/// Does something in the journal until it is done, or cannot be: what fails with the store is tried
-/// again.
-async fn until_done<T, F: Future<Output = Result<T, JournalError>>>(
-    mut work: impl FnMut() -> F,
-) -> Result<T, JournalError> {
-    let mut pause = AGAIN.initial;
-    loop {
-        match work().await {
-            Err(
-                error @ (JournalError::Io(_)
-                | JournalError::Away(_)
-                | JournalError::Full(_)
-                | JournalError::DiskFull
-                | JournalError::Damaged(_)),
-            ) => {
-                tracing::debug!(%error, again_in = ?pause, "a replay waits for the store");
-                tokio::time::sleep(pause).await;
-                pause = AGAIN.longer(pause);
-            }
-            done => return done,
-        }
-    }
-}
-
-/// The pace of a replay; none where it goes as fast as the subscription takes it.
-struct Pace(Option<Bucket>);
-
-impl Pace {
-    /// Waits until at least one may be made, and returns how many may, no more than `max`.
-    async fn wait(&mut self, max: usize) -> usize {
-        let Some(bucket) = &self.0 else {
-            return max;
-        };
-        tokio::time::sleep_until(bucket.next_at(tokio::time::Instant::now())).await;
-        let available = bucket.available(tokio::time::Instant::now());
-        available.clamp(1, max)
-    }
-
-    fn made(&mut self, count: u64) {
-        if let Some(bucket) = &mut self.0 {
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
-            bucket.take(count, tokio::time::Instant::now());
-        }
     }
 }
 

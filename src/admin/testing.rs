@@ -276,7 +276,7 @@ impl<J: Journal + 'static> TestBus<J> {
         let router = Router::new(rules.map(|(rule, number)| takes_all(rule, number)).into());
         let router = Arc::new(ArcSwap::from_pointee(router));
         let admin = Admin {
-            replays: Replays::new(journal.clone(), router),
+            replays: Replays::new(journal.clone(), router, None),
             pipes: Pipes::new(journal.clone(), clock.clone()),
             journal: journal.clone(),
             overview: overview.clone(),

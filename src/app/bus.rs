@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::nodes::Nodes;
 use crate::pipes::Pipes;
-use crate::replay::Replays;
+use crate::replay::{LocalShards, Replays};
 use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
 use crate::waiting::Waiting;
@@ -74,6 +74,12 @@ pub(super) struct InCluster {
     pub(super) slots: Vec<Slot>,
     /// Which sources are at home on this node.
     pub(super) homes: Arc<dyn Homes>,
+}
+
+impl InCluster {
+    fn shards(&self) -> LocalShards {
+        LocalShards::new(self.slots.clone(), self.homes.moves())
+    }
 }
 
 /// A task with its stop.
@@ -150,7 +156,8 @@ impl Bus {
         let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
         let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
         let overview = Arc::new(overview);
-        let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router));
+        let local = cluster.as_ref().map(InCluster::shards);
+        let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router), local);
         let admin = Arc::new(Admin {
             replays: Arc::clone(&replays),
             journal: Arc::clone(&journal),

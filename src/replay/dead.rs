@@ -2,10 +2,9 @@
 
 use pointsman_journal::{DeadSelection, JournalError, Redrive, Replay, ReplayState};
 use pointsman_schemas::SubscriptionNumber;
-use tokio::time::Instant;
 
-use super::{DeadReplay, Pace, ReplayError, Replays, until_done};
-use crate::dispatcher::rate::Bucket;
+use super::driver::{Driver, until_done};
+use super::{DeadReplay, ReplayError, Replays};
 
 /// Dead letters that are redriven at once, at most.
 const REDRIVEN_AT_ONCE: usize = 500;
@@ -39,13 +38,14 @@ impl Replays {
             redrive.after = redriven.next;
         }
     }
+}
 
+impl Driver {
     /// Redrives what was dead when the replay began. After a restart it looks from the first one
     /// again: what has been redriven is no dead letter any more, or died later.
     pub(super) async fn run_dead(&self, replay: Replay) -> Result<(), ReplayError> {
         let request = DeadReplay::decode(&replay.request).map_err(ReplayError::Invalid)?;
-        let rate = request.rate().map_err(ReplayError::Invalid)?;
-        let mut pace = Pace(rate.map(|rate| Bucket::new(rate, Instant::now())));
+        let mut pace = self.pace(request.rate().map_err(ReplayError::Invalid)?);
         let mut redrive = Redrive {
             selection: request.selection().map_err(ReplayError::Invalid)?,
             to: request.to.map(SubscriptionNumber),

@@ -10,12 +10,9 @@ use pointsman_rules::Scratch;
 use pointsman_schemas::{Name, Sequence, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use super::{
-    EventReplay, EventSelection, PAGE_BYTES_MAX, PAGE_EVENTS, Pace, ReplayError, Replays,
-    until_done,
-};
+use super::driver::{Driver, until_done};
+use super::{EventReplay, EventSelection, PAGE_BYTES_MAX, PAGE_EVENTS, ReplayError};
 use crate::aside::aside;
-use crate::dispatcher::rate::Bucket;
 use crate::router::{Place, Router, Taken};
 
 /// How soon to look again whether there is room, more to read, or a rule in force.
@@ -46,7 +43,7 @@ struct Run {
     scratch: Scratch,
 }
 
-impl Replays {
+impl Driver {
     pub(super) async fn run_events(&self, replay: Replay) -> Result<(), ReplayError> {
         let request = match replay.kind {
             ReplayKind::Start => EventSelection::default(),
@@ -56,8 +53,7 @@ impl Replays {
                     .events
             }
         };
-        let rate = request.rate().map_err(ReplayError::Invalid)?;
-        let mut pace = Pace(rate.map(|rate| Bucket::new(rate, Instant::now())));
+        let mut pace = self.pace(request.rate().map_err(ReplayError::Invalid)?);
         let number = replay.subscription.unwrap_or(SubscriptionNumber(0));
         let status = until_done(|| self.status(number)).await?;
         let gone = || ReplayError::Invalid("its subscription is gone".to_owned());

@@ -1,9 +1,13 @@
+mod shards;
+
+use std::time::Duration;
+
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use pointsman_journal::{
     Append, Ending, Entry, Grant, Leased, NewDelivery, Role, Settlement, Start, Subscription,
 };
 use pointsman_rules::{Filter, Path, Pattern};
-use pointsman_schemas::{Data, Event, Name};
+use pointsman_schemas::{Data, Event, Name, Timestamp};
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -27,38 +31,9 @@ impl Bench {
         let clock = Arc::new(RuntimeClock::new(START));
         let journal = MemoryJournal::new(clock, MemoryOptions::default());
         append(&journal, 0..events, &[]).await;
-        let identity = SubscriptionIdentity {
-            tenant: name("default"),
-            rule: name("r"),
-            role: Role::To,
-            target: name("t"),
-        };
-        let wanted = Subscription {
-            identity,
-            renamed_from: None,
-            backlog: None,
-            start,
-        };
-        let number = journal.subscribe(vec![wanted]).await.unwrap()[0];
-        let pattern = Pattern::compile(&serde_json::json!({ "type": ["wanted"] })).unwrap();
-        let rule = RuleInForce {
-            tenant: name("default"),
-            name: name("r"),
-            pipe: false,
-            from: None,
-            filter: Filter::from(pattern),
-            deduplicate: None,
-            retention: None,
-            subscriptions: vec![SubscriptionInForce {
-                target: name("t"),
-                number,
-                order_by: Some(Path::parse("$.subject").unwrap()),
-                delay: Duration::ZERO,
-                priority: None,
-            }],
-        };
-        let router = Arc::new(ArcSwap::from_pointee(Router::new(vec![rule])));
-        let replays = Replays::new(Arc::clone(&journal) as Arc<dyn Journal>, router);
+        let number = journal.subscribe(vec![wanted(start)]).await.unwrap()[0];
+        let router = Arc::new(ArcSwap::from_pointee(Router::new(vec![rule(number)])));
+        let replays = Replays::new(Arc::clone(&journal) as Arc<dyn Journal>, router, None);
         Self {
             journal,
             replays,
@@ -104,6 +79,43 @@ impl Bench {
     async fn deliver(&self, leased: Leased) {
         let settlement = Settlement::new(leased.token, Ending::Delivered);
         self.journal.settle(vec![settlement]).await.unwrap();
+    }
+}
+
+/// The subscription of the one rule.
+fn wanted(start: Option<Start>) -> Subscription {
+    let identity = SubscriptionIdentity {
+        tenant: name("default"),
+        rule: name("r"),
+        role: Role::To,
+        target: name("t"),
+    };
+    Subscription {
+        identity,
+        renamed_from: None,
+        backlog: None,
+        start,
+    }
+}
+
+/// The one rule.
+fn rule(number: SubscriptionNumber) -> RuleInForce {
+    let pattern = Pattern::compile(&serde_json::json!({ "type": ["wanted"] })).unwrap();
+    RuleInForce {
+        tenant: name("default"),
+        name: name("r"),
+        pipe: false,
+        from: None,
+        filter: Filter::from(pattern),
+        deduplicate: None,
+        retention: None,
+        subscriptions: vec![SubscriptionInForce {
+            target: name("t"),
+            number,
+            order_by: Some(Path::parse("$.subject").unwrap()),
+            delay: Duration::ZERO,
+            priority: None,
+        }],
     }
 }
 
@@ -206,6 +218,7 @@ async fn a_replay_goes_on_where_it_was_after_a_restart() {
     let next = Replays::new(
         Arc::clone(&bench.journal) as Arc<dyn Journal>,
         Arc::clone(&bench.replays.router),
+        None,
     );
     next.resume().await.unwrap();
     let ended = bench.ended(replay.id).await;
