@@ -2,6 +2,7 @@
 //! way between them, what was acknowledged arrives, in order, and never from two owners at once.
 
 mod engines;
+mod everywhere;
 mod jury;
 mod trial;
 
