@@ -5,6 +5,8 @@
 //! is told once it is durable: by the dispatcher, or by whoever has ended it without an attempt.
 //! Waiting changes nothing about the task: whoever waits no longer, or is gone, is forgotten.
 
+mod elsewhere;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +18,7 @@ use pointsman_journal::{
     Appended, DeadReason, Ending, MadeDelivery, Reader, TaskLife, TaskState, Watch,
 };
 use pointsman_schemas::{DeliveryId, Outcome, Sequence};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// How many tasks are waited for at once, over all callers: about 200 bytes each. Where more are
 /// made for a caller, he does not wait.
@@ -30,6 +32,8 @@ pub struct Waiting {
     /// How many are waited for, to be looked at without the lock.
     count: AtomicUsize,
     tasks: Mutex<Registered>,
+    /// Told when some have been registered, for whoever looks at those that are elsewhere.
+    registered: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +156,7 @@ impl Waiting {
             (*id, Waiter { ends, tasks })
         }));
         self.count.store(registered.by_id.len(), Ordering::Release);
+        self.registered.notify_one();
         true
     }
 }

@@ -9,8 +9,8 @@ use pointsman_connectors::http::Ingress;
 use pointsman_connectors::listener::{Limits, Listener};
 use pointsman_journal::disk::{DiskJournal, DiskOptions, HistoryBounds};
 use pointsman_journal::sharded::Slot;
-use pointsman_journal::{Journal, JournalError, SubscriptionIdentity};
-use pointsman_schemas::{Clock, Name, SubscriptionNumber, SystemClock, Timestamp};
+use pointsman_journal::{Journal, JournalError, ShardNumber, SubscriptionIdentity};
+use pointsman_schemas::{Clock, DeliveryId, Name, SubscriptionNumber, SystemClock, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,8 @@ pub(super) struct Bus {
     handle: dispatcher::Handle,
     /// Callers who wait for the ends of tasks.
     waiting: Arc<Waiting>,
+    /// Looks at those of the tasks that other nodes run.
+    elsewhere: Option<Task>,
     renewals: Arc<Renewals>,
     /// Looks after them.
     renewing: Task,
@@ -79,6 +81,21 @@ pub(super) struct InCluster {
 impl InCluster {
     fn shards(&self) -> LocalShards {
         LocalShards::new(self.slots.clone(), self.homes.moves())
+    }
+
+    /// Looks at tasks of shards that other nodes own, where callers here wait for their ends.
+    fn look_elsewhere(&self, waiting: &Arc<Waiting>, journal: &Arc<dyn Journal>) -> Task {
+        let (waiting, journal) = (Arc::clone(waiting), Arc::clone(journal));
+        let slots = self.slots.clone();
+        Task::spawn(async move |stop| {
+            let is_elsewhere = |id: &DeliveryId| {
+                let shard = ShardNumber::of(id.sequence);
+                let own = slots.iter().find(|slot| slot.shard() == shard);
+                own.is_some_and(|slot| slot.here().is_none())
+            };
+            let looking = waiting.look_elsewhere(&*journal, is_elsewhere);
+            stop.run_until_cancelled(looking).await;
+        })
     }
 }
 
@@ -127,12 +144,9 @@ impl Bus {
         open: impl FnOnce(&Config) -> Result<Arc<dyn Journal>, RunError>,
     ) -> Result<Self, RunError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry, Timestamp::now());
-        metrics.set_detail(config.admin.metrics);
         let nodes = cluster.as_ref().map(|cluster| cluster.nodes.clone());
         let homes = cluster.as_ref().map(|cluster| Arc::clone(&cluster.homes));
-        count_nodes(nodes.as_ref(), &mut registry);
+        let (mut registry, metrics) = measured(&config, nodes.as_ref());
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open(&config)?;
@@ -156,7 +170,8 @@ impl Bus {
         let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
         let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
         let overview = Arc::new(overview);
-        let local = cluster.as_ref().map(InCluster::shards);
+        let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
+        let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
         let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router), local);
         let admin = Arc::new(Admin {
             replays: Arc::clone(&replays),
@@ -188,6 +203,7 @@ impl Bus {
             renewing: look_after(renewals, handle.clone()),
             handle,
             waiting,
+            elsewhere,
             overview,
             admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
             // Requests are taken once the rules are in force: until then nobody would be told of
@@ -196,12 +212,18 @@ impl Bus {
             config: None,
             detached: HashSet::new(),
         };
-        bus.put_in_force(config).await?;
-        bus.sources.opened().await;
-        bus.listener = Task::spawn(|stop| listener.serve(stop));
-        bus.overview.set_ready();
+        bus.take_requests(config, listener).await?;
         tracing::info!(%address, admin = %admin_address, "ready");
         Ok(bus)
+    }
+
+    /// Puts the first configuration in force, and takes requests then.
+    async fn take_requests(&mut self, config: Config, listener: Listener) -> Result<(), RunError> {
+        self.put_in_force(config).await?;
+        self.sources.opened().await;
+        self.listener = Task::spawn(|stop| listener.serve(stop));
+        self.overview.set_ready();
+        Ok(())
     }
 
     /// Puts a configuration in force: subscriptions first, so that whatever matches has somewhere
@@ -319,6 +341,9 @@ impl Bus {
         self.renewing.stop("watch over secrets").await;
         // Their requests are in flight: the listener would wait for them.
         self.waiting.close();
+        if let Some(elsewhere) = self.elsewhere {
+            elsewhere.stop("look at tasks elsewhere").await;
+        }
         self.replays.close().await;
         self.listener.stop("listener").await;
         // A pipe's source is told of attempts under way as they end: it stays until they have.
@@ -339,11 +364,15 @@ fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
     Task::spawn(|stop| renewals.run(handle, stop))
 }
 
-/// Has the metrics tell of the nodes of a cluster.
-fn count_nodes(nodes: Option<&Nodes>, registry: &mut Registry) {
+/// The metrics, which tell of the nodes of a cluster too.
+fn measured(config: &Config, nodes: Option<&Nodes>) -> (Registry, Metrics) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, Timestamp::now());
+    metrics.set_detail(config.admin.metrics);
     if let Some(nodes) = nodes {
         registry.register_collector(Box::new(nodes.clone()));
     }
+    (registry, metrics)
 }
 
 /// Binds the addresses of the ingress and of the admin API.
