@@ -1,0 +1,197 @@
+//! Three nodes on PostgreSQL with a synchronous standby beside one node with its own disk:
+//! `cargo bench -p pointsman-integration-tests --bench cluster`.
+//!
+//! All of them are given the same events, whole way to a function that counts. Rates are the middle
+//! ones of rounds in which both take turns, ratios those of pairs of one round; everything runs on
+//! this machine, the engine too. After that: what an idle cluster takes, and how long its shards are
+//! without an owner after a node was killed.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark prints, and has nobody to hand an error to"
+)]
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use pointsman_integration_tests::load::{Amount, binary_request, median, run};
+use pointsman_integration_tests::process::cpu_time;
+use pointsman_integration_tests::{Bus, Caller, Sink, until};
+use pointsman_test_brokers::PostgresPair;
+use serde_json::Value;
+use tokio::time::sleep;
+
+const ROUNDS: usize = 3;
+const NODES: usize = 3;
+const EVENTS: u64 = 24_000;
+const CONNECTIONS: usize = 96;
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What is sent: events that stay on the node which takes them, and events with a key each, of which
+/// most go on to another one.
+const TYPES: [(&str, &str, &str); 2] = [
+    ("paid", "order.paid", "events without a key"),
+    ("keyed", "order.keyed", "events with a key each"),
+];
+
+struct Subject {
+    name: &'static str,
+    buses: Vec<Bus>,
+    /// Of each round: events each second.
+    rates: Vec<f64>,
+    /// Microseconds of all nodes for each event, and of the engine.
+    costs: Vec<f64>,
+    engine: Vec<f64>,
+}
+
+impl Subject {
+    fn new(name: &'static str, buses: Vec<Bus>) -> Self {
+        Self {
+            name,
+            buses,
+            rates: Vec::new(),
+            costs: Vec::new(),
+            engine: Vec::new(),
+        }
+    }
+
+    fn cpu(&self) -> Duration {
+        self.buses.iter().map(|bus| cpu_time(bus.pid())).sum()
+    }
+
+    /// Sends the events to all nodes alike, and waits until the last one has arrived.
+    async fn measure(&mut self, ty: &str, sink: &Sink, engine: &PostgresPair, counts: bool) {
+        let before = sink.arrived();
+        let (begin, cpu, engine_cpu) = (Instant::now(), self.cpu(), engine.cpu());
+        let share = self.buses.len();
+        let sent = join_all(self.buses.iter().map(async |bus| {
+            let address = bus.url("").trim_start_matches("http://").to_owned();
+            let amount = Amount::Requests(EVENTS / share as u64);
+            let request = binary_request(&address, ty, 1_024);
+            run(&address, &request, CONNECTIONS / share, amount)
+                .await
+                .answered
+        }))
+        .await;
+        let sent: u64 = sent.into_iter().sum();
+        assert_eq!(sent, EVENTS, "{} did not take everything", self.name);
+        until("everything has arrived", async || {
+            (sink.arrived() - before) as u64 >= EVENTS
+        })
+        .await;
+        if counts {
+            let micros = |time: Duration| time.as_secs_f64() * 1e6 / EVENTS as f64;
+            self.rates
+                .push(EVENTS as f64 / begin.elapsed().as_secs_f64());
+            self.costs.push(micros(self.cpu() - cpu));
+            self.engine.push(micros(engine.cpu() - engine_cpu));
+        }
+    }
+}
+
+/// The nodes of a cluster, once each owns its part of the shards.
+async fn cluster(engine: &PostgresPair, name: &str, rules: &str) -> Vec<Bus> {
+    let ports = engine
+        .ports()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .join(",");
+    let mut buses = Vec::new();
+    for number in 0..NODES {
+        let mut bus = Bus::prepare("");
+        bus.write_rules(&format!(
+            "store: {{ path: ./store, log: {{ postgres: {{ url: \"postgres://postgres@{ports}/postgres\" }}, cluster: {name}, node: node-{number} }} }}\n{rules}"
+        ));
+        bus.spawn();
+        bus.ready().await;
+        buses.push(bus);
+    }
+    until("the shards are spread", async || {
+        let owners = owners(&buses[0]).await;
+        let names = (0..NODES).map(|node| Value::from(format!("node-{node}")));
+        let mut counts = names.map(|name| owners.iter().filter(|owner| **owner == name).count());
+        counts.all(|count| (count + 1) * NODES > owners.len())
+    })
+    .await;
+    buses
+}
+
+/// Who owns each shard, as a node says.
+async fn owners(bus: &Bus) -> Vec<Value> {
+    let url = bus.admin_url("/api/v1/shards");
+    let (_, body) = Caller::new().get(&url).await.expect("a node answers");
+    let said: Value = serde_json::from_slice(&body).expect("it speaks JSON");
+    let shards = said["items"].as_array().expect("it lists shards");
+    shards.iter().map(|shard| shard["owner"].clone()).collect()
+}
+
+#[tokio::main]
+async fn main() {
+    let sink = Sink::counting().await;
+    let rules = format!(
+        "targets:\n  sink: {{ http: {{ url: \"{}\" }} }}\nrules:\n  paid: {{ match: {{ type: [order.paid] }}, to: sink }}\n  keyed: {{ match: {{ type: [order.keyed] }}, to: sink, delivery: {{ order_by: $.id }} }}\n",
+        sink.url()
+    );
+    let engine = PostgresPair::start().await;
+    for (name, ty, what) in TYPES {
+        let mut subjects = [
+            Subject::new("one node on its disk", vec![Bus::start(&rules).await]),
+            Subject::new("three nodes", cluster(&engine, name, &rules).await),
+        ];
+        for round in 0..=ROUNDS {
+            for subject in &mut subjects {
+                // The first round warms up.
+                subject.measure(ty, &sink, &engine, round > 0).await;
+            }
+        }
+        println!(
+            "{what:<28}{:>10}{:>12}{:>14}{:>8}",
+            "events/s", "nodes µs", "engine µs", "ratio"
+        );
+        let [one, _] = &subjects;
+        let alone = one.rates.clone();
+        for subject in &subjects {
+            let pairs = subject.rates.iter().zip(&alone).map(|(own, one)| own / one);
+            println!(
+                "{:<28}{:>10.0}{:>12.1}{:>14.1}{:>8.2}",
+                subject.name,
+                median(subject.rates.clone()),
+                median(subject.costs.clone()),
+                median(subject.engine.clone()),
+                median(pairs.collect()),
+            );
+        }
+        let [_, mut nodes] = subjects;
+        rest(&mut nodes, &engine).await;
+        println!();
+    }
+}
+
+/// What the cluster takes while nothing happens, and how long it takes to recover from the loss of a
+/// node.
+async fn rest(nodes: &mut Subject, engine: &PostgresPair) {
+    let (cpu, engine_cpu) = (nodes.cpu(), engine.cpu());
+    sleep(IDLE).await;
+    let percent = |time: Duration| time.as_secs_f64() * 100.0 / IDLE.as_secs_f64();
+    println!(
+        "idle: the engine takes {:.1} % of a core, the nodes {:.1} %",
+        percent(engine.cpu() - engine_cpu),
+        percent(nodes.cpu() - cpu)
+    );
+    let killed = nodes.buses.len() - 1;
+    let name = Value::from(format!("node-{killed}"));
+    nodes.buses[killed].kill();
+    let began = Instant::now();
+    until("others own its shards", async || {
+        let owners = owners(&nodes.buses[0]).await;
+        owners
+            .iter()
+            .all(|owner| *owner != name && !owner.is_null())
+    })
+    .await;
+    println!(
+        "a node was killed: others own its shards after {:.1} s (takeover: 10 s)",
+        began.elapsed().as_secs_f64()
+    );
+}
