@@ -6,6 +6,7 @@ mod line;
 pub mod listeners;
 pub mod metrics;
 mod quotas;
+mod shards;
 
 use std::io::IsTerminal;
 
@@ -19,6 +20,7 @@ pub use journal::JournalSnapshot;
 pub use listeners::Listeners;
 pub use metrics::Metrics;
 pub use quotas::QuotaUse;
+pub use shards::ShardLoads;
 
 /// How logging is set up on the command line.
 #[derive(Clone, Debug, clap::Args)]

@@ -18,6 +18,7 @@ use pointsman_connectors::listener::Refusal;
 use pointsman_journal::ShardNumber;
 use pointsman_schemas::DeliveryId;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
 pub(super) use self::nodes::DrainRequest;
@@ -28,7 +29,7 @@ use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::refused::Refused;
 use super::view::{self, Page, StatusView};
 use super::{Admin, VERSION};
-use crate::telemetry::{JournalSnapshot, QuotaUse};
+use crate::telemetry::{JournalSnapshot, QuotaUse, ShardLoads};
 
 /// Tasks, dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -167,8 +168,14 @@ async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     if let Ok(snapshot) = &snapshot {
         admin.overview.forget_others(&snapshot.subscriptions);
     }
+    let mut shards = Registry::default();
+    if let (Some(own), Some(nodes)) = (&admin.shards, &admin.nodes) {
+        let loads = ShardLoads::take(&**own, nodes.0.shards()).await;
+        shards.register_collector(Box::new(loads));
+    }
     let mut text = String::new();
     let written = encode_registry(&mut text, &admin.registry)
+        .and_then(|()| encode_registry(&mut text, &shards))
         .and_then(|()| {
             encode_registry(
                 &mut text,
