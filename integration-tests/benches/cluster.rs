@@ -13,13 +13,17 @@
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
+#[expect(dead_code, reason = "there is no forwarder here")]
+#[path = "end_to_end/servers.rs"]
+mod servers;
+
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use pointsman_integration_tests::load::{Amount, binary_request, median, run};
-use pointsman_integration_tests::process::cpu_time;
-use pointsman_integration_tests::{Bus, Caller, Sink, until};
-use pointsman_test_brokers::PostgresPair;
+use pointsman_integration_tests::process::{Process, cpu_time};
+use pointsman_integration_tests::{Bus, Caller, until};
+use pointsman_test_brokers::{PostgresPair, free_port};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -62,8 +66,8 @@ impl Subject {
     }
 
     /// Sends the events to all nodes alike, and waits until the last one has arrived.
-    async fn measure(&mut self, ty: &str, sink: &Sink, engine: &PostgresPair, counts: bool) {
-        let before = sink.arrived();
+    async fn measure(&mut self, ty: &str, sink: &str, engine: &PostgresPair, counts: bool) {
+        let before = arrived(sink).await;
         let (begin, cpu, engine_cpu) = (Instant::now(), self.cpu(), engine.cpu());
         let share = self.buses.len();
         let sent = join_all(self.buses.iter().map(async |bus| {
@@ -78,7 +82,7 @@ impl Subject {
         let sent: u64 = sent.into_iter().sum();
         assert_eq!(sent, EVENTS, "{} did not take everything", self.name);
         until("everything has arrived", async || {
-            (sink.arrived() - before) as u64 >= EVENTS
+            arrived(sink).await - before >= EVENTS
         })
         .await;
         if counts {
@@ -89,6 +93,13 @@ impl Subject {
             self.engine.push(micros(engine.cpu() - engine_cpu));
         }
     }
+}
+
+/// How many events have arrived.
+async fn arrived(sink: &str) -> u64 {
+    let (_, body) = Caller::new().get(sink).await.expect("the sink answers");
+    let number = String::from_utf8_lossy(&body).parse();
+    number.expect("the sink tells a number")
 }
 
 /// The nodes of a cluster, once each owns its part of the shards.
@@ -128,10 +139,22 @@ async fn owners(bus: &Bus) -> Vec<Value> {
 
 #[tokio::main]
 async fn main() {
-    let sink = Sink::counting().await;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, port] = &arguments[..]
+        && role == "sink"
+    {
+        return servers::sink(port.parse().expect("a port")).await;
+    }
+    let port = free_port().to_string();
+    let sink = format!("http://127.0.0.1:{port}/");
+    let _sink = Process::in_role(&["sink", &port]);
+    until("the sink listens", async || {
+        Caller::new().get(&sink).await.is_ok()
+    })
+    .await;
     let rules = format!(
         "targets:\n  sink: {{ http: {{ url: \"{}\" }} }}\nrules:\n  paid: {{ match: {{ type: [order.paid] }}, to: sink }}\n  keyed: {{ match: {{ type: [order.keyed] }}, to: sink, delivery: {{ order_by: $.id }} }}\n",
-        sink.url()
+        sink
     );
     let engine = PostgresPair::start().await;
     for (name, ty, what) in TYPES {

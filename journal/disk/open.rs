@@ -237,10 +237,8 @@ impl DiskJournal {
         ballast.refill();
 
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let queues = Arc::new(Mutex::new(Queues::new(
-            before_first_token(shard),
-            Arc::default(),
-        )));
+        let queues = Queues::new(before_first_token(shard), Arc::default());
+        let queues = Arc::new(Mutex::new(queues));
         let shared = Arc::new(Shared::new(
             directory,
             (options, shard),
@@ -253,15 +251,13 @@ impl DiskJournal {
         shared.rebuild(&committed);
         let reading = schema::connect(directory, Purpose::Load).map_err(database_error)?;
         shared.fill(&reading).map_err(database_error)?;
-        let counted = shared.count_log_pages(&mut connection);
-        counted.map_err(database_error)?;
+        (shared.count_log_pages(&mut connection)).map_err(database_error)?;
         let writer = Writer::new(&shared, connection, committed, log, mark, jobs);
         let threads = start(&shared, writer, reading, is_whole)?;
-        let (clock, epoch) = (Arc::clone(&shared.clock), Arc::clone(&shared.epoch));
         let live = Live {
             queues: Arc::downgrade(&queues),
-            clock,
-            epoch,
+            clock: Arc::clone(&shared.clock),
+            epoch: Arc::clone(&shared.epoch),
             _database: database,
         };
         let reader = DiskReader::inside(directory, id, options.max_size_bytes, Some(live));

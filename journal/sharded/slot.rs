@@ -373,26 +373,29 @@ impl Journal for Slot {
         Arc::clone(&self.inner.clock)
     }
 
-    /// What has a cursor, or rows of a position, is taken by a journal that is here alone: so its
-    /// source cannot go on anywhere else meanwhile.
+    /// What has a cursor, or rows of a position, is taken by a journal that is here now alone, and
+    /// waits for none: its source may have gone on elsewhere meanwhile.
     async fn append(&self, append: Append) -> Result<Vec<Appended>, JournalError> {
-        let stays = append.cursor.is_some() || !append.positions.is_empty();
-        if stays && self.here().is_none() {
-            return Err(self.away());
+        let shifted = |shard: &dyn Shard, mut append: Append| {
+            shift_append(&mut append, self.ahead(shard));
+            append
+        };
+        if append.cursor.is_some() || !append.positions.is_empty() {
+            let append = async |here: Here| {
+                let append = shifted(&*here.shard, append);
+                here.shard.append(append).await.map(Some)
+            };
+            return self.call_here(append).await?.ok_or_else(|| self.away());
         }
-        let this = self.clone();
-        self.call_with(append, |shard, mut append| {
-            let is_here = this.here().is_some_and(|here| Arc::ptr_eq(&here, &shard));
-            if is_here {
-                shift_append(&mut append, this.ahead(&*shard));
-            }
-            let away = (stays && !is_here).then(|| this.away());
-            async move {
-                match away {
-                    Some(away) => Err(away),
-                    None => shard.append(append).await,
-                }
-            }
+        self.call_with(append, |shard, append| {
+            let here = self.here();
+            let is_here = here.is_some_and(|here| Arc::ptr_eq(&here, &shard));
+            let append = if is_here {
+                shifted(&*shard, append)
+            } else {
+                append
+            };
+            async move { shard.append(append).await }
         })
         .await
     }

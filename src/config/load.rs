@@ -24,7 +24,7 @@ use super::diagnostic::{self, Diagnostic, File, Lines};
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
 use super::quota::quota_of;
-use super::raw::{RawAdmin, RawStore, TOP_KEYS};
+use super::raw::{RawAdmin, RawLog, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Quota, Store};
@@ -390,9 +390,6 @@ impl<'d> Loader<'d, '_> {
     }
 
     fn store(&self) -> Store {
-        /// The least that a store can work in: a few appends of the largest size, and the
-        /// write-ahead log.
-        const MAX_SIZE_BYTES_MIN: u64 = 64 << 20;
         const MAX_SIZE_BYTES: u64 = 20 << 30;
         let single = self.single("store");
         let raw = single
@@ -407,24 +404,7 @@ impl<'d> Loader<'d, '_> {
                     );
                 }
             }
-            if let (Some(at), true) = (
-                piece.get("max_size"),
-                raw.max_size
-                    .is_some_and(|size| size.bytes < MAX_SIZE_BYTES_MIN),
-            ) {
-                at.report("the store needs at least 64MiB", "make it larger");
-            } else if let (Some(at), Some(log), Some(size)) =
-                (piece.get("max_size"), &raw.log, raw.max_size)
-                && size.bytes / u64::from(log.shards()) < MAX_SIZE_BYTES_MIN
-            {
-                at.report(
-                    format!(
-                        "each of the {} shards needs at least 64MiB of it",
-                        log.shards()
-                    ),
-                    "make it larger, or `shards` fewer",
-                );
-            }
+            check_size(&raw, piece);
             let history = raw.history.as_ref().and_then(|history| history.max_size);
             let max_size = raw.max_size.map_or(MAX_SIZE_BYTES, |size| size.bytes);
             if let (Some(at), true) = (
@@ -466,6 +446,25 @@ impl<'d> Loader<'d, '_> {
                 .zip(single.and_then(|(_, piece)| piece.get("log")))
                 .and_then(|(raw, piece)| log::log_of(raw, piece)),
         }
+    }
+}
+
+/// Checks that there is room for the store, or for each of its shards.
+fn check_size(raw: &RawStore, piece: Piece<'_>) {
+    /// The least that a store can work in: a few appends of the largest size, and the write-ahead
+    /// log.
+    const MAX_SIZE_BYTES_MIN: u64 = 64 << 20;
+    let (Some(at), Some(size)) = (piece.get("max_size"), raw.max_size) else {
+        return;
+    };
+    let shards = raw.log.as_ref().map_or(1, RawLog::shards);
+    if size.bytes < MAX_SIZE_BYTES_MIN {
+        at.report("the store needs at least 64MiB", "make it larger");
+    } else if size.bytes / u64::from(shards) < MAX_SIZE_BYTES_MIN {
+        at.report(
+            format!("each of the {shards} shards needs at least 64MiB of it"),
+            "make it larger, or `shards` fewer",
+        );
     }
 }
 
