@@ -32,6 +32,7 @@ const NODES: usize = 3;
 const EVENTS: u64 = 24_000;
 const CONNECTIONS: usize = 96;
 const IDLE: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(20);
 
 /// What is sent: events that stay on the node which takes them, and events with a key each, of which
 /// most go on to another one.
@@ -194,6 +195,8 @@ async fn main() {
 /// What the cluster takes while nothing happens, and how long it takes to recover from the loss of a
 /// node.
 async fn rest(nodes: &mut Subject, engine: &PostgresPair) {
+    // What was under way in the other nodes' stores comes to its end.
+    sleep(SETTLED).await;
     let (cpu, engine_cpu) = (nodes.cpu(), engine.cpu());
     sleep(IDLE).await;
     let percent = |time: Duration| time.as_secs_f64() * 100.0 / IDLE.as_secs_f64();

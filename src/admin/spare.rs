@@ -1,5 +1,6 @@
-//! What the admin listener of a node answers while it does not run the bus: how it stands, who the
-//! other nodes are, and what it counts of them.
+//! What the admin listener of a node answers until it runs the bus, which takes that the cluster's
+//! log can be read and its first shard has an owner: how it stands, who the other nodes are, and
+//! what it counts of them.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +27,7 @@ use super::view::Page;
 use crate::nodes::{NodeView, Nodes, ShardView};
 
 /// Why it does nothing else.
-const WHY: &str = "this node of the cluster is a spare and does not run the bus";
+const WHY: &str = "this node of the cluster does not run the bus yet";
 
 /// What callers are told to wait before they ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -52,7 +53,7 @@ pub(super) fn router(joined: Joined, own: Arc<Guard>) -> Router {
 /// What is answered in the place of what only the bus can.
 #[must_use]
 pub fn elsewhere() -> Refusal {
-    let ask = "ask the one that does, or again once it has taken over";
+    let ask = "ask another one, or again in a moment";
     refusal(format!("{WHY}; {ask}"))
 }
 
@@ -108,7 +109,7 @@ mod tests {
     const KEY: &str = "a-key-of-the-operator-7";
 
     #[tokio::test]
-    async fn a_spare_says_so_and_keeps_the_rest_to_who_has_a_key() {
+    async fn a_node_without_a_bus_says_so_and_keeps_the_rest_to_who_has_a_key() {
         let settings = AdminSettings {
             address: "127.0.0.1:0".into(),
             auth: vec![Text::from(KEY)],

@@ -1,4 +1,4 @@
-//! What a node answers while it does not run the bus.
+//! What a node of a cluster answers until it runs the bus.
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use crate::admin::{AdminListener, AdminSettings};
 use crate::config::Config;
 use crate::server;
 
-/// Answers on the addresses of a bus that its node does not run.
+/// Answers on the addresses of a bus that its node does not run yet.
 pub(super) struct SpareServers {
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -37,7 +37,7 @@ impl SpareServers {
         };
         match AdminListener::bind(&settings).await {
             Ok(listener) => drop(tasks.spawn(listener.serve_spare(joined, stop.clone()))),
-            Err(error) => tracing::warn!(%error, "a spare cannot answer for the admin API"),
+            Err(error) => tracing::warn!(%error, "nobody answers for the admin API yet"),
         }
         Self { stop, tasks }
     }
@@ -54,7 +54,7 @@ async fn bind(listen: &ListenSettings) -> Option<TcpListener> {
     let address = address.expose();
     let bound = TcpListener::bind(address).await;
     let told = bound.inspect_err(|error| {
-        tracing::warn!(address, %error, "a spare cannot answer here");
+        tracing::warn!(address, %error, "nobody answers here yet");
     });
     told.ok()
 }
