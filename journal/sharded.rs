@@ -31,8 +31,7 @@
 //!
 //! Each shard is in the [`Slot`] of every machine, and here in that of its owner alone. What is
 //! leased and settled is of those that are here; an append or a command goes to wherever its shard
-//! is. Lists show what can be reached, and [`Reader::incomplete`](crate::Reader::incomplete) names
-//! the rest.
+//! is. Lists show what can be reached, and [`Reader::incomplete`] names the rest.
 //!
 //! # What is weaker than in one journal
 //!
