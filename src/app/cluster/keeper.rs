@@ -183,17 +183,20 @@ async fn walk(journal: &DiskJournal, pause: Duration) -> bool {
 /// Keeps the log as long as the store or so: past that every row goes to it once more, and what is
 /// before that is removed. Never ends.
 async fn keep_bounded(ownership: &Ownership, journal: &DiskJournal, directory: &Path, shards: u16) {
+    // What the last walk has put into the log itself, which the file of the store may not show yet.
+    let mut walked = 0;
     loop {
         sleep(LOOK).await;
         let store = directory.join("journal.db").metadata();
         let store_bytes = store.map_or(0, |store| store.len());
         let least = LOG_BYTES / u64::from(shards.max(1));
-        if ownership.bytes_since_walked().await <= store_bytes.max(least) {
+        if ownership.bytes_since_walked().await <= store_bytes.max(least).max(2 * walked) {
             continue;
         }
         if !walk(journal, CARRY_PAUSE).await {
             std::future::pending::<()>().await;
         }
+        walked = ownership.bytes_since_walked().await;
         match ownership.trim().await {
             Ok(()) => tracing::debug!("the log was trimmed"),
             Err(error) => tracing::warn!(%error, "trimming the log"),
