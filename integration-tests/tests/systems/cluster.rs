@@ -50,6 +50,14 @@ impl Member {
         }
     }
 
+    /// Has it own nothing while another one can, or ends that; returns what it says of itself.
+    async fn drain(&self, draining: bool) -> Value {
+        let url = self.bus.admin_url("/api/v1/nodes/drain");
+        let body = json!({ "draining": draining }).to_string();
+        let answer = Caller::new().post_json(&url, body).await;
+        serde_json::from_slice(&answer.unwrap().1).unwrap()
+    }
+
     /// What it says of the cluster's shards; nothing where it says nothing.
     async fn shards(&self) -> Vec<Value> {
         let url = self.bus.admin_url("/api/v1/shards");
@@ -244,12 +252,7 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
             .unwrap();
         serde_json::from_slice::<Value>(&body).unwrap_or_default()["items"][0].clone()
     };
-    let drain = async |number: usize, draining: bool| -> Value {
-        let url = admin(number, "/api/v1/nodes/drain");
-        let body = json!({ "draining": draining }).to_string();
-        let answer = Caller::new().post_json(&url, body).await;
-        serde_json::from_slice(&answer.unwrap().1).unwrap()
-    };
+    let drain = async |number: usize, is_draining| nodes.members[number].drain(is_draining).await;
     let checked = Command::new(binary())
         .args(["check", "--connect", "pointsman.yaml"])
         .current_dir(nodes.members[owner].bus.path(""))
@@ -316,7 +319,7 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
 }
 
 /// What becomes of nodes where nobody has asked for more.
-const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop];
+const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop, Blow::Drain];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {

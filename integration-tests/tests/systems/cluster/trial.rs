@@ -33,10 +33,19 @@ pub enum Blow {
     Cut,
     /// It is asked to stop.
     Stop,
+    /// It gives its shards to others, and gets some back.
+    Drain,
 }
 
 /// Everything that can become of a node.
-const ALL: &[Blow] = &[Blow::Kill, Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop];
+const ALL: &[Blow] = &[
+    Blow::Kill,
+    Blow::Empty,
+    Blow::Pause,
+    Blow::Cut,
+    Blow::Stop,
+    Blow::Drain,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -202,6 +211,7 @@ impl Trial {
             Blow::Pause => signal(bus.pid(), "STOP"),
             Blow::Cut => self.nodes.members[owner].cut(true),
             Blow::Stop => drop(bus.terminate().await),
+            Blow::Drain => drop(self.nodes.members[owner].drain(true).await),
         }
         self.nodes.next_owner(owner).await;
         let member = &mut self.nodes.members[owner];
@@ -213,6 +223,7 @@ impl Trial {
             Blow::Kill | Blow::Stop => member.bus.spawn(),
             Blow::Pause => signal(member.bus.pid(), "CONT"),
             Blow::Cut => member.cut(false),
+            Blow::Drain => drop(member.drain(false).await),
         }
         self.nodes.follows(owner).await;
     }
