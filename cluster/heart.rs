@@ -154,6 +154,11 @@ impl Doing {
         }
     }
 
+    /// The node has not everything, and will not have it.
+    pub(crate) fn cannot_follow(&self) {
+        self.now.lock().0 = Role::Filling;
+    }
+
     fn pulse(&self) -> ShardPulse {
         let (role, epoch) = *self.now.lock();
         let place = self.place.load(Ordering::Relaxed);

@@ -125,12 +125,21 @@ impl Node {
     /// Dropping it gives the store up: it can be opened anew and goes on where it was.
     ///
     /// # Errors
-    /// [`StandByError`], where this node can follow no more, or must not own.
+    /// [`StandByError`], where this node can follow no more, or must not own. Others hear that it
+    /// could not take the shard over.
     pub async fn stand_by<S: Store>(
         &self,
         shard: Shard,
         store: S,
     ) -> Result<Taken<S>, StandByError> {
+        let taken = self.follow(shard, store).await;
+        if taken.is_err() {
+            self.heart.doing(shard).cannot_follow();
+        }
+        taken
+    }
+
+    async fn follow<S: Store>(&self, shard: Shard, store: S) -> Result<Taken<S>, StandByError> {
         let log = &*self.log;
         let mut following = Following::begin(log, shard, store);
         let mut watch = Watch::new(&self.heart, shard);

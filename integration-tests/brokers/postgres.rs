@@ -158,13 +158,20 @@ impl PostgresServer {
     /// Where it cannot be asked.
     #[must_use]
     pub fn has_synchronous_standby(&self) -> bool {
+        self.ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+    }
+
+    /// Runs a statement, and returns what it prints.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn ask(&self, statement: &str) -> String {
         let mut ask = program("psql");
         ask.args(["--dbname", &self.url(), "--no-psqlrc", "--tuples-only"]);
-        ask.args(["--no-align", "--command"]);
-        ask.arg("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'");
+        ask.args(["--no-align", "--command", statement]);
         let told = ask.output().expect("psql can be run");
         assert!(told.status.success(), "psql: {told:?}");
-        told.stdout.trim_ascii() == b"1"
+        String::from_utf8_lossy(told.stdout.trim_ascii()).into_owned()
     }
 
     /// The port it listens on.

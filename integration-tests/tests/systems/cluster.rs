@@ -318,6 +318,53 @@ async fn a_drained_node_gives_what_it_owns_to_another_and_takes_nothing_back() {
     assert_eq!(nodes.owner().await, spare, "one shard stays where it is");
 }
 
+#[tokio::test]
+async fn a_shard_whose_log_is_damaged_stops_alone() {
+    let jury = Jury::start().await;
+    let mut nodes = Nodes::start(Engine::postgres().await, 2, 3, &rules(&jury.url())).await;
+    let sender = Sender::start(&nodes.urls(), 8);
+    until("some are acknowledged", async || sender.count() >= 20).await;
+    nodes.members[1].bus.terminate().await;
+    nodes.next_owner(1).await;
+    let Engine::Postgres(server) = &nodes.engine else {
+        unreachable!("it was started");
+    };
+    let last = "SELECT max(place) FROM pointsman_default.log WHERE shard = 1";
+    let delete = format!("DELETE FROM pointsman_default.log WHERE shard = 1 AND place = ({last})");
+    server.ask(&delete);
+    let before = sender.count();
+    until("more are acknowledged", async || {
+        sender.count() > before + 20
+    })
+    .await;
+
+    // Who has to read that record comes no further with its shard, and works with the others.
+    std::fs::remove_dir_all(nodes.members[1].bus.path("store")).unwrap();
+    nodes.members[1].bus.spawn();
+    until("it takes a shard over", async || {
+        let shards = nodes.members[0].shards().await;
+        let owners: Vec<_> = shards.iter().map(|shard| &shard["owner"]).collect();
+        owners.len() == 3 && owners.contains(&&json!("node-1")) && *owners[1] == "node-0"
+    })
+    .await;
+    let shards = nodes.members[1].shards().await;
+    let followers = &shards[1]["followers"];
+    assert_eq!(
+        (&followers[0]["name"], &followers[0]["complete"]),
+        (&json!("node-1"), &json!(false))
+    );
+    let log = nodes.members[1].bus.log();
+    assert!(
+        log.contains("record") && log.contains("goes on with the others"),
+        "{log}"
+    );
+    let before = sender.count();
+    until("all go on", async || sender.count() > before + 20).await;
+    let acknowledged = sender.stop().await;
+    nodes.expect(&jury, &acknowledged).await;
+    jury.judge();
+}
+
 /// What becomes of nodes where nobody has asked for more.
 const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop, Blow::Drain];
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_cluster::{Handover, Node, Ownership, Taken};
+use pointsman_cluster::{Handover, Node, Ownership, StandByError, Taken};
 use pointsman_journal::Journal;
 use pointsman_journal::disk::{self, DiskJournal, DiskOptions, Replica};
 use pointsman_journal::sharded::{Sharded, Slot};
@@ -67,7 +67,20 @@ impl Keeper {
         loop {
             let taken = tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
-                taken = self.stand_by() => taken?,
+                taken = self.stand_by() => taken,
+            };
+            let taken = match taken {
+                Err(RunError::StandBy(error)) if self.is_of_this_shard_alone(&error) => {
+                    let shard = self.shard();
+                    tracing::error!(
+                        %shard, %error,
+                        "this node follows the shard no more, and goes on with the others; restart \
+                         it once that is mended"
+                    );
+                    self.stop.cancelled().await;
+                    return Ok(());
+                }
+                taken => taken?,
             };
             let Taken { store, ownership } = taken;
             let Some(journal) = self.open(store, &ownership).await? else {
@@ -93,6 +106,12 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether what cannot be followed any more is the log of this shard, and there are others.
+    fn is_of_this_shard_alone(&self, error: &StandByError) -> bool {
+        let is_of_shard = matches!(error, StandByError::Log(_) | StandByError::Broken(_));
+        is_of_shard && self.node.shards() > 1
     }
 
     async fn stand_by(&self) -> Result<Taken<Replica>, RunError> {
