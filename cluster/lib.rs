@@ -1,23 +1,23 @@
-//! One bus on many machines: which node owns the store, and how the others follow it.
+//! One bus on many machines: which node owns a shard's store, and how the others follow it.
 //!
 //! ```text
 //! owner:  journal ─ commit ─▶ sequencer ─▶ log ─ place ─▶ the journal commits
 //! spare:  log ─▶ fold ─▶ the store's copy            heart: beats, and who is silent
 //! ```
 //!
-//! One node owns the store and runs the bus. What its journal commits goes into the replicated log
-//! first, as the rows that change, and is committed where the log has it in its place. Every other
-//! node applies the same rows to a store of its own and takes over where the owner is silent.
+//! A log has shards, each with a store and one owner, whose bus works with it. What the owner's
+//! journal commits goes into the replicated log first, as the rows that change, and is committed
+//! where the log has it in its place. Every other node applies the same rows to a store of its own
+//! and takes over where the owner is silent.
 //!
-//! A log may have many shards, each with a store and an owner of its own. They spread over the
-//! nodes by their numbers alone: a node that owns two more than another one gives it one, and of
-//! those that can take over the one with the fewest comes first.
+//! Shards spread over the nodes by their numbers alone: a node that owns two more than another one
+//! gives it one, and of those that can take over the one with the fewest comes first.
 //!
 //! # Invariants
 //!
 //! 1. What the journal acknowledges is in the log, in the epoch of an owner that nobody had
 //!    followed then: the order of the log decides, never a clock.
-//! 2. A node acts (runs the bus, calls targets) from when its claim holds and the owner before it
+//! 2. A node acts for a shard (leases, calls targets) from when its claim holds and the owner before it
 //!    has said that it stopped, or was silent for its takeover time, until it is told of a later
 //!    claim or until its last acknowledged beat, counted from when that began, is older than its
 //!    takeover time less a fifth. That takes clocks that run alike, not clocks that agree.

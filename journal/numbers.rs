@@ -148,20 +148,19 @@ async fn kept(
     }
 }
 
-const ROLES: [Role; 3] = [Role::To, Role::OnSuccess, Role::OnFailure];
-
-/// An identity as the key of a row: its names, which have no zero in them, and the index of its
-/// role.
+/// An identity as the key of a row: its names, and the name of its role, which have no zero in them.
 fn key(identity: &SubscriptionIdentity) -> Bytes {
-    let role = ROLES.iter().position(|role| *role == identity.role);
-    let role = role.unwrap_or_default().to_string();
     let parts = [
         identity.tenant.as_str(),
         identity.rule.as_str(),
-        &role,
+        identity.role.as_str(),
         identity.target.as_str(),
     ];
     parts.join("\0").into()
+}
+
+fn role(name: &str) -> Option<Role> {
+    Role::ALL.into_iter().find(|role| role.as_str() == name)
 }
 
 fn identity(key: &[u8]) -> Option<SubscriptionIdentity> {
@@ -170,7 +169,7 @@ fn identity(key: &[u8]) -> Option<SubscriptionIdentity> {
     Some(SubscriptionIdentity {
         tenant: name(parts.next())?,
         rule: name(parts.next())?,
-        role: *ROLES.get(parts.next()?.parse::<usize>().ok()?)?,
+        role: role(parts.next()?)?,
         target: name(parts.next())?,
     })
 }

@@ -29,6 +29,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them. The disk has the places in this list: append only.
+    pub(crate) const ALL: [Self; 3] = [Self::To, Self::OnSuccess, Self::OnFailure];
+
     /// The role as it is shown and stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {

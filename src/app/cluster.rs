@@ -62,7 +62,7 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
         nodes,
         keepers: JoinSet::new(),
         stop: CancellationToken::new(),
-        _peers: JoinSet::new(),
+        meeting: JoinSet::new(),
     };
     cluster.begin(&node, &config);
     let ended = cluster.serve(process, config, spare).await;
@@ -80,7 +80,8 @@ struct Running {
     /// One for each shard.
     keepers: JoinSet<Result<(), RunError>>,
     stop: CancellationToken,
-    _peers: JoinSet<()>,
+    /// Learns where the shards are that this node does not own.
+    meeting: JoinSet<()>,
 }
 
 impl Running {
@@ -97,7 +98,7 @@ impl Running {
             self.keepers.spawn(keeper.keep());
         }
         let met = peers::meet(Arc::clone(node), self.slots.clone(), key(config));
-        self._peers.spawn(met);
+        self.meeting.spawn(met);
     }
 
     /// Runs the bus until the process is to stop, or a shard cannot be kept any longer.

@@ -5,9 +5,7 @@ use pointsman_schemas::Name;
 use super::{Damage, Decoder, Encoder, Table, at_index, index_of};
 use crate::{Activity, Backlog, Counts, ReplayId, Role, SubscriptionIdentity};
 
-/// The index in these lists is what lies on disk: append only.
-const ROLES: [Role; 3] = [Role::To, Role::OnSuccess, Role::OnFailure];
-
+/// The index in this list is what lies on disk: append only.
 const ACTIVITIES: [Activity; 3] = [Activity::Active, Activity::Suspended, Activity::Gone];
 
 /// A subscription as it is kept.
@@ -87,7 +85,7 @@ impl Subscribed {
         } = &self.identity;
         out.bytes(tenant.as_str().as_bytes())
             .bytes(rule.as_str().as_bytes())
-            .byte(index_of(&ROLES, role))
+            .byte(index_of(&Role::ALL, role))
             .bytes(target.as_str().as_bytes());
         out.byte(u8::from(self.attached))
             .byte(index_of(&ACTIVITIES, &self.activity));
@@ -137,7 +135,7 @@ impl Subscribed {
         let (tenant, rule, role, target) = (
             from.name()?,
             from.name()?,
-            at_index(&ROLES, from.byte()?)?,
+            at_index(&Role::ALL, from.byte()?)?,
             from.name()?,
         );
         let (attached, activity) = (from.byte()? != 0, at_index(&ACTIVITIES, from.byte()?)?);
