@@ -4,6 +4,7 @@
 mod balance;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -119,6 +120,9 @@ pub struct Member {
     pub heard: Instant,
     /// When it was heard first.
     pub since: Instant,
+    /// When a beat of it came last, be it one that came late: the engine keeps one of each node, so
+    /// a later one, which was acknowledged, may have been there until that took its place.
+    stirred: Instant,
 }
 
 #[derive(Debug)]
@@ -290,18 +294,25 @@ impl Heart {
             heard.echo = Some(now);
             return;
         }
-        let old = heard.members.get(&pulse.incarnation);
-        // One that came late says nothing of now.
-        if old.is_some_and(|old| old.pulse.number >= pulse.number) {
-            return;
+        match heard.members.entry(pulse.incarnation) {
+            Entry::Occupied(mut member) => {
+                let member = member.get_mut();
+                member.stirred = now;
+                // One that came late says nothing of now.
+                if member.pulse.number < pulse.number {
+                    (member.pulse, member.heard) = (pulse, now);
+                }
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(Member {
+                    node,
+                    pulse,
+                    heard: now,
+                    since: now,
+                    stirred: now,
+                });
+            }
         }
-        let member = Member {
-            heard: now,
-            since: old.map_or(now, |old| old.since),
-            node,
-            pulse,
-        };
-        heard.members.insert(member.pulse.incarnation, member);
         let kept = |member: &Member| {
             let takeover = Duration::from_millis(member.pulse.takeover_ms);
             now - member.heard < takeover.saturating_mul(FORGOTTEN_AFTER)
@@ -343,7 +354,7 @@ impl Heart {
         heard
             .echo
             .filter(|echo| now - *echo <= self.me.takeover / 2)?;
-        let last = heard.members.get(&incarnation).map(|member| member.heard);
+        let last = heard.members.get(&incarnation).map(|member| member.stirred);
         Some(now - last.map_or(heard.live_since, |last| last.max(heard.live_since)))
     }
 
@@ -392,3 +403,6 @@ impl Heart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

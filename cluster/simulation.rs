@@ -134,7 +134,8 @@ impl<'a> Acting<'a> {
         let acting = world.seen(shard).acting.replace(node);
         assert_eq!(
             acting, None,
-            "two nodes act with shard {shard}, one is {node}"
+            "two nodes act with shard {shard}, one is {node}, {:?}",
+            world.engine
         );
         world.counts.lock().ownerships += 1;
         Self(world, shard)

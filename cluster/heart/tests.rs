@@ -1,0 +1,77 @@
+use pointsman_log::simulated::{Engine, Faults};
+use pointsman_log::{Cluster, Log};
+use tokio::time::advance;
+
+use super::*;
+
+const SHARD: Shard = Shard(0);
+const TAKEOVER: Duration = Duration::from_secs(10);
+
+fn name(name: &str) -> Name {
+    Name::new(name).unwrap()
+}
+
+fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
+    Pulse {
+        incarnation,
+        number,
+        takeover_ms: 10_000,
+        address: String::new(),
+        version: String::new(),
+        draining: false,
+        shards: vec![ShardPulse {
+            role,
+            epoch: 1,
+            place: 1,
+        }],
+    }
+}
+
+async fn heart_of_a() -> (Arc<Heart>, Beating) {
+    let way = Engine::new(1, Faults::none()).node();
+    let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
+    let me = Identity {
+        node: name("a"),
+        incarnation: 1,
+        takeover: TAKEOVER,
+        address: String::new(),
+    };
+    Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_node_that_was_restarted_its_last_process_counts() {
+    let (heart, _beating) = heart_of_a().await;
+    heart.doing(SHARD).set(Role::Owner, 1);
+    heart.is_draining.store(true, Ordering::Relaxed);
+    heart.hear(name("b"), pulse(2, 1, Role::Spare));
+    assert_eq!(heart.heir(SHARD), None, "it has just been heard first");
+    advance(TAKEOVER).await;
+    heart.hear(name("b"), pulse(2, 2, Role::Spare));
+    assert_eq!(heart.heir(SHARD), Some(name("b")));
+    // The process before this one is no other node.
+    heart.hear(name("a"), pulse(3, 1, Role::Spare));
+    assert_eq!(heart.members().len(), 1);
+    advance(TAKEOVER / 10).await;
+    heart.hear(name("b"), pulse(4, 1, Role::Filling));
+    let members = heart.members();
+    let members: Vec<_> = members.iter().map(|one| one.pulse.incarnation).collect();
+    assert_eq!(members, [4]);
+    assert_eq!(heart.heir(SHARD), None, "it has not everything yet");
+    assert_eq!(heart.rank(SHARD), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beat_that_came_late_may_hide_a_later_one() {
+    let (heart, _beating) = heart_of_a().await;
+    let silence = || heart.silence(2).unwrap();
+    sleep_until(Instant::now() + TAKEOVER).await;
+    heart.hear(name("b"), pulse(2, 8, Role::Owner));
+    sleep_until(Instant::now() + TAKEOVER / 2).await;
+    assert_eq!(silence(), TAKEOVER / 2);
+    // The tenth was acknowledged, and this one has taken its place before anybody heard it.
+    heart.hear(name("b"), pulse(2, 7, Role::Spare));
+    assert_eq!(silence(), Duration::ZERO);
+    let pulse = heart.pulse(2).unwrap();
+    assert_eq!((pulse.number, pulse.of(SHARD).role), (8, Role::Owner));
+}
