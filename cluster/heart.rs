@@ -76,6 +76,25 @@ pub struct Pulse {
     pub draining: bool,
     /// What it does with each shard, from the first on.
     pub shards: Vec<ShardPulse>,
+    /// Which rules it works with.
+    #[serde(default)]
+    pub rules: RulesPulse,
+}
+
+/// What a node says of the versions of the rules. What they are is nothing of this crate's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesPulse {
+    /// Where it owns the first shard: counts the changes of what that keeps of versions.
+    pub revision: u64,
+    /// The version that it works with; 0 where it has none yet.
+    pub in_force: u64,
+    /// The last proposed version that it could work with.
+    pub prepared: u64,
+    /// Whether its own files say something else than the version that it works with.
+    pub differs: bool,
+    /// Why it cannot work with the version in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// What a node says of a shard.
@@ -178,6 +197,8 @@ pub(crate) struct Heart {
     doing: Vec<Arc<Doing>>,
     /// Whether this node is to own nothing while another one can.
     pub(crate) is_draining: AtomicBool,
+    /// What it says of the rules.
+    rules: Mutex<RulesPulse>,
     /// There is something to say before the next beat would.
     news: Arc<Notify>,
     heard: Mutex<Heard>,
@@ -209,6 +230,7 @@ impl Heart {
             doing: (0..shards).map(doing).collect(),
             news: Arc::clone(&news),
             is_draining: AtomicBool::default(),
+            rules: Mutex::default(),
             heard: Mutex::new(Heard {
                 members: BTreeMap::new(),
                 live_since: Instant::now(),
@@ -245,6 +267,17 @@ impl Heart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             draining: self.is_draining.load(Ordering::Relaxed),
             shards: self.shards(),
+            rules: self.rules.lock().clone(),
+        }
+    }
+
+    /// Changes what the node says of the rules; where that makes a difference it beats at once.
+    pub(crate) fn say_of_rules(&self, change: impl FnOnce(&mut RulesPulse)) {
+        let mut rules = self.rules.lock();
+        let before = rules.clone();
+        change(&mut rules);
+        if *rules != before {
+            self.news.notify_one();
         }
     }
 

@@ -35,7 +35,7 @@ mod store;
 mod watch;
 
 pub use fold::Broken;
-pub use heart::{Identity, Member, Pulse, Role, ShardPulse};
+pub use heart::{Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
 pub use node::{Handover, Node, Ownership, Taken};
 pub use store::Store;
 

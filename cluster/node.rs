@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::Fold;
 use crate::follower::Following;
-use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role};
+use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role, RulesPulse};
 use crate::record::{Owner, What};
 use crate::sequencer::{Appender, Sequencer};
 use crate::watch::{Look, Watch};
@@ -112,6 +112,12 @@ impl Node {
     /// process.
     pub fn drain(&self, is_draining: bool) {
         self.heart.is_draining.store(is_draining, Ordering::Relaxed);
+    }
+
+    /// Changes what this node says of the rules. Where that makes a difference the others hear it at
+    /// once.
+    pub fn say_of_rules(&self, change: impl FnOnce(&mut RulesPulse)) {
+        self.heart.say_of_rules(change);
     }
 
     /// Who this node is.

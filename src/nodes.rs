@@ -281,6 +281,7 @@ mod tests {
             version: "1".to_owned(),
             draining: false,
             shards: vec![ShardPulse { role, epoch, place }],
+            rules: Default::default(),
         }
     }
 

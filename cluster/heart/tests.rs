@@ -24,6 +24,7 @@ fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
             epoch: 1,
             place: 1,
         }],
+        rules: RulesPulse::default(),
     }
 }
 
@@ -74,4 +75,40 @@ async fn a_beat_that_came_late_may_hide_a_later_one() {
     assert_eq!(silence(), Duration::ZERO);
     let pulse = heart.pulse(2).unwrap();
     assert_eq!((pulse.number, pulse.of(SHARD).role), (8, Role::Owner));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_of_the_rules_is_said_at_once() {
+    let way = Engine::new(1, Faults::none()).node();
+    let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
+    let log = Arc::new(log) as Arc<dyn Log>;
+    let mut beats = log.beats();
+    let me = Identity {
+        node: name("a"),
+        incarnation: 1,
+        takeover: TAKEOVER,
+        address: String::new(),
+    };
+    let (heart, _beating) = Heart::start(&log, me, 1);
+    let mut said = async || -> Pulse {
+        let beat = beats.next().await.unwrap();
+        serde_json::from_slice(&beat.body).unwrap()
+    };
+    assert_eq!(said().await.rules, RulesPulse::default());
+    let began = Instant::now();
+    heart.say_of_rules(|rules| rules.prepared = 7);
+    assert_eq!(said().await.rules.prepared, 7);
+    assert!(began.elapsed() < TAKEOVER / 20, "{:?}", began.elapsed());
+    // What is said already is nothing new.
+    heart.say_of_rules(|rules| rules.prepared = 7);
+    said().await;
+    assert!(began.elapsed() >= TAKEOVER / 20, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_beat_of_an_earlier_version_says_nothing_of_rules() {
+    let mut said = serde_json::to_value(pulse(1, 1, Role::Owner)).unwrap();
+    said.as_object_mut().unwrap().remove("rules");
+    let read: Pulse = serde_json::from_value(said).unwrap();
+    assert_eq!(read, pulse(1, 1, Role::Owner));
 }
