@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pointsman_log::{Beat, Log, Shard};
 use pointsman_schemas::Name;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::shares::{Said, Shares, Stance, Standing, Words};
 
 /// Nodes that have been silent for so many takeover times are forgotten.
 const FORGOTTEN_AFTER: u32 = 60;
@@ -79,6 +81,9 @@ pub struct Pulse {
     /// Which rules it works with.
     #[serde(default)]
     pub rules: RulesPulse,
+    /// What it says of limits that hold for all nodes together; none of a node that divides none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Words>,
 }
 
 /// What a node says of the versions of the rules. What they are is nothing of this crate's.
@@ -121,6 +126,14 @@ impl Pulse {
     pub fn owned(&self) -> usize {
         owned(&self.shards)
     }
+}
+
+fn standing(shards: &[ShardPulse]) -> Vec<Standing> {
+    let standing = |shard: &ShardPulse| Standing {
+        epoch: shard.epoch,
+        owns: shard.role == Role::Owner,
+    };
+    shards.iter().map(standing).collect()
 }
 
 fn owned(shards: &[ShardPulse]) -> usize {
@@ -204,6 +217,10 @@ pub(crate) struct Heart {
     heard: Mutex<Heard>,
     /// When the last beat began that was acknowledged.
     acknowledged: Mutex<Option<Instant>>,
+    /// The limits that hold for all nodes together. Locked before what was heard.
+    shares: Mutex<Shares>,
+    /// What was heard may have changed a share.
+    pub(crate) is_shared_anew: Notify,
     /// Claims without a reason to: the order of the log alone must decide.
     #[cfg(test)]
     pub(crate) is_hasty: std::sync::atomic::AtomicBool,
@@ -226,6 +243,8 @@ impl Heart {
             })
         };
         let heart = Arc::new(Self {
+            shares: Mutex::new(Shares::new(me.incarnation, me.takeover)),
+            is_shared_anew: Notify::new(),
             me,
             doing: (0..shards).map(doing).collect(),
             news: Arc::clone(&news),
@@ -268,6 +287,7 @@ impl Heart {
             draining: self.is_draining.load(Ordering::Relaxed),
             shards: self.shards(),
             rules: self.rules.lock().clone(),
+            shares: None,
         }
     }
 
@@ -281,6 +301,31 @@ impl Heart {
         }
     }
 
+    /// A pulse with what is to be said of shares, which is said in that one alone.
+    fn pulse_with_shares(&self, number: u64) -> Pulse {
+        let mut pulse = self.own_pulse(number);
+        let mut shares = self.shares.lock();
+        let stance = Stance {
+            standing: standing(&pulse.shards),
+            live_since: self.live_since(),
+            acknowledged: *self.acknowledged.lock(),
+        };
+        pulse.shares = Some(shares.say(number, &stance, Instant::now()));
+        pulse
+    }
+
+    /// The limits that hold for all nodes together, and what this one may use of them.
+    pub(crate) fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock()
+    }
+
+    /// Beats at once where somebody waits for what is to be said of shares.
+    pub(crate) fn tell_shares(&self) {
+        if self.shares.lock().has_news(Instant::now()) {
+            self.news.notify_one();
+        }
+    }
+
     async fn beat(self: Arc<Self>, log: Arc<dyn Log>) {
         let mut ticks = interval(self.me.beat());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -290,7 +335,7 @@ impl Heart {
                 _ = ticks.tick() => {}
                 () = self.news.notified() => {}
             }
-            let pulse = self.own_pulse(number);
+            let pulse = self.pulse_with_shares(number);
             // It has nothing that JSON could not say.
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
             let began = Instant::now();
@@ -318,6 +363,7 @@ impl Heart {
 
     fn hear(&self, node: Name, pulse: Pulse) {
         let now = Instant::now();
+        self.hear_shares(&pulse, now);
         let mut heard = self.heard.lock();
         if pulse.incarnation == self.me.incarnation {
             let gap = self.me.takeover / 2;
@@ -353,6 +399,21 @@ impl Heart {
         heard.members.retain(|_, member| kept(member));
     }
 
+    fn hear_shares(&self, pulse: &Pulse, now: Instant) {
+        let Some(words) = &pulse.shares else { return };
+        if pulse.incarnation == self.me.incarnation {
+            return;
+        }
+        let said = Said {
+            number: pulse.number,
+            takeover: Duration::from_millis(pulse.takeover_ms),
+            standing: standing(&pulse.shards),
+            words: words.clone(),
+        };
+        self.shares.lock().hear(pulse.incarnation, said, now);
+        self.is_shared_anew.notify_one();
+    }
+
     /// What was heard of other nodes: of each the process that was heard last.
     pub(crate) fn members(&self) -> Vec<Member> {
         let mut last: BTreeMap<Name, Member> = BTreeMap::new();
@@ -382,13 +443,18 @@ impl Heart {
     /// For how long nothing was heard of a process while this node heard others well; none where it
     /// hears nobody just now.
     pub(crate) fn silence(&self, incarnation: u64) -> Option<Duration> {
-        let now = Instant::now();
+        let live_since = self.live_since()?;
         let heard = self.heard.lock();
-        heard
-            .echo
-            .filter(|echo| now - *echo <= self.me.takeover / 2)?;
         let last = heard.members.get(&incarnation).map(|member| member.stirred);
-        Some(now - last.map_or(heard.live_since, |last| last.max(heard.live_since)))
+        Some(Instant::now() - last.map_or(live_since, |last| last.max(live_since)))
+    }
+
+    /// Since when this node hears the others without interruption; none where it hears nobody just
+    /// now.
+    fn live_since(&self) -> Option<Instant> {
+        let heard = self.heard.lock();
+        let echo = heard.echo?;
+        (echo.elapsed() <= self.me.takeover / 2).then_some(heard.live_since)
     }
 
     /// What a process has said last.

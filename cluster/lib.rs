@@ -29,6 +29,7 @@ mod heart;
 mod node;
 mod record;
 mod sequencer;
+mod shares;
 #[cfg(test)]
 mod simulation;
 mod store;
@@ -37,6 +38,7 @@ mod watch;
 pub use fold::Broken;
 pub use heart::{Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
 pub use node::{Handover, Node, Ownership, Taken};
+pub use shares::{Demand, Limit, Share, Words};
 pub use store::Store;
 
 use pointsman_journal::disk::ApplyError;

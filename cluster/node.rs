@@ -1,5 +1,6 @@
 //! One node: it follows until it may take over, and owns until it must stop.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use pointsman_schemas::Name;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::Fold;
@@ -19,11 +20,15 @@ use crate::follower::Following;
 use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role, RulesPulse};
 use crate::record::{Owner, What};
 use crate::sequencer::{Appender, Sequencer};
+use crate::shares::{Demand, Limit, Share};
 use crate::watch::{Look, Watch};
 use crate::{StandByError, Store};
 
 /// How often a node looks between two beats whether it may take over.
 const LOOKS: u32 = 10;
+
+/// How often it looks between two beats whether its shares have changed.
+const SHARE_LOOKS: u32 = 4;
 
 /// How long to wait before a store that could not follow is filled anew.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -118,6 +123,40 @@ impl Node {
     /// once.
     pub fn say_of_rules(&self, change: impl FnOnce(&mut RulesPulse)) {
         self.heart.say_of_rules(change);
+    }
+
+    /// Puts limits in force that hold for all nodes together. What this node may use of each is
+    /// told anew by [`Node::shares`].
+    pub fn share(&self, limits: Vec<Limit>) {
+        self.heart.shares().set_limits(limits);
+    }
+
+    /// What this node may use of the limits of which that has changed since it was told last. From
+    /// then on it may be obeyed.
+    #[must_use]
+    pub fn shares(&self) -> Vec<Share> {
+        self.heart.shares().shares(Instant::now())
+    }
+
+    /// Says what this node could use of the limits that it could use anything of, and what it has
+    /// found to be open. By then all that was told by [`Node::shares`] is obeyed.
+    pub fn demand(&self, demands: &[Demand], open: BTreeSet<u64>) {
+        self.heart.shares().demand(demands, open, Instant::now());
+        self.heart.tell_shares();
+    }
+
+    /// What other nodes have found to be open, and see to: it is open until they say no more that
+    /// it is.
+    #[must_use]
+    pub fn open_elsewhere(&self) -> BTreeSet<u64> {
+        self.heart.shares().open_elsewhere(Instant::now())
+    }
+
+    /// Waits until a share may have changed: beats have come, or the time has that passes between
+    /// two looks. Safe to cancel.
+    pub async fn shared_anew(&self) {
+        let looks = self.heart.me.beat() / SHARE_LOOKS;
+        let _only_time = timeout(looks, self.heart.is_shared_anew.notified()).await;
     }
 
     /// Who this node is.

@@ -282,6 +282,7 @@ mod tests {
             draining: false,
             shards: vec![ShardPulse { role, epoch, place }],
             rules: Default::default(),
+            shares: None,
         }
     }
 

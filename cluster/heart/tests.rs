@@ -3,6 +3,7 @@ use pointsman_log::{Cluster, Log};
 use tokio::time::advance;
 
 use super::*;
+use crate::shares::{Demand, Limit};
 
 const SHARD: Shard = Shard(0);
 const TAKEOVER: Duration = Duration::from_secs(10);
@@ -25,6 +26,7 @@ fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
             place: 1,
         }],
         rules: RulesPulse::default(),
+        shares: None,
     }
 }
 
@@ -110,5 +112,60 @@ fn a_beat_of_an_earlier_version_says_nothing_of_rules() {
     let mut said = serde_json::to_value(pulse(1, 1, Role::Owner)).unwrap();
     said.as_object_mut().unwrap().remove("rules");
     let read: Pulse = serde_json::from_value(said).unwrap();
+    assert_eq!(read, pulse(1, 1, Role::Owner));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_for_all_nodes_is_shared_through_their_beats() {
+    let engine = Engine::new(1, Faults::none());
+    let cluster = Cluster::new(name("c"), 1).unwrap();
+    let mut nodes = Vec::new();
+    for (number, node) in (1..).zip(["a", "b", "c"]) {
+        let log = engine.node().open(cluster.clone()).await.unwrap();
+        let me = Identity {
+            node: name(node),
+            incarnation: number,
+            takeover: TAKEOVER,
+            address: String::new(),
+        };
+        nodes.push(Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1));
+    }
+    nodes[0].0.doing(SHARD).set(Role::Owner, 1);
+    let limit = Limit {
+        key: 1,
+        home: SHARD,
+        most: 12,
+        one: 1,
+    };
+    let mut amounts = [0; 3];
+    let began = Instant::now();
+    for (place, (heart, _)) in nodes.iter().enumerate() {
+        heart.shares().set_limits(vec![limit]);
+        amounts[place] = heart.shares().shares(began)[0].amount;
+    }
+    assert_eq!(amounts, [1; 3]);
+    while amounts != [4; 3] {
+        sleep_until(Instant::now() + TAKEOVER / 40).await;
+        let now = Instant::now();
+        for (place, (heart, _)) in nodes.iter().enumerate() {
+            let told = heart.shares().shares(now);
+            amounts[place] = told.first().map_or(amounts[place], |share| share.amount);
+            let demand = Demand {
+                key: 1,
+                wants: 12,
+                in_use: 0,
+            };
+            heart.shares().demand(&[demand], Default::default(), now);
+            heart.tell_shares();
+        }
+        assert!(now - began < TAKEOVER / 2, "{amounts:?}");
+    }
+}
+
+#[test]
+fn beats_of_nodes_that_share_nothing_are_read_and_read_as_before() {
+    let written = serde_json::to_string(&pulse(1, 1, Role::Owner)).unwrap();
+    assert!(!written.contains("shares"), "{written}");
+    let read: Pulse = serde_json::from_str(&written).unwrap();
     assert_eq!(read, pulse(1, 1, Role::Owner));
 }

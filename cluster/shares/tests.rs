@@ -1,0 +1,240 @@
+use proptest::prelude::*;
+
+use super::divide::hand_out;
+use super::*;
+
+const TAKEOVER: Duration = Duration::from_secs(10);
+const BEAT: Duration = Duration::from_secs(1);
+
+fn limit(key: u64, most: u64) -> Limit {
+    Limit {
+        key,
+        home: Shard(0),
+        most,
+        one: 1,
+    }
+}
+
+/// Nodes that hear each other at once; the first owns the shard.
+struct Nodes {
+    nodes: Vec<Shares>,
+    now: Instant,
+    number: u64,
+}
+
+impl Nodes {
+    fn new(count: u64, limits: &[Limit]) -> Self {
+        let node = |me| {
+            let mut shares = Shares::new(me, TAKEOVER);
+            shares.set_limits(limits.to_vec());
+            shares
+        };
+        let now = Instant::now();
+        Self {
+            nodes: (0..count).map(node).collect(),
+            now,
+            number: 0,
+        }
+    }
+
+    fn wants(&mut self, node: usize, wants: u64) {
+        let demand = Demand {
+            key: 1,
+            wants,
+            in_use: 0,
+        };
+        self.nodes[node].demand(&[demand], BTreeSet::new(), self.now);
+    }
+
+    /// All beat once.
+    fn beat(&mut self) {
+        self.now += BEAT;
+        self.number += 1;
+        for node in 0..self.nodes.len() {
+            let owns = node == 0;
+            let standing = vec![Standing { epoch: 1, owns }];
+            let stance = Stance {
+                standing: standing.clone(),
+                live_since: Some(self.now - BEAT * 9),
+                acknowledged: Some(self.now),
+            };
+            let said = Said {
+                number: self.number,
+                takeover: TAKEOVER,
+                standing,
+                words: self.nodes[node].say(self.number, &stance, self.now),
+            };
+            for (other, shares) in self.nodes.iter_mut().enumerate() {
+                if other != node {
+                    shares.hear(node as u64, said.clone(), self.now);
+                }
+            }
+        }
+    }
+
+    /// What each may use of the first limit.
+    fn amounts(&mut self) -> Vec<u64> {
+        let now = self.now;
+        let amount = |shares: &mut Shares| {
+            shares.own.get_mut(&1).map(|own| own.told.take());
+            let told = shares.shares(now);
+            told.iter().find(|share| share.key == 1).unwrap().amount
+        };
+        self.nodes.iter_mut().map(amount).collect()
+    }
+}
+
+#[test]
+fn whoever_wants_less_than_an_even_part_gets_that() {
+    let cases: [(u64, &[u64], &[u64]); 9] = [
+        (12, &[12, 12, 12], &[4, 4, 4]),
+        (4, &[9, 9, 9], &[2, 1, 1]),
+        (2, &[9, 9, 9], &[1, 1, 0]),
+        (12, &[1, 9, 9], &[1, 6, 5]),
+        (12, &[2, 0, 2], &[6, 0, 6]),
+        (12, &[0, 1, 0], &[0, 12, 0]),
+        (12, &[0, 0], &[0, 0]),
+        (64, &[], &[]),
+        (u64::MAX, &[u64::MAX, 7], &[u64::MAX - 7, 7]),
+    ];
+    for (most, wants, expect) in cases {
+        let parts = divide::divide(most, wants);
+        assert_eq!(parts, expect, "{most} by {wants:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_handed_out_is_what_is_free_or_lacking(
+        free in 0..10_000_u64,
+        lacks in prop::collection::vec(0..10_000_u64, 0..9),
+    ) {
+        let parts = hand_out(free, &lacks);
+        prop_assert_eq!(parts.iter().sum::<u64>(), free.min(lacks.iter().sum()));
+        prop_assert!(parts.iter().zip(&lacks).all(|(part, lack)| part <= lack));
+    }
+}
+
+#[test]
+fn a_node_has_its_part_two_beats_after_it_needs_it() {
+    let mut nodes = Nodes::new(3, &[limit(1, 12)]);
+    assert_eq!(nodes.amounts(), [1, 1, 1], "nothing is granted");
+    nodes.wants(1, 12);
+    nodes.beat();
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [1, 12, 1]);
+    // The one with everything has to hear of it first.
+    nodes.wants(2, 12);
+    nodes.wants(1, 12);
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [1, 12, 1]);
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [1, 6, 1]);
+    nodes.wants(1, 12);
+    nodes.beat();
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [1, 6, 6]);
+    // Who wants nothing any more keeps nothing.
+    nodes.wants(2, 12);
+    for _ in 0..WANTED_BEATS + 3 {
+        nodes.wants(1, 0);
+        nodes.beat();
+        nodes.amounts();
+    }
+    assert_eq!(nodes.amounts(), [1, 1, 12]);
+    // One that hears nobody any more gives up what it holds, before others may have it.
+    nodes.now += TAKEOVER * 4 / 5;
+    assert_eq!(nodes.amounts(), [1, 1, 1]);
+}
+
+#[test]
+fn what_is_in_use_is_not_given_to_another() {
+    let mut nodes = Nodes::new(2, &[limit(1, 12)]);
+    let uses = |nodes: &mut Nodes, in_use| {
+        let demand = Demand {
+            key: 1,
+            wants: 12,
+            in_use,
+        };
+        nodes.nodes[0].demand(&[demand], BTreeSet::new(), nodes.now);
+    };
+    uses(&mut nodes, 0);
+    nodes.beat();
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [12, 1]);
+    for (in_use, expect) in [(12, [6, 1]), (8, [6, 4]), (2, [6, 6])] {
+        nodes.wants(1, 12);
+        uses(&mut nodes, in_use);
+        nodes.beat();
+        // What was told before is obeyed no more once that has been told.
+        nodes.amounts();
+        uses(&mut nodes, in_use);
+        nodes.beat();
+        assert_eq!(nodes.amounts(), expect, "{in_use} in use");
+    }
+}
+
+#[test]
+fn limits_behind_the_first_few_hundred_are_divided_evenly() {
+    let count = u64::try_from(DIVIDED_MAX).unwrap();
+    let limits: Vec<Limit> = (1..=count + 1).map(|key| limit(key, 12)).collect();
+    let mut nodes = Nodes::new(3, &limits);
+    let all: Vec<Demand> = (1..=count + 1)
+        .map(|key| Demand {
+            key,
+            wants: 12,
+            in_use: 0,
+        })
+        .collect();
+    nodes.nodes[1].demand(&all, BTreeSet::new(), nodes.now);
+    nodes.beat();
+    nodes.beat();
+    let now = nodes.now;
+    let told = nodes.nodes[1].shares(now);
+    let last = told.iter().max_by_key(|share| share.key).unwrap();
+    // The first node alone has a shard, and this one calls as well.
+    assert_eq!((last.key, last.amount), (count + 1, 6));
+    assert_eq!(told[0].amount, 12);
+    assert_eq!(nodes.nodes[1].said.says.len(), DIVIDED_MAX);
+}
+
+#[test]
+fn of_those_that_find_a_target_open_the_first_sees_to_it() {
+    let mut nodes = Nodes::new(3, &[]);
+    let opens = |nodes: &mut Nodes, node: usize, open: &[u64]| {
+        let open = open.iter().copied().collect();
+        nodes.nodes[node].demand(&[], open, nodes.now);
+    };
+    let elsewhere = |nodes: &Nodes| -> Vec<bool> {
+        let of = |shares: &Shares| shares.open_elsewhere(nodes.now).contains(&5);
+        nodes.nodes.iter().map(of).collect()
+    };
+    opens(&mut nodes, 1, &[5]);
+    opens(&mut nodes, 2, &[5]);
+    nodes.beat();
+    assert_eq!(elsewhere(&nodes), [true, false, true]);
+    opens(&mut nodes, 1, &[]);
+    opens(&mut nodes, 2, &[]);
+    nodes.beat();
+    assert_eq!(elsewhere(&nodes), [false; 3]);
+    opens(&mut nodes, 1, &[5]);
+    nodes.beat();
+    nodes.now += TAKEOVER;
+    assert_eq!(elsewhere(&nodes), [false; 3], "it has fallen silent");
+}
+
+#[test]
+fn words_are_short() {
+    let words = Words {
+        heard: vec![(8, 17)],
+        says: vec![Statement::new(3, 4, 5)],
+        grants: vec![Grant::new(3, vec![(0, 6)])],
+        open: Vec::new(),
+    };
+    let written = serde_json::to_string(&words).unwrap();
+    assert_eq!(
+        written,
+        r#"{"heard":[[8,17]],"says":[[3,4,5]],"grants":[[3,[[0,6]]]]}"#
+    );
+    assert_eq!(serde_json::from_str::<Words>(&written).unwrap(), words);
+}
