@@ -388,9 +388,16 @@ impl Shares {
 
     /// Begins the ledgers of shards that have come, and ends those of shards that have gone.
     fn keep_ledgers(&mut self, number: u64, stance: &Stance, now: Instant) {
+        let lapses = |began| now.saturating_duration_since(began) >= lease(self.takeover);
+        if stance.acknowledged.is_none_or(lapses) {
+            // Somebody else may be the grantor without this node having heard of it, and count what
+            // it held as free.
+            self.ledgers.clear();
+        }
         for (shard, standing) in (0..).map(Shard).zip(&stance.standing) {
             let last = self.epochs.get(usize::from(shard.0));
-            if !standing.owns || last.is_some_and(|last| *last > standing.epoch) {
+            let is_followed = last.is_some_and(|last| *last > standing.epoch);
+            if !standing.owns || is_followed {
                 self.ledgers.remove(&shard);
                 continue;
             }

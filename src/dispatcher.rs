@@ -39,6 +39,7 @@ mod record;
 mod refusals;
 mod scheduler;
 mod settling;
+mod share;
 mod shutdown;
 #[cfg(test)]
 mod simulation;
@@ -90,6 +91,7 @@ pub use self::observer::Observer;
 pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Quota, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::record::{HistoryLevel, Recording};
+pub use self::share::{TargetDemand, TargetShare};
 pub use self::status::{CircuitStatus, TargetStatus};
 pub use self::stop::StopReport;
 
@@ -211,6 +213,14 @@ impl Dispatcher {
         Self { hasten, ..self }
     }
 
+    /// Has it use no more of each target than its share, since other nodes use the targets too.
+    /// Until a target's share is known it is the least that there is.
+    #[must_use]
+    pub fn sharing_targets(mut self) -> Self {
+        self.scheduler.share_targets(Instant::now());
+        self
+    }
+
     /// Tells these of the ends of the tasks that they wait for.
     #[must_use]
     pub fn waited_for_by(mut self, waiting: Arc<Waiting>) -> Self {
@@ -241,12 +251,7 @@ impl Dispatcher {
             }
             tokio::select! {
                 () = &mut stopped => break,
-                Some(Command { plan, done }) = self.commands.recv() => {
-                    // A plan may have ten thousand routes.
-                    let old = aside(|| self.reload(plan));
-                    // Whoever asked may have gone meanwhile.
-                    let _nobody_waits = done.send(old);
-                }
+                Some(command) = self.commands.recv() => self.obey(command),
                 () = &mut probed => {
                     probed.set(shared.has_probes.notified());
                     let numbers = std::mem::take(&mut *self.shared.probes.lock());
@@ -276,6 +281,22 @@ impl Dispatcher {
             }
         }
         self.stop(grace).await
+    }
+
+    /// Does what it is told. Whoever asked may have gone meanwhile.
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Plan(plan, done) => {
+                // A plan may have ten thousand routes.
+                let old = aside(|| self.reload(plan));
+                let _nobody_waits = done.send(old);
+            }
+            Command::Shares(shares, done) => {
+                let (now, time) = (Instant::now(), self.clock.now());
+                let demands = self.scheduler.share(shares, now, time);
+                let _nobody_waits = done.send(demands);
+            }
+        }
     }
 
     /// Hands back what is in force no more.

@@ -202,10 +202,10 @@ impl World {
                 .acknowledged
                 .is_none_or(|began| self.now - began > lease(TAKEOVER));
             let is_awake = process.paused_until <= self.now;
-            if is_late && is_awake || self.chance(0.000_5) {
+            if is_late && is_awake && self.random.random_bool(0.05) || self.chance(0.000_5) {
                 self.processes[owner].standing[shard].owns = false;
-            } else if is_late && self.random.random_bool(0.01) {
-                // It sleeps, and another one takes over meanwhile.
+            } else if is_late && self.random.random_bool(0.02) {
+                // It does not know yet, or sleeps, and another one takes over meanwhile.
                 self.claim(shard);
             }
         }
@@ -276,7 +276,7 @@ impl World {
 
     fn beat(&mut self, place: usize) {
         let now = self.now;
-        let is_late = self.chance(0.03);
+        let is_late = self.chance(0.06);
         let at = now + self.millis(5, if is_late { 9_000 } else { 150 });
         let (is_lost, is_acknowledged) = (self.chance(0.03), !self.chance(0.03));
         let process = &mut self.processes[place];

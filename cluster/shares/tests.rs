@@ -148,6 +148,32 @@ fn a_node_has_its_part_two_beats_after_it_needs_it() {
 }
 
 #[test]
+fn what_an_earlier_owner_grants_is_not_obeyed() {
+    let mut nodes = Nodes::new(2, &[limit(1, 12)]);
+    nodes.wants(1, 12);
+    nodes.beat();
+    nodes.beat();
+    assert_eq!(nodes.amounts(), [1, 12]);
+    let now = nodes.now;
+    let mut says = |process, number, epoch, amount| {
+        let said = Said {
+            number,
+            takeover: TAKEOVER,
+            standing: vec![Standing { epoch, owns: true }],
+            words: Words {
+                heard: vec![(1, 2)],
+                grants: vec![Grant::new(1, vec![(0, amount)])],
+                ..Words::default()
+            },
+        };
+        nodes.nodes[1].hear(process, said, now);
+    };
+    says(2, 1, 2, 3);
+    says(0, 9, 1, 12);
+    assert_eq!(nodes.amounts()[1], 3);
+}
+
+#[test]
 fn what_is_in_use_is_not_given_to_another() {
     let mut nodes = Nodes::new(2, &[limit(1, 12)]);
     let uses = |nodes: &mut Nodes, in_use| {

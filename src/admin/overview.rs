@@ -133,6 +133,10 @@ pub struct TargetStatus {
     pub in_flight: u64,
     /// How many may be under way at once, as it is adapted now.
     pub limit: u64,
+    /// What of `concurrency.max` is this node's, where it shares the target with other nodes of a
+    /// cluster; left out where that is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u64>,
 }
 
 /// Whether a target is called.

@@ -135,6 +135,7 @@ impl Overview for FixedOverview {
             last_error: None,
             in_flight: 0,
             limit: 4,
+            share: None,
         }]
     }
     fn forget_others(&self, _statuses: &[SubscriptionStatus]) {}

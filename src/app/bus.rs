@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
-use super::cluster::OwnShards;
+use super::cluster::{OwnShards, TargetShares};
 use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
 use super::sources::{Homes, Sources};
@@ -53,6 +53,8 @@ pub(super) struct Bus {
     /// Ends the grace of the attempts under way when the bus stops.
     pub(super) hasten: CancellationToken,
     handle: dispatcher::Handle,
+    /// This node's part of what targets can take, in a cluster, and who keeps the dispatcher to it.
+    shares: Option<(TargetShares, Task)>,
     /// Callers who wait for the ends of tasks.
     waiting: Arc<Waiting>,
     /// Looks at those of the tasks that other nodes run.
@@ -157,7 +159,12 @@ impl Bus {
         let replies = Matcher::new(Arc::clone(&router), journal.clock(), metrics.matching());
         let (dispatcher, handle, hasten) = dispatcher_over(&journal, &pipes, &clock, replies, end);
         let waiting = Arc::<Waiting>::default();
-        let dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
+        let mut dispatcher = dispatcher.waited_for_by(Arc::clone(&waiting));
+        let shares = nodes.as_ref();
+        let shares = shares.map(|nodes| share(nodes, &handle, &mut registry));
+        if shares.is_some() {
+            dispatcher = dispatcher.sharing_targets();
+        }
         let sources = Sources::new(
             Arc::clone(&journal),
             Arc::clone(&pipes),
@@ -202,6 +209,7 @@ impl Bus {
             renewals: Arc::clone(&renewals),
             renewing: look_after(renewals, handle.clone()),
             handle,
+            shares,
             waiting,
             elsewhere,
             overview,
@@ -246,7 +254,12 @@ impl Bus {
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
         let (router, plan) = self.wiring.connect(&mut config, &numbers).await?;
+        let limits = |(shares, _): &(TargetShares, Task)| shares.limits(&plan);
+        let limits = self.shares.as_ref().map(limits);
         self.handle.reload(plan).await?;
+        if let (Some((shares, _)), Some(limits)) = (&self.shares, limits) {
+            shares.put_in_force(limits);
+        }
         let old = self.router.swap(Arc::new(router));
         self.sources.reload(sources).await;
         drop(old);
@@ -353,6 +366,9 @@ impl Bus {
             sources.abandon();
         };
         tokio::join!(self.sources.stop(), dispatcher);
+        if let Some((_, keeping)) = self.shares {
+            keeping.stop("share of targets").await;
+        }
         self.digest.stop("log of dead letters").await;
         self.journal.close().await;
         self.admin.stop("admin API").await;
@@ -362,6 +378,18 @@ impl Bus {
 
 fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
     Task::spawn(|stop| renewals.run(handle, stop))
+}
+
+/// Has the dispatcher keep to this node's part of what targets can take.
+fn share(
+    nodes: &Nodes,
+    handle: &dispatcher::Handle,
+    registry: &mut Registry,
+) -> (TargetShares, Task) {
+    let shares = TargetShares::new(Arc::clone(&nodes.0));
+    registry.register_collector(Box::new(shares.clone()));
+    let (kept, handle) = (shares.clone(), handle.clone());
+    (shares, Task::spawn(|stop| kept.keep(handle, stop)))
 }
 
 /// The metrics, which tell of the nodes of a cluster too.

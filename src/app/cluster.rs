@@ -4,6 +4,7 @@
 mod engine;
 mod keeper;
 mod peers;
+mod shares;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::nodes::Nodes;
 
 pub(crate) use self::engine::probe;
 pub(super) use self::peers::OwnShards;
+pub(super) use self::shares::TargetShares;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
@@ -188,11 +190,14 @@ async fn wait_for_numbers<S: Fn(&[Diagnostic])>(
 
 /// The identity of a cluster's journal: the same on all nodes.
 fn identity(settings: &StoreLog) -> JournalId {
-    // FNV-1a, which stays the same over versions.
-    let bytes = settings.cluster.name().as_str().bytes();
-    JournalId(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    JournalId(stable_hash(settings.cluster.name().as_str()))
+}
+
+/// A hash that stays the same over versions: FNV-1a.
+fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    }))
+    })
 }
 
 /// Where the store of a shard is: that of the first where a bus on one machine has its own.

@@ -208,6 +208,7 @@ impl Overview for RunningParts {
                 last_error: target.last_error,
                 in_flight: target.in_flight as u64,
                 limit: target.limit as u64,
+                share: target.share.map(|share| share as u64),
             }
         };
         self.dispatcher

@@ -23,6 +23,10 @@ const OPENS_AFTER_FAILURES: (u32, usize) = (10, 3);
 /// behind one broken network do not all come back in the same moment.
 const FAILING_LEFT_ALONE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
+/// How late a probe may be. Later than that there is nothing to probe with, and others need not
+/// wait for it.
+const PROBED_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a circuit lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -86,6 +90,16 @@ impl Circuit {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state != State::Closed
+    }
+
+    /// Whether the target is left alone, and will be probed soon after that.
+    #[must_use]
+    pub fn is_seen_to(&self, now: Instant) -> bool {
+        match self.state {
+            State::Closed => false,
+            State::Open { until } => now < until + PROBED_WITHIN,
+            State::Probing => true,
+        }
     }
 
     /// The one attempt that [`Admission::One`] allows is on its way.
@@ -168,7 +182,9 @@ mod tests {
         assert_eq!(circuit.admits(now), Admission::Nothing(Some(now + SECOND)));
         let now = now + SECOND;
         assert_eq!(circuit.admits(now), Admission::One);
+        assert!(circuit.is_seen_to(now) && !circuit.is_seen_to(now + PROBED_WITHIN));
         circuit.probe();
+        assert!(circuit.is_seen_to(now + PROBED_WITHIN));
         assert_eq!(circuit.admits(now), Admission::Nothing(None));
         assert!(circuit.ended(true, Health::Works, now, 1.0));
         assert_eq!(circuit.admits(now), Admission::All);

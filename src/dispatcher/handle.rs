@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
 use super::scheduler::Replaced;
+use super::share::{TargetDemand, TargetShare};
 use super::status::{SharedStatus, Status};
 use super::stop::{StopReport, StopRequest};
 
@@ -41,11 +42,13 @@ pub struct Handle {
     pub(super) shared: Arc<SharedStatus>,
 }
 
-/// A plan to be put in force.
+/// What a running dispatcher is told.
 #[derive(Debug)]
-pub(super) struct Command {
-    pub(super) plan: Plan,
-    pub(super) done: oneshot::Sender<Replaced>,
+pub(super) enum Command {
+    /// A plan is to be put in force.
+    Plan(Plan, oneshot::Sender<Replaced>),
+    /// Shares are to be put in force.
+    Shares(Vec<TargetShare>, oneshot::Sender<Vec<TargetDemand>>),
 }
 
 impl Handle {
@@ -60,12 +63,26 @@ impl Handle {
     pub async fn reload(&self, plan: Plan) -> Result<(), Stopped> {
         let (done, is_done) = oneshot::channel();
         self.commands
-            .send(Command { plan, done })
+            .send(Command::Plan(plan, done))
             .await
             .map_err(|_| Stopped)?;
         // Taken apart here, and not by the dispatcher.
         drop(is_done.await.map_err(|_| Stopped)?);
         Ok(())
+    }
+
+    /// Puts shares of targets in force, and returns what this node could use of each target that it
+    /// could use, by then. A target whose share is not among them keeps the one that it has.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn share(&self, shares: Vec<TargetShare>) -> Result<Vec<TargetDemand>, Stopped> {
+        let (done, demands) = oneshot::channel();
+        self.commands
+            .send(Command::Shares(shares, done))
+            .await
+            .map_err(|_| Stopped)?;
+        demands.await.map_err(|_| Stopped)
     }
 
     /// Asks the target of a subscription that it refused again at once, with the next delivery.

@@ -29,18 +29,28 @@ impl Bucket {
     /// A bucket of which a burst can be taken at once.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
-        let count = rate.count.get();
-        let gathered = u128::from(count) * GATHERING_MAX.as_nanos() / rate.per.as_nanos().max(1);
-        let burst = u32::try_from(gathered).unwrap_or(u32::MAX).clamp(1, count);
-        // A burst after idleness counts into the time that follows it: the rest is slowed down by
-        // as much.
-        let interval = rate.per.as_nanos().div_ceil(u128::from(count - burst + 1));
-        let interval = Duration::from_nanos(u64::try_from(interval).unwrap_or(u64::MAX));
+        let (interval, burst) = measures(u64::from(rate.count.get()) * 1_000, rate.per);
         Self {
             interval,
             burst,
             empty_at: now,
         }
+    }
+
+    /// Goes on with a part of its rate: so many thousandths of a token in this time. What has been
+    /// taken stays taken.
+    pub fn go_on_with(&mut self, thousandths: u64, per: Duration, now: Instant) {
+        let taken = self.empty_at.saturating_duration_since(now).as_nanos();
+        let before = self.interval.as_nanos().max(1);
+        (self.interval, self.burst) = measures(thousandths, per);
+        let taken = taken.saturating_mul(self.interval.as_nanos()) / before;
+        self.empty_at = now + Duration::from_nanos(u64::try_from(taken).unwrap_or(u64::MAX));
+    }
+
+    /// The time from one token to the next.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// How many tokens there are.
@@ -78,6 +88,21 @@ impl Bucket {
             .saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         self.empty_at = self.empty_at.checked_sub(unused).unwrap_or(self.empty_at);
     }
+}
+
+/// The time per token, and how many may be taken at once, at so many thousandths of a token in a
+/// time.
+fn measures(thousandths: u64, per: Duration) -> (Duration, u32) {
+    let count = u32::try_from(thousandths / 1_000).unwrap_or(u32::MAX);
+    let gathered = u128::from(count) * GATHERING_MAX.as_nanos() / per.as_nanos().max(1);
+    let burst = u32::try_from(gathered).unwrap_or(u32::MAX);
+    let burst = burst.clamp(1, count.max(1));
+    // A burst after idleness counts into the time that follows it: the rest is slowed down by as
+    // much.
+    let rest = (thousandths + 1_000).saturating_sub(u64::from(burst) * 1_000);
+    let interval = (per.as_nanos() * 1_000).div_ceil(u128::from(rest.max(1)));
+    let interval = Duration::from_nanos(u64::try_from(interval).unwrap_or(u64::MAX));
+    (interval, burst)
 }
 
 #[cfg(test)]
@@ -129,6 +154,21 @@ mod tests {
             let total: usize = taken.iter().map(|(_, count)| count).sum();
             assert!(total as f64 >= count * 3.0 * least, "{text}: only {total}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_rate_goes_on_where_the_whole_was() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(rate("10/s"), start);
+        bucket.take(1, start);
+        bucket.go_on_with(2_500, Duration::from_secs(1), start);
+        assert_eq!(bucket.next_at(start) - start, Duration::from_millis(400));
+        let now = start + Duration::from_millis(200);
+        bucket.go_on_with(500, Duration::from_secs(1), now);
+        assert_eq!(bucket.next_at(now) - now, Duration::from_secs(1));
+        bucket.go_on_with(10_000, Duration::from_secs(1), now);
+        assert_eq!(bucket.next_at(now) - now, Duration::from_millis(50));
+        assert_eq!(bucket.available(now + Duration::from_millis(50)), 1);
     }
 
     #[test]

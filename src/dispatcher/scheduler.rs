@@ -9,6 +9,7 @@ mod lanes;
 mod pause;
 mod quotas;
 mod reload;
+mod share;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -54,6 +55,8 @@ pub(super) struct Scheduler {
     base: Instant,
     /// Deliveries under way of subscriptions whose deliveries are counted apart.
     apart: usize,
+    /// Whether other nodes use the targets too.
+    shares_targets: bool,
     /// Those that have moved to another lane, and nobody knows yet.
     pub(super) moved: Vec<(SubscriptionNumber, Option<LaneReason>)>,
 }
@@ -153,6 +156,7 @@ impl Scheduler {
             watched: VecDeque::new(),
             base: Instant::now(),
             apart: 0,
+            shares_targets: false,
             moved: Vec::new(),
         }
     }

@@ -32,6 +32,9 @@ pub struct TargetStatus {
     pub name: Name,
     /// How many attempts may be under way at once, as it is adapted now.
     pub limit: usize,
+    /// This node's share of what all nodes of a cluster may have under way at once, where it is not
+    /// the whole.
+    pub share: Option<usize>,
     /// Attempts under way.
     pub in_flight: usize,
     /// Whether it is called.
@@ -83,6 +86,8 @@ pub(super) struct TargetGauge {
     name: Name,
     limit: AtomicUsize,
     in_flight: AtomicUsize,
+    /// The greatest number where it is the whole.
+    share: AtomicUsize,
     state: Mutex<(CircuitStatus, Timestamp, Option<String>)>,
 }
 
@@ -94,6 +99,7 @@ impl TargetGauge {
             name,
             limit,
             in_flight,
+            share: AtomicUsize::new(usize::MAX),
             state: Mutex::new((CircuitStatus::Closed, now, None)),
         })
     }
@@ -101,6 +107,12 @@ impl TargetGauge {
     pub(super) fn set(&self, limit: usize, in_flight: usize) {
         self.limit.store(limit, Ordering::Relaxed);
         self.in_flight.store(in_flight, Ordering::Relaxed);
+    }
+
+    /// Sets this node's share of the attempts at once; none where it is the whole.
+    pub(super) fn set_share(&self, share: Option<usize>) {
+        self.share
+            .store(share.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn set_circuit(&self, circuit: CircuitStatus, now: Timestamp) {
@@ -122,6 +134,7 @@ impl SharedStatus {
                 tenant: gauge.tenant.clone(),
                 name: gauge.name.clone(),
                 limit: gauge.limit.load(Ordering::Relaxed),
+                share: Some(gauge.share.load(Ordering::Relaxed)).filter(|it| *it < usize::MAX),
                 in_flight: gauge.in_flight.load(Ordering::Relaxed),
                 circuit,
                 since,

@@ -1,12 +1,16 @@
 //! The state of one target at run time: how many attempts may begin now, and of which
 //! subscriptions.
 
+mod part;
+
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, DeliveryId, Name, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Name, Rate, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
+use self::part::Part;
 use super::byte_budget::Pool;
 use super::circuit::{Admission, Circuit, Health};
 use super::fair::{DeficitRoundRobin, Turn};
@@ -40,9 +44,14 @@ pub(super) struct TargetState {
     /// about these.
     pub(super) epoch: u64,
     fingerprint: u64,
+    /// What its settings say.
+    concurrency_max: NonZeroUsize,
+    rate: Option<Rate>,
     limiter: Limiter,
     circuit: Circuit,
     bucket: Option<Bucket>,
+    /// What of its limits is this node's, where other nodes use it too.
+    part: Option<Part>,
     /// Attempts under way.
     under_way: usize,
     /// How many more deliveries those carry than one each.
@@ -84,6 +93,9 @@ impl TargetState {
             limiter: Limiter::new(target.concurrency_max, now),
             circuit: Circuit::default(),
             bucket: target.rate.map(|rate| Bucket::new(rate, now)),
+            part: None,
+            concurrency_max: target.concurrency_max,
+            rate: target.rate,
             stack: stack(target.service),
             turns: DeficitRoundRobin::default(),
             occupancy: Occupancy::new(now),
@@ -146,11 +158,15 @@ impl TargetState {
     fn limit(&self) -> usize {
         let shared_min = if self.subscriptions > 1 { 2 } else { 1 };
         let limit = self.limiter.limit();
-        limit.max(self.limiter.usual_limit().min(shared_min))
+        let limit = limit.max(self.limiter.usual_limit().min(shared_min));
+        self.part.as_ref().map_or(limit, |part| part.bound(limit))
     }
 
     pub(super) fn capacity(&self, now: Instant) -> Capacity {
         let free = self.limit().saturating_sub(self.in_use());
+        if self.is_open_elsewhere() {
+            return Capacity::default();
+        }
         if let Some(until) = self.limiter.held_until(now) {
             return Capacity {
                 again_at: Some(until),
@@ -244,6 +260,9 @@ impl TargetState {
         if let Some(bucket) = &mut self.bucket {
             bucket.take(count, now);
         }
+        if let Some(part) = &mut self.part {
+            part.took(count);
+        }
         if is_probe {
             self.circuit.probe();
         }
@@ -264,6 +283,9 @@ impl TargetState {
         }
         if let Some(bucket) = &mut self.bucket {
             bucket.give_back(unused);
+        }
+        if let Some(part) = &mut self.part {
+            part.gave_back(unused);
         }
         if is_probe && unused == count {
             self.circuit.probe_unused(now);

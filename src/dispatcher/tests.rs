@@ -8,4 +8,5 @@ mod follow;
 mod history;
 mod isolation;
 mod outcomes;
+mod share;
 mod stop;

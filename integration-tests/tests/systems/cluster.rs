@@ -4,6 +4,7 @@
 mod engines;
 mod everywhere;
 mod jury;
+mod shares;
 mod trial;
 
 use std::time::Duration;

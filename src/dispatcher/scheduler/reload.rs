@@ -151,6 +151,11 @@ impl Scheduler {
             Some(slot) => *slot = Some(TargetState::new(target, now, time)),
             None => self.targets.push(Some(TargetState::new(target, now, time))),
         }
+        if self.shares_targets
+            && let Some(target) = self.target(index)
+        {
+            target.begin_to_share(now);
+        }
     }
 }
 

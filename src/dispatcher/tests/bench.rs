@@ -375,6 +375,8 @@ pub(super) struct Bench {
     pub(super) options: Options,
     /// The rules that replies meet: none until a test puts some in force.
     pub(super) router: Arc<ArcSwap<Router>>,
+    /// Whether other nodes use its targets too.
+    pub(super) is_one_of_several: bool,
     next: AtomicUsize,
 }
 
@@ -420,6 +422,7 @@ impl Bench {
             clock,
             options,
             router: Arc::default(),
+            is_one_of_several: false,
             next: zero(),
         }
     }
@@ -458,6 +461,10 @@ impl Bench {
             plan,
             self.options,
         );
+        let dispatcher = match self.is_one_of_several {
+            true => dispatcher.sharing_targets(),
+            false => dispatcher,
+        };
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.hastened_by(hasten).run(stop.clone(), grace));
         Running { handle, stop, task }
