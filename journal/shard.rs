@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use pointsman_schemas::{Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Name, PositionChange, Sequence, SubscriptionNumber, Timestamp};
 
-use crate::{Journal, JournalError, NewReplay, Replay, ReplayId, Subscription};
+use crate::{Append, Journal, JournalError, NewReplay, Replay, ReplayId, Subscription};
 
 /// The bits of a sequence, and of the number of a lease token, that are counted within a shard.
 const WITHIN_BITS: u32 = 48;
@@ -134,6 +134,28 @@ pub trait Shard: Journal {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError>;
+
+    /// Changes rows of the position of a source that nobody runs, all or nothing. Unlike an append
+    /// with rows it goes to wherever the shard is: it is for what any node may note.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    async fn note(
+        &self,
+        tenant: Name,
+        source: Name,
+        changes: Vec<PositionChange>,
+    ) -> Result<(), JournalError> {
+        let append = Append {
+            tenant,
+            origin: source,
+            entries: Vec::new(),
+            rejects: Vec::new(),
+            cursor: None,
+            positions: changes,
+        };
+        self.append(append).await.map(drop)
+    }
 
     /// As [`Journal::begin_replay`], under a given identity.
     ///

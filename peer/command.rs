@@ -7,7 +7,7 @@ use pointsman_journal::{
     Activity, DeadSelection, NewReplay, Redrive, ReplayId, ReplayState, ReplayStep, Shard,
     Subscription,
 };
-use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber};
+use pointsman_schemas::{DeliveryId, Event, Name, PositionChange, SubscriptionNumber};
 use serde::{Deserialize, Serialize};
 
 use crate::message::answer;
@@ -45,6 +45,11 @@ pub(crate) enum Command {
     Replay(ReplayStep),
     EndReplay(ReplayId, ReplayState, String),
     Purge(DeadSelection),
+    Note {
+        tenant: Name,
+        source: Name,
+        changes: Vec<PositionChange>,
+    },
 }
 
 impl Command {
@@ -85,6 +90,11 @@ impl Command {
                 answer(shard.end_replay(id, state, &message).await)
             }
             Self::Purge(selection) => answer(shard.purge(&selection).await),
+            Self::Note {
+                tenant,
+                source,
+                changes,
+            } => answer(shard.note(tenant, source, changes).await),
         }
     }
 }

@@ -15,7 +15,8 @@ use pointsman_journal::{
     Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, SubscriptionNumber, SystemClock,
+    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionChange, PositionRow,
+    SubscriptionNumber, SystemClock,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -298,6 +299,20 @@ impl Shard for Remote {
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.command(Command::Assign(wanted)).await
+    }
+
+    async fn note(
+        &self,
+        tenant: Name,
+        source: Name,
+        changes: Vec<PositionChange>,
+    ) -> Result<(), JournalError> {
+        self.command(Command::Note {
+            tenant,
+            source,
+            changes,
+        })
+        .await
     }
 
     async fn begin_replay_as(

@@ -35,10 +35,10 @@ fn every_call_and_answer_comes_back_as_it_was() {
 fn what_this_version_writes_stays() {
     let calls = calls().into_iter().map(|call| write(&call, 0).unwrap());
     let all: Vec<Bytes> = calls.chain(answers()).collect();
-    assert!(all.iter().all(|bytes| bytes[0] == 1), "the version");
+    assert!(all.iter().all(|bytes| bytes[0] == 2), "the version");
     let lengths: usize = all.iter().map(Bytes::len).sum();
     let sum = crc32fast::hash(&all.concat());
-    assert_eq!((all.len(), lengths, sum), (55, 2923, 3_430_937_926));
+    assert_eq!((all.len(), lengths, sum), (56, 2952, 3_966_750_881));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
         bytes
     });
     let random = prop::collection::vec(any::<u8>(), 0..200).prop_map(|mut bytes| {
-        bytes.insert(0, 1);
+        bytes.insert(0, 2);
         bytes
     });
     prop_oneof![3 => changed, 1 => random]
@@ -137,7 +137,7 @@ proptest! {
             let owner = in_memory(0);
             owner.subscribe(vec![wanted("r")]).await.unwrap();
             let answer = serve(&*owner, bytes.clone().into()).await;
-            prop_assert_eq!(answer[0], 1);
+            prop_assert_eq!(answer[0], 2);
             let remote = Remote::new(number(0), Arc::new(Says(bytes.into())));
             let _ = remote.append(events(["1"])).await;
             let _ = remote.reader().subscriptions().await;

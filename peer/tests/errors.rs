@@ -42,7 +42,7 @@ fn an_error_says_whether_it_may_have_happened() {
     paused(async {
         let unsent = CallError::Unsent("cannot connect".to_owned());
         let lost = CallError::Lost("the connection broke".to_owned());
-        let later = [&[2][..], b"whatever"].concat();
+        let later = [&[3][..], b"whatever"].concat();
         let of_another: Result<u64, JournalError> = Ok(1);
         let of_another = message::write(&of_another, 0).unwrap();
         for (answer, expect) in [
@@ -70,7 +70,7 @@ fn an_error_says_whether_it_may_have_happened() {
                 Some(Ok(later.into())),
                 JournalError::Io(
                     "shard 7, which another node owns: the answer cannot be read: it is of \
-                     version 2 of what nodes say to each other, and only version 1 is known; run \
+                     version 3 of what nodes say to each other, and only version 2 is known; run \
                      the same version of Pointsman on all nodes"
                         .to_owned(),
                 ),
@@ -166,8 +166,9 @@ fn who_does_not_own_it_says_so_and_a_cursor_is_never_sent() {
         };
         let change = PositionChange {
             key: Bytes::from_static(b"key"),
-            value: None,
+            value: Some(Bytes::from_static(b"value")),
         };
+        let changes = vec![change.clone()];
         let with_position = Append {
             positions: vec![change],
             ..events(["3"])
@@ -176,5 +177,19 @@ fn who_does_not_own_it_says_so_and_a_cursor_is_never_sent() {
             away(here.append(refused).await.map(drop), kept);
         }
         assert_eq!(here.reader().totals().await.unwrap().events, 1);
+        // What any node may note goes over.
+        let keeper = ["tenant", "notes"].map(|name| Name::new(name).unwrap());
+        let [tenant, source] = keeper.clone();
+        away(
+            not_here
+                .note(tenant.clone(), source.clone(), changes.clone())
+                .await,
+            not_owned,
+        );
+        here.note(tenant, source, changes).await.unwrap();
+        let [tenant, source] = keeper;
+        let noted = here.positions(&tenant, &source, None, 9).await.unwrap();
+        let noted: Vec<_> = noted.iter().map(|row| (&*row.key, &*row.value)).collect();
+        assert_eq!(noted, [(&b"key"[..], &b"value"[..])]);
     });
 }

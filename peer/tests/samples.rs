@@ -6,7 +6,8 @@ use std::time::Duration;
 use pointsman_journal::suite::{keyed, last};
 use pointsman_journal::*;
 use pointsman_schemas::{
-    Class, Cursor, Data, DeliveryId, Epoch, Event, Name, PositionRow, Reject, Sequence, Timestamp,
+    Class, Cursor, Data, DeliveryId, Epoch, Event, Name, PositionChange, PositionRow, Reject,
+    Sequence, Timestamp,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -182,6 +183,14 @@ pub(super) fn calls() -> Vec<Call> {
         Command::Replay(step),
         Command::EndReplay(replay_id(), ReplayState::Failed, "why".to_owned()),
         Command::Purge(dead_selection()),
+        Command::Note {
+            tenant: name("tenant"),
+            source: name("source"),
+            changes: vec![PositionChange {
+                key: Bytes::from_static(b"key"),
+                value: Some(Bytes::from_static(b"value")),
+            }],
+        },
     ];
     let commands = commands.into_iter().map(Call::Command);
     let reads = reads().into_iter().map(Call::Read);

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use pointsman_schemas::{
-    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, SubscriptionNumber, Timestamp,
+    Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionChange, PositionRow,
+    SubscriptionNumber, Timestamp,
 };
 
 use super::{Here, Place, Slot};
@@ -322,6 +323,19 @@ impl Shard for Slot {
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
         self.call_with(wanted, async |shard, wanted| shard.assign(wanted).await)
             .await
+    }
+
+    async fn note(
+        &self,
+        tenant: Name,
+        source: Name,
+        changes: Vec<PositionChange>,
+    ) -> Result<(), JournalError> {
+        let noted = (tenant, source, changes);
+        self.call_with(noted, async |shard, (tenant, source, changes)| {
+            shard.note(tenant, source, changes).await
+        })
+        .await
     }
 
     async fn begin_replay_as(
