@@ -40,6 +40,7 @@ use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::server;
 use crate::telemetry::metrics::Detail;
+use crate::versions::Versions;
 use crate::waiting::Waiting;
 use pointsman_journal::Journal;
 
@@ -71,6 +72,8 @@ pub struct Admin {
     pub started: Timestamp,
     /// The nodes of the cluster; none where the bus runs on one machine.
     pub nodes: Option<Nodes>,
+    /// The versions of the cluster's rules; none likewise.
+    pub versions: Option<Arc<Versions>>,
     /// The shards that this node owns, which other nodes ask it about; none likewise.
     pub shards: Option<Arc<dyn Shards>>,
 }

@@ -5,7 +5,6 @@
 //! to: the listener finishes its requests, the sources stop and what they took in is stored while
 //! the dispatcher finishes its attempts, the store is closed, and the admin API last.
 
-mod background;
 mod bus;
 mod cluster;
 mod overview;
@@ -17,6 +16,7 @@ pub mod watch;
 mod wiring;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pointsman_cluster::StandByError;
 use pointsman_connectors::OpenError;
@@ -25,15 +25,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminError;
+use crate::background::Background;
 use crate::config::paths::STANDARD_INPUT;
-use crate::config::{Config, Diagnostic};
+use crate::config::{Config, Diagnostic, Loaded};
 use crate::dispatcher;
 use crate::dispatcher::policy::InvalidPolicy;
 
 pub(crate) use self::cluster::probe as probe_log;
 
-use self::background::Background;
-use self::bus::Bus;
+use self::bus::{Bus, Reloaded};
 use self::watch::{Watch, WatchError};
 
 /// Why the bus did not start, or did not stop as it should.
@@ -102,7 +102,7 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
     let mut process = Process {
         signals,
         watch,
-        background,
+        background: Arc::new(background),
         paths,
         show,
     };
@@ -110,7 +110,7 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
         return cluster::run(&mut process, config).await;
     }
     let bus = Bus::start(config, &CancellationToken::new(), None, bus::open_store).await?;
-    let (bus, _) = process.serve(bus, std::future::pending()).await;
+    let bus = process.serve(bus).await;
     process.stop(bus).await;
     Ok(())
 }
@@ -119,32 +119,23 @@ pub async fn run(paths: &[PathBuf], show: impl Fn(&[Diagnostic])) -> Result<(), 
 struct Process<S> {
     signals: StopSignals,
     watch: Watch,
-    background: Background,
+    background: Arc<Background>,
     paths: Vec<PathBuf>,
     show: S,
 }
 
 impl<S: Fn(&[Diagnostic])> Process<S> {
-    /// Lets a bus run, with each change of its rule files, until the process is to stop or `ended`
-    /// comes. Returns whether the process is to stop.
-    async fn serve(&mut self, mut bus: Bus, ended: impl Future<Output = ()>) -> (Bus, bool) {
-        tokio::pin!(ended);
+    /// Lets a bus run, with each change of its rule files, until the process is to stop.
+    async fn serve(&mut self, mut bus: Bus) -> Bus {
         loop {
+            let (watch, background) = (&mut self.watch, &self.background);
             let config = tokio::select! {
-                () = self.signals.any() => return (bus, true),
-                () = &mut ended => return (bus, false),
-                config = next_config(&mut self.watch, &self.background, &self.paths, &self.show) => {
-                    config
-                }
+                () = self.signals.any() => return bus,
+                config = changed(watch, background, &self.paths, &self.show, Config::load) => config,
             };
-            let runtime = tokio::runtime::Handle::current();
-            let reload = move || {
-                let again = runtime.block_on(bus.reload(config));
-                (bus, again)
-            };
-            let again;
-            (bus, again) = self.background.run(reload).await;
-            if again {
+            let reloaded;
+            (bus, reloaded) = reload(background, bus, config).await;
+            if reloaded == Reloaded::Away {
                 self.watch.look_again();
             }
         }
@@ -160,23 +151,34 @@ impl<S: Fn(&[Diagnostic])> Process<S> {
     }
 }
 
+/// Puts a configuration in force, on a thread of low priority.
+async fn reload(background: &Background, mut bus: Bus, config: Config) -> (Bus, Reloaded) {
+    let runtime = tokio::runtime::Handle::current();
+    let reload = move || {
+        let reloaded = runtime.block_on(bus.reload(config));
+        (bus, reloaded)
+    };
+    background.run(reload).await
+}
+
 /// Waits until the rule files have changed, and returns what they say then, once that is without
 /// mistakes. Safe to cancel.
-async fn next_config(
+async fn changed<T: Send + 'static>(
     watch: &mut Watch,
     background: &Background,
     paths: &[PathBuf],
     show: &impl Fn(&[Diagnostic]),
-) -> Config {
+    load: fn(&[PathBuf]) -> Loaded<T>,
+) -> T {
     loop {
         watch.changed().await;
         // On a thread of its own: a file system that does not answer must not keep the bus from
         // stopping.
         let files = paths.to_owned();
-        match background.run(move || Config::load(&files)).await {
-            Ok((config, warnings)) => {
+        match background.run(move || load(&files)).await {
+            Ok((loaded, warnings)) => {
                 show(&warnings);
-                return config;
+                return loaded;
             }
             Err(mistakes) if mistakes.iter().any(Diagnostic::may_pass) => {
                 tracing::warn!(

@@ -16,6 +16,7 @@ pub mod manual;
 pub mod match_event;
 pub mod nodes;
 pub mod replay;
+pub mod rules;
 pub mod run;
 pub mod schema;
 pub mod send;

@@ -20,6 +20,7 @@ mod quota;
 pub mod raw;
 pub mod reader;
 pub mod schema;
+mod shared;
 pub mod suggest;
 pub mod yaml;
 
@@ -45,8 +46,12 @@ pub use paths::{DEFAULT_PATH, PathArgs};
 pub use priority::DeliveryPriority;
 pub use quota::Quota;
 pub use raw::{FollowUpContent, WhenFull};
+pub use shared::{Own, RuleFile, RuleFiles};
 
 use crate::telemetry::metrics::Detail;
+
+/// What was read from rule files, with what is odd; or every mistake in them.
+pub type Loaded<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// The rule files of a bus, checked.
 #[derive(Debug)]

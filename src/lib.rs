@@ -4,6 +4,7 @@
 mod admin;
 mod app;
 mod aside;
+mod background;
 mod commands;
 mod config;
 mod dispatcher;
@@ -16,6 +17,7 @@ mod replay;
 mod router;
 mod server;
 mod telemetry;
+mod versions;
 mod waiting;
 
 pub use commands::line::main;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_cluster::{Node, Pulse, Role};
+use pointsman_cluster::{Node, Pulse, Role, RulesPulse};
 use pointsman_log::Shard;
 use pointsman_schemas::Name;
 use prometheus_client::collector::Collector;
@@ -36,6 +36,10 @@ pub struct NodeView {
     pub spare_of: Vec<u16>,
     /// Those that it follows, and has not everything of yet.
     pub filling: Vec<u16>,
+    /// The version of the rules that it works with; none where it has none yet.
+    pub rules: Option<u64>,
+    /// Whether its own rule files say something else than that version.
+    pub rule_files_differ: bool,
 }
 
 /// How a node stands.
@@ -119,17 +123,51 @@ impl Nodes {
     /// All shards.
     #[must_use]
     pub fn shards(&self) -> Vec<ShardView> {
-        let me = (self.0.identity().node.clone(), self.0.pulse());
-        let others = self.0.members().into_iter();
-        let alive = |pulse: &Pulse, silence| state(pulse, silence) != NodeState::Silent;
-        let living: Vec<_> = others
-            .filter(|other| alive(&other.pulse, other.heard.elapsed()))
-            .map(|other| (other.node, other.pulse))
-            .chain([me])
-            .collect();
+        let living = self.living();
         (0..self.0.shards())
             .map(|shard| ShardView::new(shard, &living))
             .collect()
+    }
+
+    /// The name of this node.
+    #[must_use]
+    pub fn own_name(&self) -> Name {
+        self.0.identity().node.clone()
+    }
+
+    /// Changes what this node says of the rules.
+    pub fn say_of_rules(&self, change: impl FnOnce(&mut RulesPulse)) {
+        self.0.say_of_rules(change);
+    }
+
+    /// What living nodes say, this one included, by their names.
+    #[must_use]
+    pub fn living(&self) -> Vec<(Name, Pulse)> {
+        let others = self.0.members().into_iter();
+        let others = others
+            .filter(|other| state(&other.pulse, other.heard.elapsed()) != NodeState::Silent)
+            .map(|other| (other.node, other.pulse));
+        let mut living: Vec<_> = others.chain([(self.own_name(), self.0.pulse())]).collect();
+        living.sort_by(|(a, _), (b, _)| a.cmp(b));
+        living
+    }
+
+    /// The last version of the rules that each living node has prepared.
+    #[must_use]
+    pub fn prepared(&self) -> Vec<u64> {
+        let living = self.living().into_iter();
+        living.map(|(_, pulse)| pulse.rules.prepared).collect()
+    }
+
+    /// What the owner of the first shard says of the versions of the rules that it keeps; none where
+    /// nobody is known to own it.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        let first = Shard(0);
+        let living = self.living().into_iter().map(|(_, pulse)| pulse);
+        let owners = living.filter(|pulse| pulse.of(first).role == Role::Owner);
+        let owner = owners.max_by_key(|pulse| pulse.of(first).epoch)?;
+        Some(owner.rules.revision)
     }
 
     /// Has the node that answers own nothing while another one can, or ends that.
@@ -171,6 +209,8 @@ impl NodeView {
             owns: in_role(Role::Owner),
             spare_of: in_role(Role::Spare),
             filling: in_role(Role::Filling),
+            rules: Some(pulse.rules.in_force).filter(|number| *number > 0),
+            rule_files_differ: pulse.rules.differs,
         }
     }
 }
@@ -227,6 +267,7 @@ impl Collector for Nodes {
             gauge.encode(family.encode_family(&[("state", state)])?)?;
         }
         let own = nodes.iter().find(|node| node.answers);
+        encode_rules(own, &mut encoder)?;
         let is_owned = |shard: u16| own.is_some_and(|own| own.owns.contains(&shard));
         let spares = |shard: &ShardView| shard.followers.iter().filter(|one| one.complete).count();
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -263,6 +304,29 @@ impl Collector for Nodes {
         }
         Ok(())
     }
+}
+
+/// Which rules this node works with.
+fn encode_rules(own: Option<&NodeView>, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let rules: [(&str, &str, Option<u64>); 2] = [
+        (
+            "rules_version",
+            "The version of the rules that this node works with, 0 before the first",
+            own.and_then(|own| own.rules),
+        ),
+        (
+            "rule_files_differ",
+            "1 where this node's rule files say something else than that version, else 0",
+            own.map(|own| u64::from(own.rule_files_differ)),
+        ),
+    ];
+    for (name, help, value) in rules {
+        let name = format!("pointsman_cluster_{name}");
+        let value = i64::try_from(value.unwrap_or(0)).unwrap_or(i64::MAX);
+        let gauge = ConstGauge::new(value);
+        gauge.encode(encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::IntoResponse;
@@ -31,6 +31,7 @@ use self::idempotency::Keyed;
 pub(super) use self::input::{InPath, Nothing, Segments, read_body};
 use super::Admin;
 use super::refused::Refused;
+use super::routes::BODY_BYTES_MAX;
 
 /// What an operation returns: its answer, or why there is none.
 pub(super) type Answer<T> = Result<T, Refused>;
@@ -89,7 +90,25 @@ impl Api {
     /// Registers an operation that changes something: `POST` on a path below `/api/v1`. `P` is what
     /// its path names, `B` its body, `A` its answer. A body that is empty stands for `{}`.
     pub(super) fn change<P, B, A, F>(
+        self,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: impl Fn(Arc<Admin>, P, B) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: InPath + Send + 'static,
+        B: DeserializeOwned + JsonSchema + Send + 'static,
+        A: Serialize + JsonSchema + 'static,
+        F: Future<Output = Answer<A>> + Send + 'static,
+    {
+        self.change_of(BODY_BYTES_MAX, path, id, summary, handler)
+    }
+
+    /// The same with a body of so many bytes at most.
+    pub(super) fn change_of<P, B, A, F>(
         mut self,
+        bytes_max: usize,
         path: &'static str,
         id: &'static str,
         summary: &'static str,
@@ -126,7 +145,7 @@ impl Api {
                 })
             },
         );
-        self.route(path, route)
+        self.route(path, route.layer(DefaultBodyLimit::max(bytes_max)))
     }
 
     /// Registers what is not of the API's own kind: a probe, or an answer in another format.

@@ -7,6 +7,7 @@ pub(super) mod peers;
 mod replays;
 mod subscriptions;
 mod tasks;
+mod versions;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ fn operations(answers: Answers) -> Api {
     let api = subscriptions::register(api);
     let api = dead::register(api);
     let api = nodes::register(api);
+    let api = versions::register(api);
     let api = replays::register(api);
     let api = tasks::register(api);
     events::register(api)
@@ -146,8 +148,14 @@ async fn healthz() -> Json<serde_json::Value> {
 
 async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
     let missing = admin.missing();
-    if missing.is_empty() {
-        return Ok(Json(json!({ "status": "ready" })));
+    let differs = admin.versions.as_ref().is_some_and(|own| own.differs());
+    match (missing.is_empty(), differs) {
+        (true, false) => return Ok(Json(json!({ "status": "ready" }))),
+        (true, true) => {
+            let rules = "the rule files of this node differ from the rules in force";
+            return Ok(Json(json!({ "status": "ready", "rules": rules })));
+        }
+        (false, _) => {}
     }
     let mut refusal = Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,

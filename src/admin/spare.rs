@@ -38,7 +38,7 @@ pub type Joined = Arc<OnceLock<Nodes>>;
 pub(super) fn router(joined: Joined, own: Arc<Guard>) -> Router {
     Router::new()
         .route("/healthz", get(async || Json(json!({ "status": "alive" }))))
-        .route("/readyz", get(async || Refused(refusal(WHY))))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/nodes/drain", post(drain))
@@ -64,6 +64,14 @@ fn refusal(detail: impl Into<Cow<'static, str>>) -> Refusal {
 fn known(joined: &Joined) -> Answer<&Nodes> {
     let unknown = || Refused(refusal("this node has not joined the cluster yet"));
     joined.get().ok_or_else(unknown)
+}
+
+async fn ready(State(joined): State<Joined>) -> Refused {
+    let mut refusal = refusal(WHY);
+    let trouble = joined.get().and_then(|nodes| nodes.0.pulse().rules.trouble);
+    let rules = |why| format!("it cannot work with the rules of the cluster: {why}");
+    refusal.missing = trouble.map(rules).into_iter().collect();
+    Refused(refusal)
 }
 
 async fn nodes(State(joined): State<Joined>) -> Answer<Json<Page<NodeView>>> {

@@ -287,6 +287,7 @@ impl<J: Journal + 'static> TestBus<J> {
             clock,
             started,
             nodes: None,
+            versions: None,
             shards,
         };
         tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));

@@ -28,6 +28,7 @@ use crate::pipes::Pipes;
 use crate::replay::{LocalShards, Replays};
 use crate::router::{Matcher, Router};
 use crate::telemetry::{Listeners, Metrics};
+use crate::versions::Versions;
 use crate::waiting::Waiting;
 
 /// How long attempts in flight may take to finish once the bus is asked to stop. Longer than most
@@ -71,9 +72,20 @@ pub(super) struct Bus {
     detached: HashSet<SubscriptionNumber>,
 }
 
+/// What has become of a changed configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reloaded {
+    InForce,
+    /// It is not.
+    Refused,
+    /// It is not now, and may be when it is tried again.
+    Away,
+}
+
 /// What a bus has of its cluster.
 pub(super) struct InCluster {
     pub(super) nodes: Nodes,
+    pub(super) versions: Arc<Versions>,
     /// Of each shard, in their order.
     pub(super) slots: Vec<Slot>,
     /// Which sources are at home on this node.
@@ -174,9 +186,7 @@ impl Bus {
             metrics.clone(),
         );
         let sources = Arc::new(sources.at_home(homes));
-        let (of_sources, of_rules) = (Arc::clone(&sources), Arc::clone(&router));
-        let overview = RunningParts::new(of_sources, of_rules, handle.clone(), metrics);
-        let overview = Arc::new(overview);
+        let overview = overview_of(&sources, &router, &handle, metrics);
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
         let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
         let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router), local);
@@ -191,6 +201,7 @@ impl Bus {
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
             nodes,
+            versions: cluster.as_ref().map(|own| Arc::clone(&own.versions)),
             shards: cluster.map(|cluster| Arc::new(OwnShards(cluster.slots)) as _),
         });
         run_ingress(&config, &listener, clock, Arc::clone(&waiting), &sources)?;
@@ -314,9 +325,8 @@ impl Bus {
         self.detached = detached.into_iter().map(|status| status.number).collect();
     }
 
-    /// Takes over a changed configuration, or stays as it is and says why. Returns whether it is to
-    /// be tried again.
-    pub(super) async fn reload(&mut self, config: Config) -> bool {
+    /// Takes over a changed configuration, or stays as it is and says why.
+    pub(super) async fn reload(&mut self, config: Config) -> Reloaded {
         if let Some(setting) = self
             .config
             .as_ref()
@@ -326,16 +336,19 @@ impl Bus {
                 setting,
                 "`{setting}` has changed, which needs a restart; the old rules stay in force"
             );
-            return false;
+            return Reloaded::Refused;
         }
         match self.put_in_force(config).await {
-            Ok(()) => tracing::info!("the changed rules are in force"),
+            Ok(()) => {
+                tracing::info!("the changed rules are in force");
+                return Reloaded::InForce;
+            }
             Err(RunError::Journal(JournalError::Away(why))) => {
                 tracing::warn!(
                     why,
                     "the changed rules cannot be put in force now; it is tried again"
                 );
-                return true;
+                return Reloaded::Away;
             }
             Err(error) => {
                 tracing::error!(
@@ -345,7 +358,7 @@ impl Bus {
                 )
             }
         }
-        false
+        Reloaded::Refused
     }
 
     pub(super) async fn stop(self) {
@@ -390,6 +403,17 @@ fn share(
     registry.register_collector(Box::new(shares.clone()));
     let (kept, handle) = (shares.clone(), handle.clone());
     (shares, Task::spawn(|stop| kept.keep(handle, stop)))
+}
+
+/// What the admin API shows of the parts.
+fn overview_of(
+    sources: &Arc<Sources>,
+    router: &Arc<ArcSwap<Router>>,
+    handle: &dispatcher::Handle,
+    metrics: Metrics,
+) -> Arc<RunningParts> {
+    let (sources, router) = (Arc::clone(sources), Arc::clone(router));
+    Arc::new(RunningParts::new(sources, router, handle.clone(), metrics))
 }
 
 /// The metrics, which tell of the nodes of a cluster too.

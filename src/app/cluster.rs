@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_cluster::{Identity, Node};
+use pointsman_journal::Journal;
 use pointsman_journal::disk::DiskOptions;
 use pointsman_journal::sharded::{Sharded, Slot};
 use pointsman_journal::steady::JournalClock;
-use pointsman_journal::{Journal, JournalError, Shard as _};
 use pointsman_log::OpenError;
 use pointsman_schemas::{Backoff, Clock, JournalId, Name, Secret, SystemClock};
 use tokio::task::JoinSet;
@@ -23,12 +23,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::keeper::Keeper;
-use super::bus::{self, Bus, InCluster};
+use super::bus::{self, Bus, InCluster, Reloaded};
 use super::spare::SpareServers;
-use super::{Process, RunError, next_config};
+use super::watch::Watch;
+use super::{Process, RunError, changed, reload};
 use crate::admin::spare::Joined;
-use crate::config::{Config, Diagnostic, StoreLog};
+use crate::background::Background;
+use crate::config::{Config, Diagnostic, Own, RuleFiles, StoreLog};
 use crate::nodes::Nodes;
+use crate::versions::{ProposeError, Versions};
 
 pub(crate) use self::engine::probe;
 pub(super) use self::peers::OwnShards;
@@ -36,9 +39,6 @@ pub(super) use self::shares::TargetShares;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-
-/// How soon it is looked again whether the shard that numbers the subscriptions has an owner.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs a node until the process is to stop.
 pub(super) async fn run<S: Fn(&[Diagnostic])>(
@@ -48,6 +48,7 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
     let Some(settings) = config.store.log.clone() else {
         return Ok(());
     };
+    let ((_, files), _) = RuleFiles::read(&process.paths).map_err(RunError::Rules)?;
     let joined = Joined::default();
     let spare = SpareServers::start(&config, Arc::clone(&joined)).await;
     let node = tokio::select! {
@@ -58,16 +59,24 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
     let clock: Arc<dyn Clock> = Arc::new(JournalClock::new(Arc::new(SystemClock)));
     let (journal, slots) = Sharded::of_slots(node.shards(), identity(&settings), &clock)
         .map_err(|error| RunError::Log(error.to_string()))?;
+    let Some(first) = slots.first().cloned() else {
+        return Ok(());
+    };
+    let folder = std::env::current_dir()
+        .map_err(|error| RunError::System("find the folder of the rule files", error))?;
+    let (background, own) = (Arc::clone(&process.background), Own::of(&config));
+    let versions = Versions::new(first, nodes.clone(), background, folder, own, &files);
     let mut cluster = Running {
         journal,
         slots,
         nodes,
+        versions: Arc::new(versions),
         keepers: JoinSet::new(),
         stop: CancellationToken::new(),
-        meeting: JoinSet::new(),
+        beside: JoinSet::new(),
     };
     cluster.begin(&node, &config);
-    let ended = cluster.serve(process, config, spare).await;
+    let ended = cluster.serve(process, &files, spare).await;
     // Others take over at once what is given up.
     cluster.stop.cancel();
     while cluster.keepers.join_next().await.is_some() {}
@@ -79,11 +88,12 @@ struct Running {
     journal: Arc<Sharded>,
     slots: Vec<Slot>,
     nodes: Nodes,
+    versions: Arc<Versions>,
     /// One for each shard.
     keepers: JoinSet<Result<(), RunError>>,
     stop: CancellationToken,
-    /// Learns where the shards are that this node does not own.
-    meeting: JoinSet<()>,
+    /// What learns where the shards are that this node does not own, and which rules are in force.
+    beside: JoinSet<()>,
 }
 
 impl Running {
@@ -100,40 +110,95 @@ impl Running {
             self.keepers.spawn(keeper.keep());
         }
         let met = peers::meet(Arc::clone(node), self.slots.clone(), key(config));
-        self.meeting.spawn(met);
+        self.beside.spawn(met);
+        self.beside.spawn(Arc::clone(&self.versions).run());
     }
 
     /// Runs the bus until the process is to stop, or a shard cannot be kept any longer.
     async fn serve<S: Fn(&[Diagnostic])>(
         &mut self,
         process: &mut Process<S>,
-        mut config: Config,
+        files: &RuleFiles,
         spare: SpareServers,
     ) -> Result<(), RunError> {
-        let waited = tokio::select! {
-            waited = wait_for_numbers(process, &self.slots, &mut config) => waited,
-            failed = failure(&mut self.keepers) => Err(failed),
-        };
-        spare.stop().await;
-        if !waited? {
-            return Ok(());
-        }
+        let versions = Arc::clone(&self.versions);
         let opened = Arc::clone(&self.journal) as Arc<dyn Journal>;
         let parts = InCluster {
             nodes: self.nodes.clone(),
+            versions: Arc::clone(&versions),
             slots: self.slots.clone(),
             homes: Arc::clone(&self.journal) as _,
         };
+        let Process {
+            signals,
+            watch,
+            background,
+            paths,
+            show,
+        } = &mut *process;
+        let mut proposing = Box::pin(propose_changes(watch, background, paths, show, &versions));
+        let first = tokio::select! {
+            () = signals.any() => Ok(None),
+            failed = failure(&mut self.keepers) => Err(failed),
+            () = &mut proposing => Ok(None),
+            first = versions.first(files) => Ok(Some(first)),
+        };
+        spare.stop().await;
+        let Some((version, config)) = first? else {
+            return Ok(());
+        };
         let never = CancellationToken::new();
-        let bus = tokio::select! {
-            () = process.signals.any() => return Ok(()),
+        let mut bus = tokio::select! {
+            () = signals.any() => return Ok(()),
             bus = Bus::start(config, &never, Some(parts), move |_| Ok(opened)) => bus?,
         };
-        let mut failed = None;
-        let watching = async { failed = Some(failure(&mut self.keepers).await) };
-        let (bus, _) = process.serve(bus, watching).await;
+        versions.is_in_force(version);
+        let failed = loop {
+            let (version, config) = tokio::select! {
+                () = signals.any() => break None,
+                failed = failure(&mut self.keepers) => break Some(failed),
+                () = &mut proposing => break None,
+                next = versions.next() => next,
+            };
+            let reloaded;
+            (bus, reloaded) = reload(background, bus, config).await;
+            match reloaded {
+                Reloaded::InForce => versions.is_in_force(version),
+                Reloaded::Refused | Reloaded::Away => versions.is_not_in_force(),
+            }
+        };
+        drop(proposing);
         process.stop(bus).await;
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Proposes what the rule files say whenever they have changed. Never ends.
+async fn propose_changes(
+    watch: &mut Watch,
+    background: &Background,
+    paths: &[PathBuf],
+    show: &impl Fn(&[Diagnostic]),
+    versions: &Versions,
+) {
+    loop {
+        let (config, files) = changed(watch, background, paths, show, RuleFiles::read).await;
+        if let Some(setting) = versions.own().needs_restart(&config) {
+            tracing::error!(
+                setting,
+                "`{setting}` has changed, which needs a restart; the old rules stay in force"
+            );
+            continue;
+        }
+        versions.has_files(&files);
+        match versions.propose(&files, false).await {
+            Ok(_) => tracing::info!("the changed rule files are proposed to the cluster"),
+            Err(ProposeError::Large) => tracing::error!("{}", ProposeError::Large),
+            Err(error) => {
+                tracing::warn!(%error, "proposing the changed rule files; it is tried again");
+                watch.look_again();
+            }
+        }
     }
 }
 
@@ -145,45 +210,6 @@ async fn failure(keepers: &mut JoinSet<Result<(), RunError>>) -> RunError {
             Some(Err(error)) => return RunError::System("keep a shard", error.into()),
             Some(Ok(Ok(()))) => {}
             None => std::future::pending().await,
-        }
-    }
-}
-
-/// Waits until somebody owns the shard that gives subscriptions their numbers; false where the
-/// process is to stop.
-async fn wait_for_numbers<S: Fn(&[Diagnostic])>(
-    process: &mut Process<S>,
-    slots: &[Slot],
-    config: &mut Config,
-) -> Result<bool, RunError> {
-    let Some(first) = slots.first() else {
-        return Ok(false);
-    };
-    let numbered = async {
-        while let Err(JournalError::Away(_)) = first.last_subscription().await {
-            sleep(LOOK).await;
-        }
-    };
-    tokio::pin!(numbered);
-    loop {
-        let Process {
-            signals,
-            watch,
-            background,
-            paths,
-            show,
-        } = &mut *process;
-        let changed = tokio::select! {
-            () = signals.any() => return Ok(false),
-            () = &mut numbered => return Ok(true),
-            changed = next_config(watch, background, paths, show) => changed,
-        };
-        match config.needs_restart(&changed) {
-            Some(setting) => tracing::error!(
-                setting,
-                "`{setting}` has changed, which needs a restart; the old rules stay in force"
-            ),
-            None => *config = changed,
         }
     }
 }

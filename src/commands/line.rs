@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, dead, diff, explain, import, init, listen, manual, match_event, nodes, replay, run,
-    schema, send, subscriptions, tasks, test, timers,
+    check, dead, diff, explain, import, init, listen, manual, match_event, nodes, replay, rules,
+    run, schema, send, subscriptions, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -127,6 +127,13 @@ enum Command {
         "pointsman drain --undo --admin http://10.0.0.7:8081"
     ))]
     Drain(nodes::DrainArgs),
+    /// The rules that several machines work with: which version is in force, and proposing another
+    #[command(after_help = examples!(
+        "pointsman rules",
+        "pointsman rules put rules/ --admin http://10.0.0.7:8081",
+        "pointsman rules get in-force/"
+    ))]
+    Rules(rules::RulesArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -192,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Nodes(args) => runtime.block_on(nodes::nodes(&args)),
         Command::Shards(args) => runtime.block_on(nodes::shards(&args)),
         Command::Drain(args) => runtime.block_on(nodes::drain(&args)),
+        Command::Rules(args) => runtime.block_on(rules::run(args)),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -82,10 +82,15 @@ async fn list_nodes(args: &ListArgs) -> Result<String, CommandError> {
             format!("{:.1} s ago", node.heard_seconds_ago),
             node.address.clone(),
             node.version.clone(),
+            match (node.rules, node.rule_files_differ) {
+                (None, _) => "-".to_owned(),
+                (Some(number), false) => number.to_string(),
+                (Some(number), true) => format!("{number} (its files differ)"),
+            },
         ]
     };
     let headings = [
-        "NODE", "STATE", "OWNS", "SPARE OF", "FILLING", "HEARD", "ADMIN", "VERSION",
+        "NODE", "STATE", "OWNS", "SPARE OF", "FILLING", "HEARD", "ADMIN", "VERSION", "RULES",
     ];
     Ok(output::table(headings, page.items.iter().map(row)))
 }

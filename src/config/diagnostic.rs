@@ -214,6 +214,21 @@ impl Diagnostic {
         (&self.file.name, line, column)
     }
 
+    /// All of it on one line, without the text that it means.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let place = match self.file.absent {
+            true => String::new(),
+            false => {
+                let (file, line, column) = self.place();
+                format!("{file}:{line}:{column}: ")
+            }
+        };
+        let help = self.mistake.help.as_ref();
+        let help = help.map_or_else(String::new, |help| format!(" ({})", plain(help)));
+        line(&format!("{place}{self}{help}")).into_owned()
+    }
+
     /// As JSON: `severity`, `file`, `line`, `column`, `end_line`, `end_column`, `message`, `help`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

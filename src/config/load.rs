@@ -43,16 +43,36 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<(Config, Vec<Diagnostic>), Vec<D
     connect(&found, diagnostics)
 }
 
+/// When what settings take from the environment and from files has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Values {
+    Later,
+    Now,
+}
+
 /// Makes one configuration of files that have been found; `diagnostics` are those of files that
 /// could not be.
 pub(super) fn connect(
     found: &[Found],
+    diagnostics: Vec<Diagnostic>,
+) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    connect_with(found, diagnostics, Values::Later)
+}
+
+/// The same of files for this machine: what their settings take from elsewhere has to be there.
+pub(super) fn connect_here(found: &[Found]) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    connect_with(found, Vec::new(), Values::Now)
+}
+
+fn connect_with(
+    found: &[Found],
     mut diagnostics: Vec<Diagnostic>,
+    values: Values,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut documents = Vec::new();
     for file in found {
         match yaml::read(&file.text) {
-            Ok(root) => documents.push(Document::new(file, root)),
+            Ok(root) => documents.push(Document::new(file, root, values)),
             Err(mistakes) => {
                 diagnostics.extend(placed(file, mistakes, &secrets::in_text(&file.text)))
             }
@@ -113,6 +133,16 @@ fn placed(file: &Found, mistakes: Vec<Mistake>, hidden: &[Hidden]) -> Vec<Diagno
     mistakes.into_iter().map(place).collect()
 }
 
+/// A mistake in a file that has been read; nothing of its text is shown.
+pub(super) fn hidden(file: &Found, mistake: Mistake) -> Diagnostic {
+    let all = Span {
+        start: 0,
+        end: file.text.len(),
+    };
+    let file = Arc::new(File::new(file.name.clone(), &file.text, &[all]));
+    Diagnostic { file, mistake }
+}
+
 /// One file, as a tree.
 struct Document<'f> {
     file: &'f Found,
@@ -125,7 +155,7 @@ struct Document<'f> {
 }
 
 impl<'f> Document<'f> {
-    fn new(file: &'f Found, root: Node) -> Self {
+    fn new(file: &'f Found, root: Node, values: Values) -> Self {
         let (lines, tenant) = (Lines::of(&file.text), Name::default_tenant());
         let mut document = Self {
             file,
@@ -142,7 +172,7 @@ impl<'f> Document<'f> {
         document.secrets = lint::lint(&document)
             .into_iter()
             .map(Hidden::from)
-            .chain(secrets::find(&document))
+            .chain(secrets::find(&document, values))
             .collect();
         document
     }

@@ -6,6 +6,7 @@ mod everywhere;
 mod jury;
 mod shares;
 mod trial;
+mod versions;
 
 use std::time::Duration;
 
@@ -32,9 +33,16 @@ const FAILOVER: Duration = Duration::from_secs(30);
 struct Member {
     bus: Bus,
     proxies: Vec<Proxy>,
+    /// What its rule file says of its store.
+    store: String,
 }
 
 impl Member {
+    /// Writes its rule file.
+    fn write(&self, rules: &str) {
+        self.bus.write_rules(&format!("{}{rules}", self.store));
+    }
+
     async fn is_ready(&self) -> bool {
         let ready = Caller::new().get(&self.bus.admin_url("/readyz")).await;
         ready.is_ok_and(|(status, _)| status == 200)
@@ -93,11 +101,17 @@ impl Nodes {
             bus.set_environment(vec![("NODE".to_owned(), format!("node-{number}"))]);
             let ports: Vec<_> = proxies.iter().map(Proxy::port).collect();
             let log = engine.settings(&ports);
-            bus.write_rules(&format!(
-                "store: {{ path: ./store, log: {{ {log}, shards: {shards}, node: {{ env: NODE }}, takeover: 2s }} }}\n{rules}"
-            ));
-            bus.spawn();
-            members.push(Member { bus, proxies });
+            let store = format!(
+                "store: {{ path: ./store, log: {{ {log}, shards: {shards}, node: {{ env: NODE }}, takeover: 2s }} }}\n"
+            );
+            let mut member = Member {
+                bus,
+                proxies,
+                store,
+            };
+            member.write(rules);
+            member.bus.spawn();
+            members.push(member);
         }
         let nodes = Self {
             engine,

@@ -45,7 +45,7 @@ const PROBLEMS: [(&str, &str, &str); 11] = [
         "Conflict",
         "The first request with this Idempotency-Key is still being carried out",
     ),
-    ("413", "TooLarge", "The body is larger than 1 MiB"),
+    ("413", "TooLarge", "The body is larger than is taken here"),
     (
         "415",
         "UnsupportedMediaType",

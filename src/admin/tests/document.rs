@@ -4,7 +4,7 @@ use super::*;
 
 /// A sample of each operation, by its id: its path, what is sent, and what a bus answers. `{dead}`
 /// is a dead letter's id, `{task}` a task's.
-const SAMPLES: [(&str, &str, &str, u16); 43] = [
+const SAMPLES: [(&str, &str, &str, u16); 47] = [
     ("isAlive", "/healthz", "", 200),
     ("isReady", "/readyz", "", 200),
     ("getMetrics", "/metrics", "", 200),
@@ -17,6 +17,15 @@ const SAMPLES: [(&str, &str, &str, u16); 43] = [
     ("listNodes", "/api/v1/nodes", "", 200),
     ("listShards", "/api/v1/shards", "", 200),
     ("drainNode", "/api/v1/nodes/drain", "", 409),
+    ("getRulesVersion", "/api/v1/rules/version", "", 200),
+    ("getRuleFiles", "/api/v1/rules/version/files", "", 200),
+    (
+        "proposeRules",
+        "/api/v1/rules/proposals",
+        r#"{"files":[]}"#,
+        409,
+    ),
+    ("getRulesProposal", "/api/v1/rules/proposals/1f", "", 404),
     ("listSubscriptions", "/api/v1/subscriptions", "", 200),
     (
         "suspendSubscription",

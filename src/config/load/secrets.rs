@@ -1,13 +1,14 @@
 //! Which texts of a rule file nobody is to see: a mistake is shown with its line, on a screen and
 //! in a log.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use pointsman_schemas::Problem;
 use pointsman_schemas::template::lexer::is_template;
+use pointsman_schemas::{Problem, Text};
 use serde_json::Value as Json;
 
-use super::Document;
+use super::{Document, Values};
 use crate::config::mistake::Mistake;
 use crate::config::schema;
 use crate::config::yaml::{Entry, Node, Span, Value};
@@ -49,12 +50,13 @@ impl From<Span> for Hidden {
 }
 
 /// Finds what the settings' schema marks as `writeOnly`, and what has a telling name. Of the former
-/// what is written out is warned of.
-pub(super) fn find(document: &Document<'_>) -> Vec<Hidden> {
+/// what is written out is warned of. Where values are to be there now, each one that settings take
+/// from elsewhere and that is not is a mistake.
+pub(super) fn find(document: &Document<'_>, values: Values) -> Vec<Hidden> {
     /// The same for every file, and composed of all connectors' own.
     static SCHEMA: LazyLock<Json> = LazyLock::new(schema::rule_file);
     let schema = &*SCHEMA;
-    let mut found = Vec::new();
+    let (mut found, mut references) = (Vec::new(), BTreeMap::new());
     for section in SECTIONS {
         let Some(piece) = document.top().get(section) else {
             continue;
@@ -66,6 +68,7 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Hidden> {
             schema,
             document,
             found: &mut found,
+            references: &mut references,
         }
         .node(section, piece.entry, piece.node, false);
         piece.node.walk(&mut |entry, node| {
@@ -80,7 +83,28 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Hidden> {
             }
         });
     }
+    if values == Values::Now {
+        let references = references.into_values();
+        references.for_each(|reference| resolve(document, reference));
+    }
     found
+}
+
+/// Reports a text that is taken from elsewhere and is not there.
+fn resolve(document: &Document<'_>, (entry, node): (Option<&Entry>, &Node)) {
+    let text = match node.entries() {
+        [one] => match (&*one.key, one.value.text()) {
+            ("env", Some(name)) => Text::Env(name.to_owned()),
+            ("file", Some(path)) => Text::File(path.into()),
+            _ => return,
+        },
+        _ => return,
+    };
+    if let Err(unresolved) = text.resolve() {
+        let problem = Problem::new(unresolved.to_string());
+        let mistake = Mistake::of(problem, entry, node, &document.file.text);
+        document.mistakes.report(mistake);
+    }
 }
 
 /// The texts of a value, but for those that name where to take it from and for templates, which are
@@ -103,16 +127,18 @@ fn texts_of(node: &Node) -> impl Iterator<Item = Hidden> {
     })
 }
 
-struct Walk<'w, 'd> {
+struct Walk<'w, 'd, 'n> {
     schema: &'w Json,
     document: &'w Document<'d>,
     found: &'w mut Vec<Hidden>,
+    /// What stands in the place of a text and says where to take that from, by its place.
+    references: &'w mut BTreeMap<Span, (Option<&'n Entry>, &'n Node)>,
 }
 
-impl Walk<'_, '_> {
+impl<'n> Walk<'_, '_, 'n> {
     /// Goes down the schema and the value together. Each alternative of a schema is tried: which
     /// one is meant is not asked here.
-    fn node(&mut self, schema: &Json, entry: Option<&Entry>, node: &Node, secret: bool) {
+    fn node(&mut self, schema: &Json, entry: Option<&'n Entry>, node: &'n Node, secret: bool) {
         let secret = secret || schema.get("writeOnly") == Some(&Json::Bool(true));
         if secret && matches!(node.value, Value::Text(..)) {
             return self.report(entry, node);
@@ -127,11 +153,13 @@ impl Walk<'_, '_> {
             }));
         }
         // Of one that is taken from elsewhere only the name stands here.
-        if secret
-            && matches!(node.value, Value::Map(_))
+        if matches!(node.value, Value::Map(_))
             && schema.get("$ref").is_some_and(|to| to == "#/$defs/Text")
         {
-            return;
+            self.references.insert(node.span, (entry, node));
+            if secret {
+                return;
+            }
         }
         if let Some(target) = schema
             .get("$ref")
