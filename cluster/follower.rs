@@ -24,6 +24,8 @@ pub(crate) struct Following<S> {
     follower: pointsman_log::Follower,
     /// When a record was read last.
     pub(crate) read: Instant,
+    /// There was more to be taken than goes into one transaction.
+    pub(crate) has_more: bool,
     /// It holds a journal of its own, which the log is still to get.
     pub(crate) is_embedded: bool,
 }
@@ -39,6 +41,7 @@ impl<S: Store> Following<S> {
             follower: log.follow(shard, fold.place()),
             fold,
             read: Instant::now(),
+            has_more: false,
             is_embedded: store.is_embedded(),
             store: Some(store),
         }
@@ -81,6 +84,7 @@ impl<S: Store> Following<S> {
                 }
             }
             let is_full = records >= RECORDS_AT_ONCE || bytes >= BYTES_AT_ONCE;
+            self.has_more = is_full;
             next = if is_full {
                 None
             } else {

@@ -1,14 +1,15 @@
 //! The log in PostgreSQL, used as a log and not as a queue.
 //!
 //! A cluster is a schema, `pointsman_NAME`, with a row in `head` for each shard and a row in `log`
-//! for each record. An append is one statement: it counts the shard's head up and inserts the
-//! record at that place. The lock on the head is held until the commit, so that places become
+//! for each record. Appends are one statement: it counts the heads of their shards up and inserts
+//! the records at those places. The lock on a head is held until the commit, so that places become
 //! visible in their order and no reader ever sees a gap. Readers poll, all of a log in one
 //! statement: `NOTIFY` would serialise the commits.
 //!
 //! It connects to PostgreSQL itself or through a pooler that keeps sessions: what is set for one
 //! has to last.
 
+mod appends;
 mod beats;
 mod durability;
 mod pool;
@@ -32,13 +33,10 @@ use tokio_postgres::types::Type;
 
 use crate::{Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened};
 use crate::{Place, Probed, Shard, fits};
+use appends::Appends;
 use pool::{Pool, Purpose};
 use reader::Reader;
 use session::{Dialer, Session};
-
-/// How many appends are under way at once. Each waits for its own commit, and PostgreSQL syncs what
-/// commits together once: more than this gained nothing where it was measured.
-const APPENDS: usize = 8;
 
 /// How many rows one statement of a trim removes: it ends long before its timeout.
 const TRIMMED_AT_ONCE: i64 = 1_000;
@@ -68,10 +66,10 @@ impl fmt::Debug for Options {
 pub struct PostgresLog {
     cluster: Cluster,
     timeout: Duration,
-    append: String,
     trim: [String; 2],
     beat: String,
-    appends: Pool,
+    appends: Appends,
+    trims: Pool,
     beats: Arc<Pool>,
     /// Reads for all followers, which keep it alive as well.
     reader: Arc<Reader>,
@@ -107,10 +105,6 @@ impl PostgresLog {
         let pool = |purpose, size| Pool::new(Arc::clone(&dialer), purpose, size);
         let reading = pool(Purpose::Read, 1);
         let log = Self {
-            append: format!(
-                "WITH head AS (UPDATE {schema}.head SET last = last + 1 WHERE shard = $1 RETURNING last) \
-                 INSERT INTO {schema}.log (shard, place, body) SELECT $1, last, $2 FROM head RETURNING place"
-            ),
             trim: [
                 format!(
                     "UPDATE {schema}.head SET first = least($2, last + 1) \
@@ -127,7 +121,8 @@ impl PostgresLog {
                  SET number = excluded.number, at = excluded.at, body = excluded.body"
             ),
             list_beats: beats::statement(&schema),
-            appends: pool(Purpose::Write, APPENDS),
+            appends: Appends::start(Arc::clone(&dialer), &schema, options.timeout),
+            trims: pool(Purpose::Write, 1),
             beats: Arc::new(pool(Purpose::Write, 2)),
             reader: Reader::start(cluster.clone(), &schema, reading, options.timeout),
             timeout: options.timeout,
@@ -215,18 +210,7 @@ impl Log for PostgresLog {
     async fn append(&self, shard: Shard, body: Bytes) -> Result<Place, LogError> {
         fits(&body)?;
         self.cluster.check(shard)?;
-        let append = async |session: &Session| {
-            let statement = &session.prepared(&self.append).await?;
-            let shard = i32::from(shard.0);
-            let client = session.client();
-            client.query_opt(statement, &[&shard, &&*body]).await
-        };
-        let row = self.appends.run(self.until(), append).await?;
-        let place = row.and_then(|row| row.try_get::<_, i64>(0).ok());
-        place
-            .and_then(|place| u64::try_from(place).ok())
-            .map(Place)
-            .ok_or_else(|| LogError::Refused(format!("the head of shard {shard} is gone")))
+        self.appends.append(shard, body).await
     }
 
     fn follow(&self, shard: Shard, after: Place) -> Follower {
@@ -248,14 +232,14 @@ impl Log for PostgresLog {
             let client = session.client();
             client.execute_typed(mark, &parameters).await
         };
-        self.appends.run(until, marked).await?;
+        self.trims.run(until, marked).await?;
         loop {
             // Each part is a call of its own.
             let part = async |session: &Session| {
                 let client = session.client();
                 client.execute_typed(remove, &[(&of, Type::INT4)]).await
             };
-            if self.appends.run(self.until(), part).await? == 0 {
+            if self.trims.run(self.until(), part).await? == 0 {
                 return Ok(());
             }
         }

@@ -50,6 +50,14 @@ impl Heart {
         self.members().iter().any(owns)
     }
 
+    /// Whether another node owns a shard, as the one says that has heard of its last owner.
+    pub(crate) fn is_owned(&self, shard: Shard) -> bool {
+        let heard = self.heard.lock();
+        let said = heard.members.values().map(|member| member.pulse.of(shard));
+        let last = said.max_by_key(|said| (said.epoch, said.role == Role::Owner));
+        last.is_some_and(|said| said.role == Role::Owner)
+    }
+
     /// The living nodes that have everything of a shard, and have been heard for so long.
     fn spares(&self, shard: Shard, since: Duration) -> Vec<Member> {
         let now = Instant::now();

@@ -6,7 +6,7 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -178,24 +178,51 @@ impl Touched {
     }
 }
 
-/// Applies changes. Bytes that are none are an error as damage is.
-pub(super) fn apply(connection: &Connection, changes: &[u8]) -> rusqlite::Result<()> {
+/// What becomes of rows, by their tables and the bytes of their keys: the bytes of the row, or none
+/// where it is deleted.
+type Last<'a> = BTreeMap<(usize, &'a [u8]), Option<&'a [u8]>>;
+
+/// Applies changes in their order: of each row the last one, whatever it was in between. Bytes that
+/// are none are an error as damage is.
+pub(super) fn apply<'a>(
+    connection: &Connection,
+    changes: impl IntoIterator<Item = &'a [u8]>,
+) -> rusqlite::Result<()> {
+    let mut last = Last::new();
+    for changes in changes {
+        read(changes, &mut last)?;
+    }
+    for ((table, key), row) in last {
+        let statements = statements(table)?;
+        let Some(row) = row else {
+            let key = Reader(key).values(statements.keys)?;
+            let mut delete = connection.prepare_cached(&statements.delete)?;
+            delete.execute(params_from_iter(key))?;
+            continue;
+        };
+        let row = Reader(row).values(statements.columns)?;
+        let (name, ..) = TABLES.get(table).copied().unwrap_or_default();
+        check(name, &row)?;
+        let mut put = connection.prepare_cached(&statements.put)?;
+        put.execute(params_from_iter(row))?;
+    }
+    Ok(())
+}
+
+/// Notes what changes say of each row; the key of a row is in its first columns.
+fn read<'a>(changes: &'a [u8], last: &mut Last<'a>) -> rusqlite::Result<()> {
     let mut reader = Reader(changes);
     while !reader.0.is_empty() {
         let number = reader.unsigned()?;
         let table = usize::try_from(number >> 1).unwrap_or(usize::MAX);
         let statements = statements(table)?;
-        if number & 1 == 1 {
-            let key = reader.values(statements.keys)?;
-            let mut delete = connection.prepare_cached(&statements.delete)?;
-            delete.execute(params_from_iter(key))?;
-            continue;
-        }
-        let row = reader.values(statements.columns)?;
-        let (name, ..) = TABLES.get(table).copied().unwrap_or_default();
-        check(name, &row)?;
-        let mut put = connection.prepare_cached(&statements.put)?;
-        put.execute(params_from_iter(row))?;
+        let begin = reader.0;
+        let key = reader.skip(begin, statements.keys)?;
+        let row = match number & 1 {
+            1 => None,
+            _ => Some(reader.skip(begin, statements.columns - statements.keys)?),
+        };
+        last.insert((table, key), row);
     }
     Ok(())
 }
@@ -331,6 +358,19 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// Goes past some values, and returns what has been read since `begin`.
+    fn skip(&mut self, begin: &'a [u8], values: usize) -> rusqlite::Result<&'a [u8]> {
+        for _ in 0..values {
+            match self.byte()? {
+                0 => {}
+                1 => drop(self.unsigned()?),
+                2 | 3 => drop(self.bytes()?),
+                _ => return Err(no_kind()),
+            }
+        }
+        Ok(begin.get(..begin.len() - self.0.len()).unwrap_or_default())
+    }
+
     fn values(&mut self, count: usize) -> rusqlite::Result<Vec<Value>> {
         (0..count).map(|_| self.value()).collect()
     }
@@ -350,9 +390,13 @@ impl<'a> Reader<'a> {
                 Ok(Value::Text(text))
             }
             3 => Ok(Value::Blob(self.bytes()?.to_vec())),
-            _ => Err(corrupt("a value in the changes is of no kind".to_owned())),
+            _ => Err(no_kind()),
         }
     }
+}
+
+fn no_kind() -> rusqlite::Error {
+    corrupt("a value in the changes is of no kind".to_owned())
 }
 
 fn short() -> rusqlite::Error {
@@ -394,7 +438,7 @@ mod tests {
         fn no_bytes_do_more_than_fail(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut connection = Connection::open_in_memory().unwrap();
             schema::create(&mut connection, pointsman_schemas::Timestamp(0)).unwrap();
-            let _ = apply(&connection, &bytes);
+            let _ = apply(&connection, [&bytes[..]]);
         }
     }
 
@@ -434,7 +478,7 @@ mod tests {
             "0d0201610201620301071801d804010903050154fff164"
         );
         assert!(commit.ends_carry && !commit.begins_carry && commit.format == 5);
-        apply(&other, &commit.changes).unwrap();
+        apply(&other, [&commit.changes[..]]).unwrap();
         assert_eq!(digest(&other).unwrap(), digest(&one).unwrap());
         assert_eq!(digest(&one).unwrap(), 7_088_107_702_731_341_768);
     }

@@ -128,9 +128,7 @@ impl Replica {
 
     fn apply_all(&mut self, commits: &[Commit], mark: &[u8]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        for commit in commits {
-            changes::apply(&transaction, &commit.changes)?;
-        }
+        changes::apply(&transaction, commits.iter().map(|commit| &*commit.changes))?;
         write_log_mark(&transaction, mark)?;
         transaction.commit()?;
         let log = schema::log(&self.directory).metadata();
