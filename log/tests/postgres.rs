@@ -452,3 +452,60 @@ fn what_the_standby_may_not_have_is_not_acknowledged() {
         );
     });
 }
+
+#[test]
+fn nodes_that_append_to_all_shards_at_once_wait_for_each_other_in_one_order() {
+    run(async {
+        const SHARDS: u16 = 8;
+        const EACH: u64 = 40;
+        let server = PostgresServer::start("").await;
+        let cluster = || Cluster::new(one().name().clone(), SHARDS).unwrap();
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let opened = PostgresLog::open(cluster(), options(server.port())).await;
+            nodes.push(opened.unwrap().log);
+        }
+        let appends = |shard| {
+            let nodes = &nodes;
+            let each = nodes.iter().map(move |node| async move {
+                for _ in 0..EACH {
+                    // Nothing stands in a circle, which PostgreSQL would break by refusing one.
+                    node.append(Shard(shard), vec![7; 900].into())
+                        .await
+                        .unwrap();
+                }
+            });
+            futures::future::join_all(each)
+        };
+        futures::future::join_all((0..SHARDS).map(appends)).await;
+        for shard in 0..SHARDS {
+            let last = nodes[0].append(Shard(shard), "last".into()).await.unwrap();
+            assert_eq!(last, Place(3 * EACH + 1), "of shard {shard}");
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_is_gone_is_told_to_its_own_callers_alone() {
+    run(async {
+        let server = PostgresServer::start("").await;
+        let cluster = Cluster::new(one().name().clone(), 3).unwrap();
+        let opened = PostgresLog::open(cluster, options(server.port())).await;
+        let log = opened.unwrap().log;
+        sql(
+            &server,
+            &["DELETE FROM pointsman_test.head WHERE shard = 1"],
+        )
+        .await;
+        // The second one of the statements takes what waits for the first.
+        let appends = (0..12).map(|number| log.append(Shard(number % 3), "x".into()));
+        for (number, appended) in futures::future::join_all(appends).await.iter().enumerate() {
+            match number % 3 {
+                1 => assert!(
+                    matches!(appended, Err(LogError::Refused(why)) if why.contains("head of shard 1"))
+                ),
+                _ => assert!(appended.is_ok(), "{number}: {appended:?}"),
+            }
+        }
+    });
+}
