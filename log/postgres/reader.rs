@@ -15,17 +15,15 @@ use super::pool::Pool;
 use super::session::Session;
 use crate::{Cluster, FollowError, Follower, Next, Place, Shard};
 
-/// The pause between two looks: the first where something was found, and twice as long from look to
-/// look while nothing is.
-const PAUSE: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The pause between two looks. Followers gather what they take for longer than that.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A page ends once it is larger than this, or has so many records.
 const PAGE_BYTES: usize = 1 << 20;
 const PAGE_RECORDS: usize = 256;
 
 /// How many pages a follower has read ahead.
-const PAGES: usize = 2;
+const PAGES: usize = 4;
 
 type Page = Result<Vec<Next>, FollowError>;
 
@@ -175,15 +173,6 @@ impl Row {
     }
 }
 
-/// What a look has found.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Found {
-    Nothing,
-    All,
-    /// And there is more, to be read at once.
-    More,
-}
-
 struct Reading {
     statement: String,
     cluster: Cluster,
@@ -196,7 +185,6 @@ struct Reading {
 
 impl Reading {
     async fn run(mut self) {
-        let mut pause = PAUSE;
         loop {
             while let Ok(followed) = self.new.try_recv() {
                 self.followers.push(followed);
@@ -212,24 +200,22 @@ impl Reading {
             }
             let ready = self.ready();
             let has_room = ready.len() == self.followers.len();
-            let found = self.look(ready).await;
-            pause = match found {
-                Found::More => continue,
-                Found::All => PAUSE,
-                Found::Nothing => PAUSE_MAX.min(pause * 2),
-            };
+            if self.look(ready).await {
+                continue;
+            }
             tokio::select! {
                 // Somebody who had enough goes on reading.
                 () = self.taken.notified(), if !has_room => {}
-                () = sleep(pause) => {}
+                () = sleep(PAUSE) => {}
             }
         }
     }
 
-    /// Reads a page for everybody who has room for one.
-    async fn look(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>) -> Found {
+    /// Reads a page for everybody who has room for one. Returns whether there is more, to be read at
+    /// once.
+    async fn look(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>) -> bool {
         if ready.is_empty() {
-            return Found::Nothing;
+            return false;
         }
         let numbers: Vec<i32> = (0..).take(ready.len()).collect();
         let of = |index: &usize| self.followers.get(*index);
@@ -250,7 +236,7 @@ impl Reading {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::debug!(%error, cluster = %self.cluster.name(), "the log cannot be read");
-                return Found::Nothing;
+                return false;
             }
         };
         self.hand_out(ready, rows)
@@ -267,8 +253,8 @@ impl Reading {
             .collect()
     }
 
-    fn hand_out(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>, rows: Vec<Row>) -> Found {
-        let mut found = Found::Nothing;
+    fn hand_out(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>, rows: Vec<Row>) -> bool {
+        let mut has_more = false;
         let mut rows = rows.into_iter().peekable();
         for (number, (index, room)) in ready.into_iter().enumerate() {
             let mut own = Vec::new();
@@ -281,14 +267,14 @@ impl Reading {
             let last = own.first().map(|row| row.last);
             let page = followed.page(own);
             let is_whole = page.is_err() || last.is_none_or(|last| last <= followed.after);
-            found = found.max(if is_whole { Found::All } else { Found::More });
+            has_more |= !is_whole;
             if page.is_err() {
                 // Closed, so that nothing is read for it any more.
                 followed.pages = mpsc::channel(1).0;
             }
             room.send(page);
         }
-        found
+        has_more
     }
 }
 
