@@ -83,6 +83,30 @@ pub enum Broken {
     Later(u64),
 }
 
+/// How far a store has come in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The last record.
+    pub place: u64,
+    /// The epoch of the ownership that it says.
+    pub epoch: u64,
+    /// Whether the store has every row.
+    pub is_complete: bool,
+}
+
+impl Progress {
+    /// What the mark of a store says; none where it cannot be read.
+    #[must_use]
+    pub fn of(mark: &[u8]) -> Option<Self> {
+        let state = Fold::resume(mark)?.state;
+        Some(Self {
+            place: state.place,
+            epoch: state.epoch,
+            is_complete: state.is_complete,
+        })
+    }
+}
+
 /// Judges records one after the other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fold {

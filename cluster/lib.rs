@@ -35,7 +35,7 @@ mod simulation;
 mod store;
 mod watch;
 
-pub use fold::Broken;
+pub use fold::{Broken, Progress};
 pub use heart::{Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
 pub use node::{Handover, Node, Ownership, Taken};
 pub use shares::{Demand, Limit, Share, Words};

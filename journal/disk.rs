@@ -46,7 +46,7 @@ mod writer;
 
 pub use open::OpenError;
 pub use reader::DiskReader;
-pub use replication::{ApplyError, CarriedTo, Commit, CommitLog, Refused, Replica};
+pub use replication::{ApplyError, CarriedTo, Commit, CommitLog, Part, Refused, Replica, mark_of};
 
 use std::fmt;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ pub mod rules;
 pub mod run;
 pub mod schema;
 pub mod send;
-mod store;
+pub mod store;
 pub mod subscriptions;
 pub mod tasks;
 pub mod test;

@@ -21,7 +21,7 @@ use super::look::{self, LookHandle};
 use super::queues::Queues;
 use super::raw::DatabaseFile;
 use super::reader::Live;
-use super::replication::{self, CommitLog};
+use super::replication::{self, CommitLog, Part};
 use super::schema::{self, Purpose};
 use super::store::{self, Lock, Mark};
 use super::trouble::is_corrupt;
@@ -65,6 +65,17 @@ pub enum OpenError {
          cluster's other nodes do, or another store.path"
     )]
     InCluster(PathBuf),
+    /// It has a part of what a cluster had.
+    #[error(
+        "the store in {path:?} is {part} of a cluster, and not the whole of a bus; see `pointsman \
+         store`"
+    )]
+    Part {
+        /// The store's directory.
+        path: PathBuf,
+        /// Which part.
+        part: Part,
+    },
     /// There is no store to look into.
     #[error("there is no store in {0:?}; check store.path, or start the bus once")]
     Missing(PathBuf),
@@ -188,6 +199,10 @@ impl DiskJournal {
         let lock = prepare(directory)?;
         if replication::is_copy(directory) {
             return Err(OpenError::InCluster(directory.to_owned()));
+        }
+        if let Some(part) = Part::of(directory) {
+            let path = directory.to_owned();
+            return Err(OpenError::Part { path, part });
         }
         Self::open_locked(lock, directory, (options, shard), clock, None)
     }

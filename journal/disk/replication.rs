@@ -17,13 +17,16 @@
 //! log.
 
 mod changes;
+mod part;
 mod replica;
 
 use std::path::Path;
 
 use bytes::Bytes;
 
+use self::changes::MARK;
 pub(super) use self::changes::{Touched, read_log_mark, write_log_mark};
+pub use self::part::{Part, mark_of};
 pub use self::replica::{ApplyError, Replica};
 use super::store::create_file;
 use super::tables::Key;

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
     check, dead, diff, explain, import, init, listen, manual, match_event, nodes, replay, rules,
-    run, schema, send, subscriptions, tasks, test, timers,
+    run, schema, send, store, subscriptions, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -134,6 +134,12 @@ enum Command {
         "pointsman rules get in-force/"
     ))]
     Rules(rules::RulesArgs),
+    /// The stores on this machine: what they are, and how a cluster's copies become their own
+    #[command(after_help = examples!(
+        "pointsman store show ./pointsman-data",
+        "pointsman store detach ./pointsman-data"
+    ))]
+    Store(store::StoreArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -200,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Shards(args) => runtime.block_on(nodes::shards(&args)),
         Command::Drain(args) => runtime.block_on(nodes::drain(&args)),
         Command::Rules(args) => runtime.block_on(rules::run(args)),
+        Command::Store(args) => store::run(args),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -21,7 +21,7 @@ use crate::disk::tables::{Key, TABLES, check_row};
 use crate::disk::trouble::corrupt;
 
 /// The row of `meta` with the mark: every store has its own.
-const MARK: &str = "log";
+pub(super) const MARK: &str = "log";
 
 /// Rows that one look at a table takes when they are carried.
 const CARRIED_AT_ONCE: i64 = 256;

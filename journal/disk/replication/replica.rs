@@ -44,8 +44,8 @@ pub enum ApplyError {
 /// A store that follows the commits of another machine. Its directory is locked for as long as it
 /// is there.
 pub struct Replica {
-    directory: PathBuf,
-    connection: Connection,
+    pub(super) directory: PathBuf,
+    pub(super) connection: Connection,
     lock: Lock,
     mark: Option<Bytes>,
     is_embedded: bool,
@@ -88,14 +88,32 @@ impl Replica {
             }
             opened => opened?,
         };
+        Ok(Self::of(lock, directory, opened))
+    }
+
+    /// Opens the store in a directory and leaves it as it is, also where it is damaged: its log may
+    /// be gone.
+    ///
+    /// # Errors
+    /// As [`Replica::open`], and [`OpenError::Damaged`].
+    pub fn open_as_it_is(directory: &Path) -> Result<Self, OpenError> {
+        let lock = prepare(directory)?;
+        if is_copy(directory) && directory.join(ANEW).exists() {
+            let what = "it was to be made anew from the log of its cluster";
+            return Err(OpenError::damaged(directory, &what));
+        }
+        Ok(Self::of(lock, directory, open(directory)?))
+    }
+
+    fn of(lock: Lock, directory: &Path, opened: (Connection, Option<Bytes>, bool)) -> Self {
         let (connection, mark, is_embedded) = opened;
-        Ok(Self {
+        Self {
             directory: directory.to_owned(),
             connection,
             lock,
             mark,
             is_embedded,
-        })
+        }
     }
 
     /// The mark of the last commit; none of a store that has never followed.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::EventsFrom;
-use crate::disk::replication::{ApplyError, Commit, CommitLog, Refused, Replica};
+use crate::disk::replication::{ApplyError, Commit, CommitLog, Part, Refused, Replica, mark_of};
 
 /// A log in memory. The mark of a commit is its number.
 #[derive(Clone, Default)]
@@ -312,6 +312,84 @@ fn a_store_of_its_own_comes_into_the_log_whole() {
         assert!(!own.is_embedded());
         let copy = log.copy(copy.path(), 1);
         assert_eq!(copy.digest().unwrap(), own.digest().unwrap());
+    });
+}
+
+#[test]
+fn a_copy_that_was_detached_goes_on_alone_and_into_another_log() {
+    suite::paused(async {
+        let (first, directory) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let log = Log::default();
+        let journal = begin(first.path(), &log);
+        append(&journal, "1").await.unwrap();
+        append(&journal, "2").await.unwrap();
+        journal.close().await;
+        // A copy elsewhere, which was open as a store of its own before and has an old mark file.
+        std::fs::write(directory.path().join("mark"), [0; 12]).unwrap();
+        drop(log.copy(directory.path(), 0));
+        assert_eq!(mark_of(directory.path()).unwrap(), Some(mark(2)));
+
+        let one_of = |shards| Part { shard: 0, shards };
+        let as_it_is = || Replica::open_as_it_is(directory.path()).unwrap();
+        as_it_is().detach(one_of(3)).unwrap();
+        let Err(OpenError::Part { part, .. }) = super::open(directory.path()) else {
+            panic!("a part of a bus is opened as the whole of it");
+        };
+        assert_eq!(part, one_of(3));
+        as_it_is().detach(one_of(1)).unwrap();
+        assert_eq!(mark_of(directory.path()).unwrap(), None);
+        let journal = super::open(directory.path()).unwrap();
+        assert_eq!(journal.warnings(), [""; 0]);
+        append(&journal, "3").await.unwrap();
+        assert_eq!(ids(&journal).await, ["1", "2", "3"]);
+        journal.close().await;
+
+        let log = Log::default();
+        let journal = begin(directory.path(), &log);
+        while journal.carry(None, usize::MAX).await.unwrap().is_some() {}
+        journal.close().await;
+        let copy = TempDir::new().unwrap();
+        drop(log.copy(copy.path(), 1));
+        let copied = begin(copy.path(), &log);
+        assert_eq!(ids(&copied).await, ["1", "2", "3"]);
+    });
+}
+
+#[test]
+fn what_cuts_a_detachment_short_leaves_a_copy_or_a_store_of_its_own() {
+    suite::paused(async {
+        let (first, log) = (TempDir::new().unwrap(), Log::default());
+        let journal = begin(first.path(), &log);
+        append(&journal, "1").await.unwrap();
+        journal.close().await;
+        // Before its mark is gone.
+        std::fs::remove_file(first.path().join("copy")).unwrap();
+        let replica = Replica::open(first.path()).unwrap();
+        assert!(!replica.is_embedded());
+        assert_eq!(replica.mark(), Some(&*mark(1)));
+        drop(replica);
+        let replica = Replica::open_as_it_is(first.path()).unwrap();
+        replica
+            .detach(Part {
+                shard: 0,
+                shards: 1,
+            })
+            .unwrap();
+        assert!(Replica::open(first.path()).unwrap().is_embedded());
+    });
+}
+
+#[test]
+fn a_copy_that_is_to_be_made_anew_is_not_wiped_by_who_wants_it_as_it_is() {
+    suite::paused(async {
+        let (directory, log) = (TempDir::new().unwrap(), Log::default());
+        let journal = begin(directory.path(), &log);
+        append(&journal, "1").await.unwrap();
+        journal.close().await;
+        std::fs::write(directory.path().join("anew"), "").unwrap();
+        let refused = Replica::open_as_it_is(directory.path());
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })));
+        assert_eq!(mark_of(directory.path()).unwrap(), Some(mark(1)));
     });
 }
 

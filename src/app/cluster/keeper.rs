@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman_cluster::{Handover, Node, Ownership, StandByError, Taken};
 use pointsman_journal::Journal;
-use pointsman_journal::disk::{self, DiskJournal, DiskOptions, Replica};
+use pointsman_journal::disk::{self, DiskJournal, DiskOptions, Part, Replica};
 use pointsman_journal::sharded::{Sharded, Slot};
 use pointsman_log::Shard;
 use pointsman_schemas::SystemClock;
@@ -118,14 +118,19 @@ impl Keeper {
         let directory = self.directory.clone();
         let opened = tokio::task::spawn_blocking(move || Replica::open(&directory)).await;
         let store = opened.map_err(|error| RunError::System("open the store", error.into()))??;
-        if store.is_embedded() && self.node.shards() > 1 {
+        let (shard, shards) = (self.shard(), self.node.shards());
+        let own = Part {
+            shard: shard.0,
+            shards,
+        };
+        if store.is_embedded() && shards > 1 && Part::of(&self.directory) != Some(own) {
             return Err(RunError::Log(format!(
-                "the store in {} is that of a bus on one machine, which becomes a cluster of one \
-                 shard: say store: {{ log: {{ shards: 1 }} }}, or another store.path",
+                "the store in {} is not {own} but that of a bus on one machine or of another \
+                 cluster; a bus on one machine becomes a cluster of one shard: say store: {{ log: \
+                 {{ shards: 1 }} }}, or another store.path",
                 self.directory.display()
             )));
         }
-        let shard = self.shard();
         tracing::info!(%shard, "following the cluster's log");
         Ok(self.node.stand_by(shard, store).await?)
     }
