@@ -12,11 +12,11 @@ use super::Nodes;
 use super::engines::Engine;
 
 /// So many that every shard has some.
-const SUBJECTS: usize = 40;
+pub const SUBJECTS: usize = 40;
 
 impl Nodes {
     /// Sends an event for each subject to a node.
-    async fn send(&self, node: usize, ty: &str) {
+    pub async fn send(&self, node: usize, ty: &str) {
         let url = self.members[node].bus.url("/events");
         for subject in 0..SUBJECTS {
             let (id, subject) = (format!("{ty}-{subject}"), format!("s{subject}"));
@@ -32,7 +32,7 @@ impl Nodes {
         }
     }
 
-    async fn post(&self, node: usize, path: &str, body: &str) -> Value {
+    pub async fn post(&self, node: usize, path: &str, body: &str) -> Value {
         let url = self.members[node].bus.admin_url(path);
         let (status, body) = Caller::new()
             .post_json(&url, body.to_owned())
@@ -44,7 +44,7 @@ impl Nodes {
     }
 
     /// The status of a rule's subscription, as a node tells it.
-    async fn rule(&self, node: usize, rule: &str) -> Value {
+    pub async fn rule(&self, node: usize, rule: &str) -> Value {
         let said = self.members[node].bus.api("/api/v1/subscriptions").await;
         let mut items = said["items"].as_array().unwrap().iter();
         let found = items.find(|item| item["rule"] == rule);
@@ -53,7 +53,7 @@ impl Nodes {
 }
 
 /// How often each event of a type has arrived.
-fn arrived(sink: &Sink, ty: &str) -> BTreeMap<String, usize> {
+pub fn arrived(sink: &Sink, ty: &str) -> BTreeMap<String, usize> {
     let mut arrived = BTreeMap::new();
     for event in sink.received() {
         if event.header("ce-type") == ty {
