@@ -198,10 +198,13 @@ impl Node {
         let mut ticks = interval(self.heart.me.beat() / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut claims = JoinSet::new();
-        let mut next_take = Instant::now();
+        let mut taken_at = Instant::now();
         loop {
+            let has_owner = following.fold.owner().is_some() && self.heart.is_owned(shard);
             let gathered = async {
-                sleep_until(next_take).await;
+                if has_owner && !following.has_more {
+                    sleep_until(taken_at + GATHER).await;
+                }
                 following.next().await
             };
             let read = tokio::select! {
@@ -212,9 +215,7 @@ impl Node {
                 let taken = following.take(log, shard, read).await;
                 self.recover(shard, taken, &mut following).await?;
                 note(&doing, &following.fold);
-                if !following.has_more && self.heart.is_owned(shard) {
-                    next_take = Instant::now() + GATHER;
-                }
+                taken_at = Instant::now();
                 continue;
             }
             if let Some(other) = self.heart.namesake() {
