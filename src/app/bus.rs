@@ -177,14 +177,7 @@ impl Bus {
         if shares.is_some() {
             dispatcher = dispatcher.sharing_targets();
         }
-        let sources = Sources::new(
-            Arc::clone(&journal),
-            Arc::clone(&pipes),
-            Arc::clone(&router),
-            listener.routes(),
-            Arc::clone(&clock),
-            metrics.clone(),
-        );
+        let sources = sources_over(&journal, &pipes, &router, &listener, &clock, &metrics);
         let sources = Arc::new(sources.at_home(homes));
         let overview = overview_of(&sources, &router, &handle, metrics);
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
@@ -403,6 +396,25 @@ fn share(
     registry.register_collector(Box::new(shares.clone()));
     let (kept, handle) = (shares.clone(), handle.clone());
     (shares, Task::spawn(|stop| kept.keep(handle, stop)))
+}
+
+/// Sources that bring what they have through the router into the journal and the pipes.
+fn sources_over(
+    journal: &Arc<dyn Journal>,
+    pipes: &Arc<Pipes>,
+    router: &Arc<ArcSwap<Router>>,
+    listener: &Listener,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Sources {
+    Sources::new(
+        Arc::clone(journal),
+        Arc::clone(pipes),
+        Arc::clone(router),
+        listener.routes(),
+        Arc::clone(clock),
+        metrics.clone(),
+    )
 }
 
 /// What the admin API shows of the parts.
