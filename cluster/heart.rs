@@ -2,6 +2,7 @@
 //! may act.
 
 mod balance;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use pointsman_log::{Beat, Log, Shard};
 use pointsman_schemas::Name;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::shares::{Said, Shares, Stance, Standing, Words};
+use crate::shares::{Shares, Words};
 
 /// Nodes that have been silent for so many takeover times are forgotten.
 const FORGOTTEN_AFTER: u32 = 60;
@@ -126,14 +127,6 @@ impl Pulse {
     pub fn owned(&self) -> usize {
         owned(&self.shards)
     }
-}
-
-fn standing(shards: &[ShardPulse]) -> Vec<Standing> {
-    let standing = |shard: &ShardPulse| Standing {
-        epoch: shard.epoch,
-        owns: shard.role == Role::Owner,
-    };
-    shards.iter().map(standing).collect()
 }
 
 fn owned(shards: &[ShardPulse]) -> usize {
@@ -301,31 +294,6 @@ impl Heart {
         }
     }
 
-    /// A pulse with what is to be said of shares, which is said in that one alone.
-    fn pulse_with_shares(&self, number: u64) -> Pulse {
-        let mut pulse = self.own_pulse(number);
-        let mut shares = self.shares.lock();
-        let stance = Stance {
-            standing: standing(&pulse.shards),
-            live_since: self.live_since(),
-            acknowledged: *self.acknowledged.lock(),
-        };
-        pulse.shares = Some(shares.say(number, &stance, Instant::now()));
-        pulse
-    }
-
-    /// The limits that hold for all nodes together, and what this one may use of them.
-    pub(crate) fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.shares.lock()
-    }
-
-    /// Beats at once where somebody waits for what is to be said of shares.
-    pub(crate) fn tell_shares(&self) {
-        if self.shares.lock().has_news(Instant::now()) {
-            self.news.notify_one();
-        }
-    }
-
     async fn beat(self: Arc<Self>, log: Arc<dyn Log>) {
         let mut ticks = interval(self.me.beat());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -397,21 +365,6 @@ impl Heart {
             now - member.heard < takeover.saturating_mul(FORGOTTEN_AFTER)
         };
         heard.members.retain(|_, member| kept(member));
-    }
-
-    fn hear_shares(&self, pulse: &Pulse, now: Instant) {
-        let Some(words) = &pulse.shares else { return };
-        if pulse.incarnation == self.me.incarnation {
-            return;
-        }
-        let said = Said {
-            number: pulse.number,
-            takeover: Duration::from_millis(pulse.takeover_ms),
-            standing: standing(&pulse.shards),
-            words: words.clone(),
-        };
-        self.shares.lock().hear(pulse.incarnation, said, now);
-        self.is_shared_anew.notify_one();
     }
 
     /// What was heard of other nodes: of each the process that was heard last.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::divide::hand_out;
+use super::words::Grant;
 use super::*;
 
 const TAKEOVER: Duration = Duration::from_secs(10);

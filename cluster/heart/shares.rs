@@ -1,0 +1,60 @@
+//! What beats say of shares.
+
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+use tokio::time::Instant;
+
+use super::{Heart, Pulse, Role, ShardPulse};
+use crate::shares::{Said, Shares, Stance, Standing};
+
+impl Heart {
+    /// A pulse with what is to be said of shares, which is said in that one alone.
+    pub(super) fn pulse_with_shares(&self, number: u64) -> Pulse {
+        let mut pulse = self.own_pulse(number);
+        let mut shares = self.shares.lock();
+        let stance = Stance {
+            standing: standing(&pulse.shards),
+            live_since: self.live_since(),
+            acknowledged: *self.acknowledged.lock(),
+        };
+        pulse.shares = Some(shares.say(number, &stance, Instant::now()));
+        pulse
+    }
+
+    /// The limits that hold for all nodes together, and what this one may use of them.
+    pub(crate) fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock()
+    }
+
+    /// Beats at once where somebody waits for what is to be said of shares.
+    pub(crate) fn tell_shares(&self) {
+        if self.shares.lock().has_news(Instant::now()) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Hears what a beat says of shares.
+    pub(super) fn hear_shares(&self, pulse: &Pulse, now: Instant) {
+        let Some(words) = &pulse.shares else { return };
+        if pulse.incarnation == self.me.incarnation {
+            return;
+        }
+        let said = Said {
+            number: pulse.number,
+            takeover: Duration::from_millis(pulse.takeover_ms),
+            standing: standing(&pulse.shards),
+            words: words.clone(),
+        };
+        self.shares.lock().hear(pulse.incarnation, said, now);
+        self.is_shared_anew.notify_one();
+    }
+}
+
+fn standing(shards: &[ShardPulse]) -> Vec<Standing> {
+    let standing = |shard: &ShardPulse| Standing {
+        epoch: shard.epoch,
+        owns: shard.role == Role::Owner,
+    };
+    shards.iter().map(standing).collect()
+}
