@@ -10,16 +10,17 @@ pub(super) fn coarse(wants: u64, most: u64) -> u64 {
 
 /// Divides `most` among nodes that want so much each, evenly but for those that want less (max-min
 /// fairness). What nobody wants is divided evenly among those that want anything, so that they need
-/// not ask for every little more.
+/// not ask for every little more, and those that `may_want` something at any moment, so that they
+/// need not begin with nothing.
 ///
-/// Returns as many parts as there are nodes. Their sum is `most`, or nothing where nobody wants
-/// anything.
-pub(super) fn divide(most: u64, wants: &[u64]) -> Vec<u64> {
+/// Returns as many parts as there are nodes. Their sum is `most`, or nothing where there is nobody to
+/// have it.
+pub(super) fn divide(most: u64, wants: &[u64], may_want: &[bool]) -> Vec<u64> {
     let mut parts = vec![0; wants.len()];
     let mut order: Vec<usize> = (0..wants.len()).collect();
     order.sort_by_key(|place| wants.get(*place));
     let wanted = |place: &usize| wants.get(*place).copied().unwrap_or(0);
-    order.retain(|place| wanted(place) > 0);
+    order.retain(|place| wanted(place) > 0 || may_want.get(*place) == Some(&true));
     let mut left = most;
     let mut nodes = count(order.len());
     for place in &order {

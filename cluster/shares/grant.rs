@@ -59,6 +59,7 @@ impl Shares {
                 acknowledged: number,
                 held: own.held(now),
                 wants: coarse(own.wants, limit.most),
+                may_want: true,
             }];
             parts.extend(self.others.iter().map(|(process, other)| {
                 let said = other.statements.get(&limit.key);
@@ -67,6 +68,7 @@ impl Shares {
                     acknowledged: other.heard.words.hears(self.me).map_or(0, |(_, last)| last),
                     held: said.map_or(0, Statement::held),
                     wants: said.map_or(0, Statement::wants),
+                    may_want: other.heard.standing.iter().any(|standing| standing.owns),
                 }
             }));
             let may_raise = hears_all && ledger.is_known(&parts, self.takeover, now);

@@ -16,6 +16,8 @@ pub(super) struct Part {
     pub(super) acknowledged: u64,
     pub(super) held: u64,
     pub(super) wants: u64,
+    /// Whether it owns shards, whose deliveries may need some of it at any moment.
+    pub(super) may_want: bool,
 }
 
 /// Of the limits that have their homes in one shard, for as long as this node owns it.
@@ -81,7 +83,8 @@ impl Ledger {
             .map(|(entry, part)| entry.after(part, self.first))
             .collect();
         let wants: Vec<u64> = parts.iter().map(|part| part.wants).collect();
-        let ideal = divide(limit.most, &wants);
+        let may_want: Vec<bool> = parts.iter().map(|part| part.may_want).collect();
+        let ideal = divide(limit.most, &wants, &may_want);
         let bounds = entries.iter().map(|entry| entry.bound);
         let free = limit.most.saturating_sub(bounds.clone().sum());
         let lack = |(ideal, bound): (&u64, u64)| ideal.saturating_sub(bound);

@@ -16,7 +16,7 @@ fn limit(key: u64, most: u64) -> Limit {
     }
 }
 
-/// Nodes that hear each other at once; the first owns the shard.
+/// Nodes that hear each other at once; each owns a shard, the first that of the limits.
 struct Nodes {
     nodes: Vec<Shares>,
     now: Instant,
@@ -52,8 +52,11 @@ impl Nodes {
         self.now += BEAT;
         self.number += 1;
         for node in 0..self.nodes.len() {
-            let owns = node == 0;
-            let standing = vec![Standing { epoch: 1, owns }];
+            let owns = |shard| Standing {
+                epoch: 1,
+                owns: shard == node,
+            };
+            let standing: Vec<_> = (0..self.nodes.len()).map(owns).collect();
             let stance = Stance {
                 standing: standing.clone(),
                 live_since: Some(self.now - BEAT * 9),
@@ -99,8 +102,17 @@ fn whoever_wants_less_than_an_even_part_gets_that() {
         (u64::MAX, &[u64::MAX, 7], &[u64::MAX - 7, 7]),
     ];
     for (most, wants, expect) in cases {
-        let parts = divide::divide(most, wants);
+        let parts = divide::divide(most, wants, &[]);
         assert_eq!(parts, expect, "{most} by {wants:?}");
+    }
+    // The first and the last may want some, and begin with an even part of what nobody wants.
+    for (wants, expect) in [
+        ([0, 0, 0], [6, 0, 6]),
+        ([0, 6, 0], [2, 8, 2]),
+        ([0, 12, 0], [0, 12, 0]),
+    ] {
+        let parts = divide::divide(12, &wants, &[true, false, true]);
+        assert_eq!(parts, expect, "12 by {wants:?}");
     }
 }
 
@@ -117,31 +129,31 @@ proptest! {
 }
 
 #[test]
-fn a_node_has_its_part_two_beats_after_it_needs_it() {
+fn a_node_begins_with_an_even_part_and_has_more_when_the_others_have_less() {
     let mut nodes = Nodes::new(3, &[limit(1, 12)]);
     assert_eq!(nodes.amounts(), [1, 1, 1], "nothing is granted");
-    nodes.wants(1, 12);
-    nodes.beat();
-    nodes.beat();
+    let beats = |nodes: &mut Nodes, wants: [u64; 3], count| {
+        for _ in 0..count {
+            for (node, wants) in wants.into_iter().enumerate() {
+                nodes.wants(node, wants);
+            }
+            nodes.beat();
+            // What was told before is obeyed no more once that has been told.
+            nodes.amounts();
+        }
+    };
+    beats(&mut nodes, [0, 0, 0], 3);
+    assert_eq!(nodes.amounts(), [4, 4, 4]);
+    // The others have to hear of it first, and to say that they have.
+    beats(&mut nodes, [0, 12, 0], 2);
+    assert_eq!(nodes.amounts(), [1, 4, 1]);
+    beats(&mut nodes, [0, 12, 0], 2);
     assert_eq!(nodes.amounts(), [1, 12, 1]);
-    // The one with everything has to hear of it first.
-    nodes.wants(2, 12);
-    nodes.wants(1, 12);
-    nodes.beat();
-    assert_eq!(nodes.amounts(), [1, 12, 1]);
-    nodes.beat();
+    beats(&mut nodes, [0, 12, 12], 2);
     assert_eq!(nodes.amounts(), [1, 6, 1]);
-    nodes.wants(1, 12);
-    nodes.beat();
-    nodes.beat();
+    beats(&mut nodes, [0, 12, 12], 2);
     assert_eq!(nodes.amounts(), [1, 6, 6]);
-    // Who wants nothing any more keeps nothing.
-    nodes.wants(2, 12);
-    for _ in 0..WANTED_BEATS + 3 {
-        nodes.wants(1, 0);
-        nodes.beat();
-        nodes.amounts();
-    }
+    beats(&mut nodes, [0, 0, 12], WANTED_BEATS + 4);
     assert_eq!(nodes.amounts(), [1, 1, 12]);
     // One that hears nobody any more gives up what it holds, before others may have it.
     nodes.now += TAKEOVER * 4 / 5;
@@ -151,9 +163,12 @@ fn a_node_has_its_part_two_beats_after_it_needs_it() {
 #[test]
 fn what_an_earlier_owner_grants_is_not_obeyed() {
     let mut nodes = Nodes::new(2, &[limit(1, 12)]);
-    nodes.wants(1, 12);
-    nodes.beat();
-    nodes.beat();
+    for _ in 0..4 {
+        nodes.wants(0, 0);
+        nodes.wants(1, 12);
+        nodes.beat();
+        nodes.amounts();
+    }
     assert_eq!(nodes.amounts(), [1, 12]);
     let now = nodes.now;
     let mut says = |process, number, epoch, amount| {
@@ -213,14 +228,20 @@ fn limits_behind_the_first_few_hundred_are_divided_evenly() {
             in_use: 0,
         })
         .collect();
-    nodes.nodes[1].demand(&all, BTreeSet::new(), nodes.now);
-    nodes.beat();
-    nodes.beat();
-    let now = nodes.now;
-    let told = nodes.nodes[1].shares(now);
+    for _ in 0..4 {
+        for (node, wants) in [&[], &all[..], &[]].into_iter().enumerate() {
+            nodes.nodes[node].demand(wants, BTreeSet::new(), nodes.now);
+        }
+        nodes.beat();
+        nodes.amounts();
+    }
+    nodes.nodes[1]
+        .own
+        .values_mut()
+        .for_each(|own| own.told = None);
+    let told = nodes.nodes[1].shares(nodes.now);
     let last = told.iter().max_by_key(|share| share.key).unwrap();
-    // The first node alone has a shard, and this one calls as well.
-    assert_eq!((last.key, last.amount), (count + 1, 6));
+    assert_eq!((last.key, last.amount), (count + 1, 4));
     assert_eq!(told[0].amount, 12);
     assert_eq!(nodes.nodes[1].said.says.len(), DIVIDED_MAX);
 }
