@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pointsman_cluster::RulesPulse;
 use pointsman_journal::sharded::Slot;
 use pointsman_journal::{JournalError, Shard};
 use pointsman_schemas::Timestamp;
@@ -457,15 +458,14 @@ impl Versions {
                 self.nodes.0.drain(false);
             }
         }
-        self.nodes.say_of_rules(|rules| {
-            (rules.in_force, rules.trouble) = (number, None);
-            rules.prepared = rules.prepared.max(number);
-        });
         tracing::info!(
             version = number,
             "the rules of the cluster are in force here"
         );
-        self.compare();
+        self.compare(|rules| {
+            (rules.in_force, rules.trouble) = (number, None);
+            rules.prepared = rules.prepared.max(number);
+        });
     }
 
     /// A version could not be put in force here: it is tried again in a while.
@@ -476,7 +476,7 @@ impl Versions {
     /// The files of this node say something else from now on.
     pub fn has_files(&self, files: &RuleFiles) {
         self.mine.lock().hash = files.hash();
-        self.compare();
+        self.compare(|_| {});
     }
 
     /// Whether the files of this node say something else than the version that it works with.
@@ -486,10 +486,12 @@ impl Versions {
         in_force.is_some_and(|one| one.proposal.hash != mine.hash)
     }
 
-    fn compare(&self) {
+    /// Says whether its files differ, and in the same breath what else there is to say.
+    fn compare(&self, say: impl FnOnce(&mut RulesPulse)) {
         let (differs, version) = (self.differs(), self.number());
         let mut is_new = false;
         self.nodes.say_of_rules(|rules| {
+            say(rules);
             is_new = rules.differs != differs;
             rules.differs = differs;
         });

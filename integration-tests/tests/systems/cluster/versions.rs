@@ -172,8 +172,10 @@ async fn rules_change_on_all_nodes_or_on_none() {
     nodes.members[0].bus.spawn();
     until("it is ready", || nodes.members[0].is_ready()).await;
     nodes.work_with(&[0, 1, 2], "third", 4).await;
-    let differ = nodes.that_differ(2).await;
-    assert_eq!(differ, ["node-0", "node-1", "node-2"]);
+    until("the files of all differ", async || {
+        nodes.that_differ(2).await == ["node-0", "node-1", "node-2"]
+    })
+    .await;
     let told = async |path: &str| {
         let url = nodes.members[0].bus.admin_url(path);
         let (status, body) = Caller::new().get(&url).await.unwrap();
