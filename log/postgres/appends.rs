@@ -43,6 +43,37 @@ struct Queue {
     asked: u64,
 }
 
+impl Queue {
+    /// What goes together, in the order of the shards: of each one that is not under way the record
+    /// that has waited longest.
+    fn take(&mut self) -> Vec<Waiting> {
+        let Self { waiting, busy, .. } = self;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut rest = VecDeque::new();
+        while let Some(next) = waiting.pop_front() {
+            if next.answer.is_closed() {
+                // Its caller has gone.
+                continue;
+            }
+            if !batch.is_empty() && bytes + next.body.len() > BYTES_AT_ONCE {
+                // What waits longest goes first, however large it is.
+                rest.push_back(next);
+                rest.append(waiting);
+                break;
+            }
+            if busy.insert(next.shard.0) {
+                bytes += next.body.len();
+                batch.push(next);
+            } else {
+                rest.push_back(next);
+            }
+        }
+        *waiting = rest;
+        batch.sort_unstable_by_key(|record: &Waiting| record.shard);
+        batch
+    }
+}
+
 /// Appends for all shards of a log.
 pub(super) struct Appends {
     shared: Arc<Shared>,
@@ -128,36 +159,13 @@ impl Shared {
     async fn send(&self) {
         loop {
             let news = self.news.notified();
-            let batch = self.take();
+            let batch = self.queue.lock().take();
             if batch.is_empty() {
                 news.await;
                 continue;
             }
             self.append(batch).await;
         }
-    }
-
-    /// What goes together, in the order of the shards: of each one that is not under way the record
-    /// that has waited longest.
-    fn take(&self) -> Vec<Waiting> {
-        let mut queue = self.queue.lock();
-        let Queue { waiting, busy, .. } = &mut *queue;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        let mut rest = VecDeque::new();
-        while let Some(next) = waiting.pop_front() {
-            let is_full = !batch.is_empty() && bytes + next.body.len() > BYTES_AT_ONCE;
-            if next.answer.is_closed() {
-                // Its caller has gone.
-            } else if is_full || !busy.insert(next.shard.0) {
-                rest.push_back(next);
-            } else {
-                bytes += next.body.len();
-                batch.push(next);
-            }
-        }
-        *waiting = rest;
-        batch.sort_unstable_by_key(|record: &Waiting| record.shard);
-        batch
     }
 
     async fn append(&self, batch: Vec<Waiting>) {
@@ -194,5 +202,56 @@ impl Shared {
             // The caller may have given up.
             let _ = answer.send(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each shard with so many bytes, and who waits for them.
+    fn queue(of: &[(u16, usize)]) -> (Queue, Vec<oneshot::Receiver<Answer>>) {
+        let mut queue = Queue::default();
+        let wait = |(number, (shard, bytes)): (u64, &(u16, usize))| {
+            let (answer, answered) = oneshot::channel();
+            queue.waiting.push_back(Waiting {
+                number,
+                shard: Shard(*shard),
+                body: vec![0; *bytes].into(),
+                answer,
+            });
+            answered
+        };
+        let answered = (1..).zip(of).map(wait).collect();
+        (queue, answered)
+    }
+
+    fn take(queue: &mut Queue) -> Vec<u64> {
+        let batch = queue.take();
+        let shards: Vec<_> = batch.iter().map(|one| one.shard).collect();
+        assert!(shards.is_sorted(), "{shards:?}");
+        batch.iter().map(|one| one.number).collect()
+    }
+
+    #[test]
+    fn one_record_of_each_shard_goes_at_once_and_the_next_when_that_is_done() {
+        let (mut queue, mut answered) = queue(&[(3, 9), (1, 9), (3, 9), (2, 9)]);
+        // Its caller has gone.
+        drop(answered.remove(3));
+        assert_eq!(take(&mut queue), [2, 1]);
+        assert_eq!(take(&mut queue), [0; 0]);
+        queue.busy.remove(&3);
+        assert_eq!(take(&mut queue), [3]);
+        assert!(queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_large_record_goes_before_what_came_later() {
+        let half = BYTES_AT_ONCE / 2;
+        let (mut queue, _answered) = queue(&[(1, half), (2, BYTES_AT_ONCE + 1), (2, 1), (4, 1)]);
+        assert_eq!(take(&mut queue), [1]);
+        assert_eq!(take(&mut queue), [2]);
+        queue.busy.clear();
+        assert_eq!(take(&mut queue), [3, 4]);
     }
 }
