@@ -338,6 +338,9 @@ fn a_copy_that_was_detached_goes_on_alone_and_into_another_log() {
         assert_eq!(part, one_of(3));
         as_it_is().detach(one_of(1)).unwrap();
         assert_eq!(mark_of(directory.path()).unwrap(), None);
+        // A store that loses commits from here on is behind what this says.
+        let marked = std::fs::read(directory.path().join("mark")).unwrap();
+        assert!(u64::from_le_bytes(marked[..8].try_into().unwrap()) >= 2);
         let journal = super::open(directory.path()).unwrap();
         assert_eq!(journal.warnings(), [""; 0]);
         append(&journal, "3").await.unwrap();

@@ -57,17 +57,22 @@ async fn what_a_node_has_begins_the_log_of_another_engine() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert_eq!(shown.matches("its own").count(), SHARDS, "{shown}");
 
-    // On its own it is not taken for a whole bus.
-    nodes.members[0]
-        .bus
-        .write_rules(&format!("store: {{ path: ./store }}\n{rules}"));
-    nodes.members[0].bus.spawn();
-    assert!(nodes.members[0].bus.try_ready().await.is_err());
-    assert!(nodes.logs().contains("shard 0 of 3"), "{}", nodes.logs());
-
-    // That node first, then one with nothing.
+    // On its own it is not taken for a whole bus, nor for a part of one with more shards.
     let engine = Engine::postgres().await;
     let log = engine.settings(&engine.ports());
+    let other = format!("log: {{ {log}, cluster: other, shards: 4, node: {{ env: NODE }} }}");
+    for (log, told) in [
+        (String::new(), "is shard 0 of 3 of a cluster"),
+        (format!(", {other}"), "is not shard 0 of 4"),
+    ] {
+        let bus = &mut nodes.members[0].bus;
+        bus.write_rules(&format!("store: {{ path: ./store{log} }}\n{rules}"));
+        bus.spawn();
+        assert!(bus.try_ready().await.is_err());
+        assert!(bus.log().contains(told), "{}", bus.log());
+    }
+
+    // That node first, then one with nothing.
     tokio::fs::remove_dir_all(nodes.members[1].bus.path("store"))
         .await
         .unwrap();
