@@ -82,7 +82,8 @@ pub struct Pulse {
     /// Which rules it works with.
     #[serde(default)]
     pub rules: RulesPulse,
-    /// What it says of limits that hold for all nodes together; none of a node that divides none.
+    /// What it says of limits that hold for all nodes together; none of a node that divides none, and
+    /// of one that was heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Words>,
 }
@@ -329,9 +330,9 @@ impl Heart {
         tracing::error!("the beats of other nodes can be heard no more");
     }
 
-    fn hear(&self, node: Name, pulse: Pulse) {
+    fn hear(&self, node: Name, mut pulse: Pulse) {
         let now = Instant::now();
-        self.hear_shares(&pulse, now);
+        self.hear_shares(&mut pulse, now);
         let mut heard = self.heard.lock();
         if pulse.incarnation == self.me.incarnation {
             let gap = self.me.takeover / 2;

@@ -34,9 +34,12 @@ impl Heart {
         }
     }
 
-    /// Hears what a beat says of shares.
-    pub(super) fn hear_shares(&self, pulse: &Pulse, now: Instant) {
-        let Some(words) = &pulse.shares else { return };
+    /// Hears what a beat says of shares, and takes that out of it: what is kept of a beat is copied
+    /// whenever somebody looks at the members.
+    pub(super) fn hear_shares(&self, pulse: &mut Pulse, now: Instant) {
+        let Some(words) = pulse.shares.take() else {
+            return;
+        };
         if pulse.incarnation == self.me.incarnation {
             return;
         }
@@ -44,7 +47,7 @@ impl Heart {
             number: pulse.number,
             takeover: Duration::from_millis(pulse.takeover_ms),
             standing: standing(&pulse.shards),
-            words: words.clone(),
+            words,
         };
         self.shares.lock().hear(pulse.incarnation, said, now);
         self.is_shared_anew.notify_one();

@@ -63,7 +63,10 @@ async fn what_a_node_has_begins_the_log_of_another_engine() {
     let other = format!("log: {{ {log}, cluster: other, shards: 4, node: {{ env: NODE }} }}");
     for (log, told) in [
         (String::new(), "is shard 0 of 3 of a cluster"),
-        (format!(", {other}"), " of 4 but that of a bus on one machine"),
+        (
+            format!(", {other}"),
+            " of 4 but that of a bus on one machine",
+        ),
     ] {
         let bus = &mut nodes.members[0].bus;
         bus.write_rules(&format!("store: {{ path: ./store{log} }}\n{rules}"));
