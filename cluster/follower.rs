@@ -1,5 +1,8 @@
 //! A store that follows the log.
 
+use std::future::pending;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use pointsman_journal::disk::{ApplyError, Commit};
@@ -21,11 +24,14 @@ pub(crate) struct Following<S> {
     /// None while it works on a thread of its own, and where that was cut short.
     store: Option<S>,
     pub(crate) fold: Fold,
-    follower: pointsman_log::Follower,
+    /// None while it rests.
+    follower: Option<pointsman_log::Follower>,
     /// When a record was read last.
     pub(crate) read: Instant,
     /// There was more to be taken than goes into one transaction.
     pub(crate) has_more: bool,
+    /// It has come to the end of the log since it began, or went on.
+    has_caught_up: bool,
     /// It holds a journal of its own, which the log is still to get.
     pub(crate) is_embedded: bool,
 }
@@ -38,10 +44,11 @@ impl<S: Store> Following<S> {
             .and_then(Fold::resume)
             .unwrap_or_default();
         Self {
-            follower: log.follow(shard, fold.place()),
+            follower: Some(log.follow(shard, fold.place())),
             fold,
             read: Instant::now(),
             has_more: false,
+            has_caught_up: false,
             is_embedded: store.is_embedded(),
             store: Some(store),
         }
@@ -52,9 +59,35 @@ impl<S: Store> Following<S> {
         Some((self.store?, self.fold))
     }
 
-    /// Waits for what comes next. Cancel-safe; what it returns is for [`Following::take`].
+    /// Stays where it is until it is to go on.
+    pub(crate) fn rest(&mut self) {
+        self.follower = None;
+    }
+
+    pub(crate) fn rests(&self) -> bool {
+        self.follower.is_none()
+    }
+
+    /// Goes on after a rest.
+    pub(crate) fn go_on(&mut self, log: &dyn Log, shard: Shard) {
+        self.follower = Some(log.follow(shard, self.fold.place()));
+        (self.read, self.has_caught_up) = (Instant::now(), false);
+    }
+
+    /// Whether it has everything that there was when it looked last, where a log that has been
+    /// silent for so long has come to its end.
+    pub(crate) fn has_caught_up(&mut self, silence: Duration) -> bool {
+        self.has_caught_up |= !self.rests() && self.read.elapsed() >= silence;
+        self.has_caught_up
+    }
+
+    /// Waits for what comes next; for ever while it rests. Cancel-safe; what it returns is for
+    /// [`Following::take`].
     pub(crate) async fn next(&mut self) -> Read {
-        self.follower.next().await
+        match &mut self.follower {
+            Some(follower) => follower.next().await,
+            None => pending().await,
+        }
     }
 
     /// Applies what has come, with whatever is there behind it.
@@ -88,10 +121,10 @@ impl<S: Store> Following<S> {
             next = if is_full {
                 None
             } else {
-                self.follower.next().now_or_never()
+                self.next().now_or_never()
             };
         }
-        self.read = Instant::now();
+        (self.read, self.has_caught_up) = (Instant::now(), self.has_caught_up || !self.has_more);
         if commits.is_empty() {
             return Ok(());
         }
@@ -126,7 +159,7 @@ impl<S: Store> Following<S> {
         }
         tracing::info!(%first, "the store is filled anew from the log");
         self.fold = Fold::blank_before(first);
-        self.follower = log.follow(shard, self.fold.place());
+        self.go_on(log, shard);
         self.empty().await
     }
 
@@ -137,7 +170,7 @@ impl<S: Store> Following<S> {
         shard: Shard,
     ) -> Result<(), StandByError> {
         self.fold = Fold::default();
-        self.follower = log.follow(shard, Place::START);
+        self.go_on(log, shard);
         self.empty().await
     }
 

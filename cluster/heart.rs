@@ -56,8 +56,12 @@ pub enum Role {
     Owner,
     /// It follows, and has everything.
     Spare,
-    /// It follows, and has not everything yet.
+    /// It does not follow, since enough others do.
+    Idle,
+    /// It follows, and has not everything yet. So is said of what a later version may call
+    /// otherwise.
     #[default]
+    #[serde(other)]
     Filling,
 }
 

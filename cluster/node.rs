@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::fold::Fold;
 use crate::follower::Following;
 use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role, RulesPulse};
 use crate::record::{Owner, What};
@@ -194,7 +193,7 @@ impl Node {
         let mut following = Following::begin(log, shard, store);
         let mut watch = Watch::new(&self.heart, shard);
         let doing = self.heart.doing(shard);
-        note(&doing, &following.fold);
+        self.note(&doing, &mut following);
         let mut ticks = interval(self.heart.me.beat() / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut claims = JoinSet::new();
@@ -214,12 +213,17 @@ impl Node {
             if let Some(read) = read {
                 let taken = following.take(log, shard, read).await;
                 self.recover(shard, taken, &mut following).await?;
-                note(&doing, &following.fold);
+                self.note(&doing, &mut following);
                 taken_at = Instant::now();
                 continue;
             }
+            self.rest_or_go_on(shard, &mut following, claims.is_empty());
+            self.note(&doing, &mut following);
             if let Some(other) = self.heart.namesake() {
                 return Err(StandByError::Namesake(other.node, other.pulse.address));
+            }
+            if following.rests() {
+                continue;
             }
             match watch.look(&following, claims.is_empty()) {
                 Look::Follow => {}
@@ -236,6 +240,40 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Follows no further while other nodes that come before this one do, unless this one has to do
+    /// with who owns the shard.
+    fn rest_or_go_on<S: Store>(
+        &self,
+        shard: Shard,
+        following: &mut Following<S>,
+        claims_nothing: bool,
+    ) {
+        let owner = following.fold.owner();
+        let is_other = owner.is_some_and(|owner| owner.node != self.heart.me.node);
+        let may_rest =
+            is_other && claims_nothing && !following.is_embedded && self.heart.is_spared(shard);
+        match (following.rests(), may_rest) {
+            (false, true) => following.rest(),
+            (true, false) => following.go_on(&*self.log, shard),
+            _ => {}
+        }
+    }
+
+    /// Says what a node that does not own a shard does with it.
+    fn note<S: Store>(&self, doing: &Doing, following: &mut Following<S>) {
+        let silence = self.heart.me.beat() / 2;
+        let role = if following.rests() {
+            Role::Idle
+        } else if following.fold.is_complete() && following.has_caught_up(silence) {
+            Role::Spare
+        } else {
+            Role::Filling
+        };
+        doing.set(role, following.fold.epoch());
+        let place = following.fold.place().0;
+        doing.place.store(place, Ordering::Relaxed);
     }
 
     /// What is left to do where that failed: a store that fails is filled anew, and a log that cannot be
@@ -294,17 +332,6 @@ impl Node {
             },
         })
     }
-}
-
-/// Says what a node that follows does.
-fn note(doing: &Doing, fold: &Fold) {
-    let role = if fold.is_complete() {
-        Role::Spare
-    } else {
-        Role::Filling
-    };
-    doing.set(role, fold.epoch());
-    doing.place.store(fold.place().0, Ordering::Relaxed);
 }
 
 impl Ownership {

@@ -227,7 +227,8 @@ impl ShardView {
         let place = says.clone().map(|(_, says)| says.place).max().unwrap_or(0);
         let place = owner.map_or(place, |(_, says)| says.place);
         let followers = says.clone().filter(|(node, says)| {
-            says.role != Role::Owner && owner.is_none_or(|(owner, _)| owner != *node)
+            !matches!(says.role, Role::Owner | Role::Idle)
+                && owner.is_none_or(|(owner, _)| owner != *node)
         });
         Self {
             shard: number,

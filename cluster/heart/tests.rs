@@ -169,3 +169,14 @@ fn beats_of_nodes_that_share_nothing_are_read_and_read_as_before() {
     let read: Pulse = serde_json::from_str(&written).unwrap();
     assert_eq!(read, pulse(1, 1, Role::Owner));
 }
+
+#[test]
+fn a_role_of_a_later_version_is_that_of_one_who_cannot_take_over() {
+    let said = r#"{"role":"observer","epoch":3,"place":7}"#;
+    let pulse: ShardPulse = serde_json::from_str(said).unwrap();
+    assert_eq!((pulse.role, pulse.epoch), (Role::Filling, 3));
+    for role in [Role::Owner, Role::Spare, Role::Idle, Role::Filling] {
+        let said = serde_json::to_string(&role).unwrap();
+        assert_eq!(serde_json::from_str::<Role>(&said).unwrap(), role);
+    }
+}

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Counts, Disk, Disks, Seen, World, live};
-use crate::heart::Heart;
+use crate::heart::{Heart, Role};
 
 const NODES: usize = 3;
 /// How long things go wrong, and how long they may take to come right.
@@ -130,8 +130,8 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
     *world.counts.lock()
 }
 
-/// Everything comes right: somebody owns each shard, all stores of one come to the same with all
-/// that was acknowledged, and no node owns two shards more than another.
+/// Everything comes right: somebody owns each shard and one other node follows it, their stores come
+/// to the same with all that was acknowledged, and no node owns two shards more than another.
 async fn settle(world: &World, processes: &[Process], seed: u64, random: &mut StdRng) {
     let acknowledged = |seen: &Mutex<Seen>| seen.lock().acknowledged.len();
     let before: Vec<_> = world.seen.iter().map(acknowledged).collect();
@@ -148,7 +148,8 @@ async fn settle(world: &World, processes: &[Process], seed: u64, random: &mut St
     }
 }
 
-/// Whether all stores of a shard have come to the same, with more than there was.
+/// Whether the stores of a shard's owner and of its spare have come to the same, with more than
+/// there was.
 fn is_settled(
     world: &World,
     processes: &[Process],
@@ -156,12 +157,26 @@ fn is_settled(
     before: usize,
     seed: u64,
 ) -> bool {
-    let disks: Vec<_> = processes
-        .iter()
-        .map(|process| process.disks[shard].lock())
-        .collect();
+    let role = |process: &Process| {
+        let heart = process.heart.lock();
+        heart.as_ref().map(|heart| heart.shards()[shard].role)
+    };
+    let in_role = |wanted| {
+        let mut found = processes
+            .iter()
+            .filter(move |one| role(one) == Some(wanted));
+        let found = (found.next(), found.next());
+        match found {
+            (Some(only), None) => Some(only.disks[shard].lock()),
+            _ => None,
+        }
+    };
+    let (Some(owner), Some(spare)) = (in_role(Role::Owner), in_role(Role::Spare)) else {
+        return false;
+    };
+    let disks = [owner, spare];
     let seen = world.seen[shard].lock();
-    if seen.acknowledged.len() <= before || disks.windows(2).any(|two| two[0].rows != two[1].rows) {
+    if seen.acknowledged.len() <= before || disks[0].rows != disks[1].rows {
         return false;
     }
     for (key, value) in &seen.acknowledged {
@@ -267,4 +282,57 @@ async fn nodes_that_join_get_their_part_from_one_that_has_everything() {
     for process in others.into_iter().chain([first]) {
         process.task.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_rests_takes_over_where_the_owner_and_its_spare_are_gone() {
+    let mut random = StdRng::seed_from_u64(8);
+    let world = World::new(8, Faults::none(), 1, false);
+    let processes: Vec<_> = (0..NODES)
+        .map(|number| {
+            let (way, disks) = (world.engine.node(), world.empty());
+            start(&world, number, way, disks, &mut random)
+        })
+        .collect();
+    let in_role = |wanted| {
+        let mut numbers = (0..NODES).filter(|number| {
+            let heart = processes[*number].heart.lock();
+            let role = heart.as_ref().map(|heart| heart.shards()[0].role);
+            role == Some(wanted)
+        });
+        numbers.next()
+    };
+    let idle = timeout(CALM, async {
+        loop {
+            sleep(Duration::from_millis(50)).await;
+            if let (Some(_), Some(_), Some(idle)) = (
+                in_role(Role::Owner),
+                in_role(Role::Spare),
+                in_role(Role::Idle),
+            ) {
+                return idle;
+            }
+        }
+    });
+    let idle = idle.await.expect("one owns, one follows, one rests");
+    sleep(Duration::from_secs(60)).await;
+    let kept = |number: usize| processes[number].disks[0].lock().rows.len();
+    let owner = in_role(Role::Owner).unwrap();
+    assert!(kept(idle) < kept(owner), "it does not follow");
+    for number in (0..NODES).filter(|number| *number != idle) {
+        processes[number].task.abort();
+    }
+    let before = world.seen[0].lock().acknowledged.clone();
+    let taken = async {
+        while world.seen[0].lock().acting != Some(idle) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(CALM, taken).await.expect("it takes over");
+    let rows = processes[idle].disks[0].lock().rows.clone();
+    let doomed = world.seen[0].lock().doomed.clone();
+    for (key, value) in &before {
+        assert!(rows.get(key) == Some(value) || doomed.contains(key));
+    }
+    processes[idle].task.abort();
 }

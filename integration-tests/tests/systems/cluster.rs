@@ -170,6 +170,19 @@ impl Nodes {
         .await;
     }
 
+    /// Waits until each shard has a node that could take it over.
+    async fn spared(&self, number: usize) {
+        until("each shard has a spare", async || {
+            let shards = self.members[number].shards().await;
+            let has = |shard: &Value| {
+                let mut followers = shard["followers"].as_array().unwrap().iter();
+                followers.any(|one| one["complete"] == true)
+            };
+            shards.len() == self.shards && shards.iter().all(has)
+        })
+        .await;
+    }
+
     /// Waits until all of these have been delivered.
     async fn expect(&self, jury: &Jury, acknowledged: &[Acknowledged]) {
         let missing = jury.missing(acknowledged).await;

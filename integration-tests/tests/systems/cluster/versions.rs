@@ -205,7 +205,7 @@ async fn a_change_goes_on_where_the_node_that_decides_is_killed() {
     let sink = jury.url();
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 3, &rules(&sink)).await;
     for node in 0..3 {
-        nodes.follows(node).await;
+        nodes.spared(node).await;
     }
     let sender = Sender::start(&nodes.urls(), 8);
     let owner = nodes.owner().await;
