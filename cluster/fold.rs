@@ -52,7 +52,7 @@ pub(crate) struct State {
 /// What a record comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A commit to be applied.
+    /// A commit to be applied; without its changes where whoever judges has written it.
     Commit(Commit),
     /// It holds, and there is nothing to apply.
     Holds,
@@ -113,6 +113,8 @@ pub(crate) struct Fold {
     state: State,
     /// The state before the first part of an unfinished commit, and its parts.
     unfinished: Option<(State, Vec<Bytes>)>,
+    /// What is in commits is not wanted: whoever judges them has written them.
+    is_writer: bool,
 }
 
 impl Fold {
@@ -122,6 +124,7 @@ impl Fold {
         Some(Self {
             state,
             unfinished: None,
+            is_writer: false,
         })
     }
 
@@ -135,6 +138,7 @@ impl Fold {
         Self {
             state,
             unfinished: None,
+            is_writer: false,
         }
     }
 
@@ -203,8 +207,10 @@ impl Fold {
         }
     }
 
-    /// The store becomes the journal of the owner, with everything in it.
+    /// The store becomes the journal of the owner, with everything in it: that a commit holds is all
+    /// that is told of it from here on.
     pub(crate) fn own(&mut self) {
+        self.is_writer = true;
         (self.state.is_own, self.state.is_complete) = (true, true);
     }
 
@@ -304,6 +310,10 @@ impl Fold {
         let (before, mut parts) = match before {
             Some(before) => (before, Vec::new()),
             None => self.unfinished.take().ok_or(Broken::Chain(place.0))?,
+        };
+        let changes = match self.is_writer {
+            true => Bytes::new(),
+            false => changes.unpack().map_err(|_| Broken::Damaged(place.0))?,
         };
         if !is_last {
             parts.push(changes);

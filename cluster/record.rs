@@ -4,17 +4,21 @@
 //! version 1 │ kind 1 │ epoch 8 │ number 8 │ chain 4 │ body … │ CRC-32 over all before 4
 //! ```
 //!
-//! Numbers are little endian. `number` counts what one owner appends in its epoch, from 1; `chain`
+//! The version is the first one that has such records. Numbers are little endian. `number` counts what one owner appends in its epoch, from 1; `chain`
 //! is the CRC of the numbered record before it, whichever epoch that is of. A claim and a release
-//! have neither.
+//! have neither. The changes of a commit are packed as an
+//! [LZ4 block](https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md) behind their length,
+//! where that makes them shorter: what an event is costs the engine more than what packing takes.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pointsman_log::BODY_BYTES_MAX;
 use pointsman_schemas::Name;
 use serde::{Deserialize, Serialize};
 
-/// The version of every record written today.
+/// The version that every program can read.
 const VERSION: u8 = 1;
+/// That of commits with packed changes.
+const VERSION_PACKED: u8 = 2;
 
 const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
 const CHECK_BYTES: usize = 4;
@@ -30,6 +34,11 @@ pub(crate) const CHANGES_BYTES_MAX: usize =
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
 const ENDS_WALK: u8 = 4;
+/// Its changes are packed.
+const PACKED: u8 = 8;
+
+/// Fewer bytes of changes than this are not packed.
+const PACKED_LEAST: usize = 256;
 
 /// A record, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +75,52 @@ pub(crate) struct Part {
     pub(crate) is_first: bool,
     pub(crate) is_last: bool,
     pub(crate) ends_walk: bool,
-    pub(crate) changes: Bytes,
+    pub(crate) changes: Changes,
+}
+
+/// What a part of a commit changes, as it is in the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Changes {
+    Plain(Bytes),
+    /// An LZ4 block, behind the length of what is in it.
+    Packed(Bytes),
+}
+
+impl Changes {
+    /// Packs changes where that makes them shorter by an eighth at least.
+    pub(crate) fn pack(plain: Bytes) -> Self {
+        if plain.len() < PACKED_LEAST {
+            return Self::Plain(plain);
+        }
+        let packed = lz4_flex::compress_prepend_size(&plain);
+        if packed.len() > plain.len() - plain.len() / 8 {
+            return Self::Plain(plain);
+        }
+        Self::Packed(packed.into())
+    }
+
+    fn bytes(&self) -> &Bytes {
+        let (Self::Plain(bytes) | Self::Packed(bytes)) = self;
+        bytes
+    }
+
+    /// What was packed.
+    pub(crate) fn unpack(self) -> Result<Bytes, Unreadable> {
+        let packed = match self {
+            Self::Plain(plain) => return Ok(plain),
+            Self::Packed(packed) => packed,
+        };
+        let (length, block) =
+            lz4_flex::block::uncompressed_size(&packed).map_err(|_| Unreadable::Damaged)?;
+        if length > CHANGES_BYTES_MAX {
+            return Err(Unreadable::Damaged);
+        }
+        let plain = lz4_flex::decompress(block, length).map_err(|_| Unreadable::Damaged)?;
+        if plain.len() != length {
+            return Err(Unreadable::Damaged);
+        }
+        Ok(plain.into())
+    }
 }
 
 /// Who owns a shard, as it said in its claim.
@@ -109,6 +163,16 @@ mod name {
 }
 
 impl What {
+    /// The first version of records that has it.
+    fn version(&self) -> u8 {
+        match self {
+            Self::Commit { part, .. } if matches!(part.changes, Changes::Packed(_)) => {
+                VERSION_PACKED
+            }
+            _ => VERSION,
+        }
+    }
+
     /// Writes it as a record of an epoch.
     pub(crate) fn encode(&self, epoch: u64) -> Bytes {
         const NOWHERE: Numbered = Numbered {
@@ -122,11 +186,11 @@ impl What {
             Self::Commit { at, .. } => (4, *at),
         };
         let changes = match self {
-            Self::Commit { part, .. } => part.changes.len(),
+            Self::Commit { part, .. } => part.changes.bytes().len(),
             _ => 0,
         };
         let mut out = BytesMut::with_capacity(HEADER_BYTES + PART_BYTES + changes + CHECK_BYTES);
-        out.put_u8(VERSION);
+        out.put_u8(self.version());
         out.put_u8(kind);
         out.put_u64_le(epoch);
         out.put_u64_le(at.number);
@@ -142,11 +206,12 @@ impl What {
                     (part.is_first, FIRST),
                     (part.is_last, LAST),
                     (part.ends_walk, ENDS_WALK),
+                    (matches!(part.changes, Changes::Packed(_)), PACKED),
                 ];
                 let flags = flags.iter().filter(|(is_set, _)| *is_set);
                 out.put_u16_le(part.format);
                 out.put_u8(flags.fold(0, |all, (_, flag)| all | flag));
-                out.put_slice(&part.changes);
+                out.put_slice(part.changes.bytes());
             }
         }
         let check = crc32fast::hash(&out);
@@ -167,7 +232,7 @@ impl Record {
             return Err(Unreadable::Damaged);
         }
         let (version, kind, epoch) = (rest.get_u8(), rest.get_u8(), rest.get_u64_le());
-        if version != VERSION {
+        if !(VERSION..=VERSION_PACKED).contains(&version) {
             return Err(Unreadable::Later);
         }
         let at = Numbered {
@@ -189,8 +254,14 @@ impl Record {
                     is_first: flags & FIRST != 0,
                     is_last: flags & LAST != 0,
                     ends_walk: flags & ENDS_WALK != 0,
-                    changes: rest,
+                    changes: match flags & PACKED {
+                        0 => Changes::Plain(rest),
+                        _ => Changes::Packed(rest),
+                    },
                 };
+                if flags & !(FIRST | LAST | ENDS_WALK | PACKED) != 0 {
+                    return Err(Unreadable::Later);
+                }
                 What::Commit { at, part }
             }
             _ => return Err(Unreadable::Later),
@@ -220,14 +291,16 @@ mod tests {
     }
 
     fn part() -> impl Strategy<Value = Part> {
-        let changes = proptest::collection::vec(any::<u8>(), 0..200);
+        let plain = proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+        let changes = (plain, 1..20_usize)
+            .prop_map(|(plain, times)| Changes::pack(plain.repeat(times).into()));
         (any::<u16>(), any::<[bool; 3]>(), changes).prop_map(
             |(format, [is_first, is_last, ends_walk], changes)| Part {
                 format,
                 is_first,
                 is_last,
                 ends_walk,
-                changes: changes.into(),
+                changes,
             },
         )
     }
@@ -281,13 +354,50 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_packed_where_that_makes_them_shorter() {
+        let event = br#"{"type":"order.paid","data":{"customer":"c-1042","total":250}}"#;
+        let plain = Bytes::from(event.repeat(20));
+        let packed = Changes::pack(plain.clone());
+        assert!(matches!(&packed, Changes::Packed(bytes) if bytes.len() * 4 < plain.len()));
+        assert_eq!(packed.unpack(), Ok(plain));
+        let random: Vec<u8> = (0..2_000_u32)
+            .map(|at| crc32fast::hash(&at.to_le_bytes()) as u8)
+            .collect();
+        for plain in [Bytes::from(random), Bytes::from_static(event)] {
+            assert_eq!(Changes::pack(plain.clone()), Changes::Plain(plain));
+        }
+    }
+
+    #[test]
+    fn what_does_not_unpack_to_what_it_says_is_damaged() {
+        let Changes::Packed(packed) = Changes::pack(vec![7; 9_000].into()) else {
+            panic!("it is not packed");
+        };
+        let with_length = |length: u32| {
+            let mut bytes = packed.to_vec();
+            bytes[..4].copy_from_slice(&length.to_le_bytes());
+            Changes::Packed(bytes.into()).unpack()
+        };
+        assert_eq!(with_length(9_000).map(|plain| plain.len()), Ok(9_000));
+        for length in [0, 8_999, 9_001, u32::MAX] {
+            assert_eq!(with_length(length), Err(Unreadable::Damaged), "{length}");
+        }
+        for end in [0, 3, packed.len() - 1] {
+            assert_eq!(
+                Changes::Packed(packed.slice(..end)).unpack(),
+                Err(Unreadable::Damaged)
+            );
+        }
+    }
+
+    #[test]
     fn a_full_part_is_as_large_as_a_record_may_be() {
         let part = Part {
             format: 5,
             is_first: true,
             is_last: true,
             ends_walk: false,
-            changes: vec![0; CHANGES_BYTES_MAX].into(),
+            changes: Changes::Plain(vec![0; CHANGES_BYTES_MAX].into()),
         };
         let at = Numbered {
             number: 1,

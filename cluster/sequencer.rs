@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::{Fold, Verdict};
 use crate::heart::Doing;
-use crate::record::{CHANGES_BYTES_MAX, Owner, Part, What};
+use crate::record::{CHANGES_BYTES_MAX, Changes, Owner, Part, What};
 
 /// How long to wait for records that are there and have not been read yet, before the append is
 /// tried once more.
@@ -102,7 +102,7 @@ impl Sequencer {
                 is_first: at == 0,
                 is_last: at + 1 == count,
                 ends_walk: commit.ends_carry,
-                changes: commit.changes.slice(from..to),
+                changes: Changes::pack(commit.changes.slice(from..to)),
             }));
         }
         self.resume().await

@@ -3,6 +3,7 @@
 use pointsman_schemas::Name;
 
 use super::*;
+use crate::record::Changes;
 
 fn owner(incarnation: u64) -> Owner {
     Owner {
@@ -19,7 +20,7 @@ fn part(text: &'static str) -> Part {
         is_first: true,
         is_last: true,
         ends_walk: false,
-        changes: Bytes::from_static(text.as_bytes()),
+        changes: Changes::Plain(Bytes::from_static(text.as_bytes())),
     }
 }
 
