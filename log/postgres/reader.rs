@@ -18,6 +18,10 @@ use crate::{Cluster, FollowError, Follower, Next, Place, Shard};
 /// The pause between two looks. Followers gather what they take for longer than that.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The pause once nothing has come for so long: an idle cluster costs the engine little.
+const PAUSE_IDLE: Duration = Duration::from_millis(200);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
 /// A page ends once it is larger than this, or has so many records.
 const PAGE_BYTES: usize = 1 << 20;
 const PAGE_RECORDS: usize = 256;
@@ -173,6 +177,16 @@ impl Row {
     }
 }
 
+/// What a look has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Nothing,
+    /// Everything that there was.
+    All,
+    /// There is more, to be read at once.
+    More,
+}
+
 struct Reading {
     statement: String,
     cluster: Cluster,
@@ -185,9 +199,11 @@ struct Reading {
 
 impl Reading {
     async fn run(mut self) {
+        let mut came = Instant::now();
         loop {
             while let Ok(followed) = self.new.try_recv() {
                 self.followers.push(followed);
+                came = Instant::now();
             }
             self.followers
                 .retain(|followed| !followed.pages.is_closed());
@@ -200,22 +216,31 @@ impl Reading {
             }
             let ready = self.ready();
             let has_room = ready.len() == self.followers.len();
-            if self.look(ready).await {
-                continue;
+            match self.look(ready).await {
+                Found::More => continue,
+                Found::All => came = Instant::now(),
+                Found::Nothing => {}
             }
+            let pause = match came.elapsed() < IDLE_AFTER {
+                true => PAUSE,
+                false => PAUSE_IDLE,
+            };
             tokio::select! {
                 // Somebody who had enough goes on reading.
                 () = self.taken.notified(), if !has_room => {}
-                () = sleep(PAUSE) => {}
+                Some(followed) = self.new.recv() => {
+                    self.followers.push(followed);
+                    came = Instant::now();
+                }
+                () = sleep(pause) => {}
             }
         }
     }
 
-    /// Reads a page for everybody who has room for one. Returns whether there is more, to be read at
-    /// once.
-    async fn look(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>) -> bool {
+    /// Reads a page for everybody who has room for one.
+    async fn look(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>) -> Found {
         if ready.is_empty() {
-            return false;
+            return Found::Nothing;
         }
         let numbers: Vec<i32> = (0..).take(ready.len()).collect();
         let of = |index: &usize| self.followers.get(*index);
@@ -236,7 +261,7 @@ impl Reading {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::debug!(%error, cluster = %self.cluster.name(), "the log cannot be read");
-                return false;
+                return Found::Nothing;
             }
         };
         self.hand_out(ready, rows)
@@ -253,8 +278,8 @@ impl Reading {
             .collect()
     }
 
-    fn hand_out(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>, rows: Vec<Row>) -> bool {
-        let mut has_more = false;
+    fn hand_out(&mut self, ready: Vec<(usize, OwnedPermit<Page>)>, rows: Vec<Row>) -> Found {
+        let mut found = Found::Nothing;
         let mut rows = rows.into_iter().peekable();
         for (number, (index, room)) in ready.into_iter().enumerate() {
             let mut own = Vec::new();
@@ -267,14 +292,14 @@ impl Reading {
             let last = own.first().map(|row| row.last);
             let page = followed.page(own);
             let is_whole = page.is_err() || last.is_none_or(|last| last <= followed.after);
-            has_more |= !is_whole;
+            found = found.max(if is_whole { Found::All } else { Found::More });
             if page.is_err() {
                 // Closed, so that nothing is read for it any more.
                 followed.pages = mpsc::channel(1).0;
             }
             room.send(page);
         }
-        has_more
+        found
     }
 }
 
