@@ -54,7 +54,7 @@ pub enum Amount {
 pub fn binary_request(address: &str, ty: &str, bytes: usize) -> (Vec<u8>, usize) {
     let data = format!(
         r#"{{"customer":"c-1042","total":250,"status":"paid","note":"{}"}}"#,
-        "x".repeat(bytes.saturating_sub(200))
+        noise(bytes.saturating_sub(200))
     );
     let head = format!(
         "POST /events HTTP/1.1\r\nhost: {address}\r\nce-specversion: 1.0\r\nce-source: /bench\r\nce-type: {ty}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nce-id: ",
@@ -65,6 +65,18 @@ pub fn binary_request(address: &str, ty: &str, bytes: usize) -> (Vec<u8>, usize)
         format!("{head}{}\r\n\r\n{data}", "0".repeat(ID_DIGITS)).into_bytes(),
         at,
     )
+}
+
+/// Text that cannot be packed, the same each time (a linear congruential generator, Knuth's).
+fn noise(length: usize) -> String {
+    let mut state = 1_u64;
+    let digit = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from_digit((state >> 32) as u32 % 36, 36)
+    };
+    (0..length).filter_map(digit).collect()
 }
 
 /// Sends a request over and over, with a new id each time, on `connections` connections, and waits

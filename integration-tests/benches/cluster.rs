@@ -4,7 +4,8 @@
 //! All of them are given the same events, whole way to a function that counts. Rates are the middle
 //! ones of rounds in which both take turns, ratios those of pairs of one round; everything runs on
 //! this machine, the engine too. After that: what an idle cluster takes, and how long its shards are
-//! without an owner after a node was killed.
+//! without an owner after a node was killed. `-- keyed` or `-- paid` does one of the two, and
+//! `-- --callers 384` has more of them.
 
 #![expect(
     clippy::print_stdout,
@@ -30,7 +31,7 @@ use tokio::time::sleep;
 const ROUNDS: usize = 3;
 const NODES: usize = 3;
 const EVENTS: u64 = 24_000;
-const CONNECTIONS: usize = 96;
+const CALLERS: usize = 96;
 const IDLE: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(20);
 
@@ -67,7 +68,13 @@ impl Subject {
     }
 
     /// Sends the events to all nodes alike, and waits until the last one has arrived.
-    async fn measure(&mut self, ty: &str, sink: &str, engine: &PostgresPair, counts: bool) {
+    async fn measure(
+        &mut self,
+        (ty, callers): (&str, usize),
+        sink: &str,
+        engine: &PostgresPair,
+        counts: bool,
+    ) {
         let before = arrived(sink).await;
         let (begin, cpu, engine_cpu) = (Instant::now(), self.cpu(), engine.cpu());
         let share = self.buses.len();
@@ -75,7 +82,7 @@ impl Subject {
             let address = bus.url("").trim_start_matches("http://").to_owned();
             let amount = Amount::Requests(EVENTS / share as u64);
             let request = binary_request(&address, ty, 1_024);
-            run(&address, &request, CONNECTIONS / share, amount)
+            run(&address, &request, callers / share, amount)
                 .await
                 .answered
         }))
@@ -146,6 +153,16 @@ async fn main() {
     {
         return servers::sink(port.parse().expect("a port")).await;
     }
+    let wants_all = TYPES
+        .iter()
+        .all(|(name, ..)| !arguments.iter().any(|one| one == name));
+    let callers = arguments
+        .iter()
+        .skip_while(|one| *one != "--callers")
+        .nth(1);
+    let callers = callers.map_or(CALLERS, |number| {
+        number.parse().expect("a number of callers")
+    });
     let port = free_port().to_string();
     let sink = format!("http://127.0.0.1:{port}/");
     let _sink = Process::in_role(&["sink", &port]);
@@ -159,6 +176,9 @@ async fn main() {
     );
     let engine = PostgresPair::start().await;
     for (name, ty, what) in TYPES {
+        if !wants_all && !arguments.iter().any(|one| one == name) {
+            continue;
+        }
         let mut subjects = [
             Subject::new("one node on its disk", vec![Bus::start(&rules).await]),
             Subject::new("three nodes", cluster(&engine, name, &rules).await),
@@ -166,7 +186,9 @@ async fn main() {
         for round in 0..=ROUNDS {
             for subject in &mut subjects {
                 // The first round warms up.
-                subject.measure(ty, &sink, &engine, round > 0).await;
+                subject
+                    .measure((ty, callers), &sink, &engine, round > 0)
+                    .await;
             }
         }
         println!(
