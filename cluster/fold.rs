@@ -47,6 +47,9 @@ pub(crate) struct State {
     is_complete: bool,
     /// The store is the owner's own, in this epoch.
     is_own: bool,
+    /// The format of the last commit.
+    #[serde(default)]
+    format: u16,
 }
 
 /// What a record comes to.
@@ -176,6 +179,11 @@ impl Fold {
     /// Whether the store is the journal of whoever owns the log now.
     pub(crate) fn is_own(&self) -> bool {
         self.state.is_own
+    }
+
+    /// The format of the last commit: 0 where there was none.
+    pub(crate) fn format(&self) -> u16 {
+        self.state.format
     }
 
     /// Whether no walk has ever ended: nothing in the log has been acknowledged to anybody, as the
@@ -321,6 +329,7 @@ impl Fold {
             return Ok(Verdict::Holds);
         }
         self.unfinished = None;
+        self.state.format = format;
         if ends_walk && let Some(walk) = self.state.walk.take() {
             self.state.walked = Some(walk);
             self.state.walked_bytes = self.state.walk_bytes;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::record::VERSION_LAST;
 use crate::shares::{Shares, Words};
 
 /// Nodes that have been silent for so many takeover times are forgotten.
@@ -39,12 +40,22 @@ pub struct Identity {
     pub takeover: Duration,
     /// Where its admin API is, as it tells the others.
     pub address: String,
+    /// The format of its stores' commits: it understands those up to this one.
+    pub store_format: u16,
 }
 
 impl Identity {
     /// How often it beats.
     pub(crate) fn beat(&self) -> Duration {
         self.takeover / BEATS
+    }
+
+    /// What it writes into logs.
+    pub(crate) fn format(&self) -> Format {
+        Format {
+            store: self.store_format,
+            records: VERSION_LAST,
+        }
     }
 }
 
@@ -78,6 +89,9 @@ pub struct Pulse {
     pub address: String,
     /// Its version.
     pub version: String,
+    /// What it writes into logs, and understands.
+    #[serde(default)]
+    pub format: Format,
     /// Whether it is to own nothing while another node can.
     #[serde(default)]
     pub draining: bool,
@@ -90,6 +104,15 @@ pub struct Pulse {
     /// of one that was heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Words>,
+}
+
+/// The formats of what a node writes into logs. It understands those and all before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Format {
+    /// Of its stores' commits.
+    pub store: u16,
+    /// The last version of records.
+    pub records: u8,
 }
 
 /// What a node says of the versions of the rules. What they are is nothing of this crate's.
@@ -282,6 +305,7 @@ impl Heart {
             takeover_ms: u64::try_from(self.me.takeover.as_millis()).unwrap_or(u64::MAX),
             address: self.me.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            format: self.me.format(),
             draining: self.is_draining.load(Ordering::Relaxed),
             shards: self.shards(),
             rules: self.rules.lock().clone(),

@@ -36,7 +36,7 @@ mod store;
 mod watch;
 
 pub use fold::{Broken, Progress};
-pub use heart::{Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
+pub use heart::{Format, Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
 pub use node::{Handover, Node, Ownership, Taken};
 pub use shares::{Demand, Limit, Share, Words};
 pub use store::Store;

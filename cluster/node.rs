@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pointsman_journal::disk::CommitLog;
+use pointsman_journal::disk::{ApplyError, CommitLog};
 use pointsman_log::{Log, LogError, Place, Shard};
 use pointsman_schemas::Name;
 use tokio::runtime::Handle;
@@ -64,7 +64,7 @@ pub struct Ownership {
     epoch: u64,
     ended: CancellationToken,
     log: Arc<dyn Log>,
-    heart: Arc<Heart>,
+    pub(crate) heart: Arc<Heart>,
     doing: Arc<Doing>,
     moving: Arc<Mutex<()>>,
     _guard: JoinSet<()>,
@@ -286,7 +286,8 @@ impl Node {
     ) -> Result<(), StandByError> {
         let mut failed = taken;
         while let Err(error) = failed {
-            if !matches!(error, StandByError::Store(_)) {
+            // What a later version has written it will not understand next time either.
+            if !matches!(&error, StandByError::Store(ApplyError::Store(_))) {
                 return Err(error);
             }
             tracing::error!(%shard, %error, "the store is filled anew from the log");
@@ -315,8 +316,8 @@ impl Node {
         let ended = CancellationToken::new();
         let mut guard = JoinSet::new();
         guard.spawn(Arc::clone(&self.heart).guard(shard, epoch, ended.clone()));
-        let (log, told) = (Arc::clone(&self.log), Arc::clone(&doing));
-        let sequencer = Sequencer::new(Arc::clone(&log), shard, owner, fold, told, ended.clone());
+        let (log, heart) = (Arc::clone(&self.log), Arc::clone(&self.heart));
+        let sequencer = Sequencer::new(Arc::clone(&log), shard, owner, fold, heart, ended.clone());
         Ok(Taken {
             store,
             ownership: Ownership {

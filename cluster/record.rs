@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 /// The version that every program can read.
 const VERSION: u8 = 1;
 /// That of commits with packed changes.
-const VERSION_PACKED: u8 = 2;
+pub(crate) const VERSION_PACKED: u8 = 2;
+/// The last one that this program can read.
+pub(crate) const VERSION_LAST: u8 = VERSION_PACKED;
 
 const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
 const CHECK_BYTES: usize = 4;
@@ -232,7 +234,7 @@ impl Record {
             return Err(Unreadable::Damaged);
         }
         let (version, kind, epoch) = (rest.get_u8(), rest.get_u8(), rest.get_u64_le());
-        if !(VERSION..=VERSION_PACKED).contains(&version) {
+        if !(VERSION..=VERSION_LAST).contains(&version) {
             return Err(Unreadable::Later);
         }
         let at = Numbered {

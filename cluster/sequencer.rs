@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::{Fold, Verdict};
-use crate::heart::Doing;
-use crate::record::{CHANGES_BYTES_MAX, Changes, Owner, Part, What};
+use crate::heart::{Doing, Heart};
+use crate::record::{CHANGES_BYTES_MAX, Changes, Owner, Part, VERSION_PACKED, What};
 
 /// How long to wait for records that are there and have not been read yet, before the append is
 /// tried once more.
@@ -37,6 +37,7 @@ pub(crate) struct Sequencer {
     shard: Shard,
     owner: Owner,
     fold: Fold,
+    heart: Arc<Heart>,
     /// Where the node says how far it has come.
     told: Arc<Doing>,
     /// What is left of a commit to be appended, the next one first.
@@ -56,7 +57,7 @@ impl Sequencer {
         shard: Shard,
         owner: Owner,
         mut fold: Fold,
-        told: Arc<Doing>,
+        heart: Arc<Heart>,
         ended: CancellationToken,
     ) -> Self {
         fold.own();
@@ -65,7 +66,8 @@ impl Sequencer {
             shard,
             owner,
             fold,
-            told,
+            told: heart.doing(shard),
+            heart,
             drafts: VecDeque::new(),
             unsure: None,
             ended,
@@ -94,15 +96,20 @@ impl Sequencer {
             self.drafts.push_back(Draft::Walk);
         }
         let count = commit.changes.len().div_ceil(CHANGES_BYTES_MAX).max(1);
+        let packs = self.heart.all_read(VERSION_PACKED);
         for at in 0..count {
             let from = at * CHANGES_BYTES_MAX;
             let to = commit.changes.len().min(from + CHANGES_BYTES_MAX);
+            let changes = commit.changes.slice(from..to);
             self.drafts.push_back(Draft::Part(Part {
                 format: commit.format,
                 is_first: at == 0,
                 is_last: at + 1 == count,
                 ends_walk: commit.ends_carry,
-                changes: Changes::pack(commit.changes.slice(from..to)),
+                changes: match packs {
+                    true => Changes::pack(changes),
+                    false => Changes::Plain(changes),
+                },
             }));
         }
         self.resume().await

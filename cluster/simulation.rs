@@ -29,7 +29,11 @@ struct Disk {
 }
 
 /// A store in memory: a change is a key with its value, or with none.
-struct Memory(Arc<Mutex<Disk>>);
+struct Memory {
+    disk: Arc<Mutex<Disk>>,
+    /// It understands commits up to this format.
+    format: u16,
+}
 
 fn changes(of: &[(u64, Option<u64>)]) -> Bytes {
     let mut out = BytesMut::new();
@@ -58,7 +62,7 @@ impl Disk {
 
 impl Store for Memory {
     fn mark(&self) -> Option<Bytes> {
-        self.0.lock().mark.clone()
+        self.disk.lock().mark.clone()
     }
 
     fn is_embedded(&self) -> bool {
@@ -66,15 +70,19 @@ impl Store for Memory {
     }
 
     fn apply(&mut self, commits: &[Commit], mark: &[u8]) -> Result<(), ApplyError> {
-        let mut disk = self.0.lock();
+        let mut disk = self.disk.lock();
         for commit in commits {
+            if commit.format > self.format {
+                let (found, understood) = (commit.format, self.format);
+                return Err(ApplyError::Later { found, understood });
+            }
             disk.apply(commit, mark);
         }
         Ok(())
     }
 
     fn wipe(&mut self) -> Result<(), OpenError> {
-        *self.0.lock() = Disk::default();
+        *self.disk.lock() = Disk::default();
         Ok(())
     }
 }
@@ -155,7 +163,7 @@ type Disks = Vec<Arc<Mutex<Disk>>>;
 async fn live(
     world: Arc<World>,
     way: Way,
-    number: usize,
+    (number, format): (usize, u16),
     disks: Disks,
     heart: Arc<Mutex<Option<Arc<Heart>>>>,
     mut random: StdRng,
@@ -171,6 +179,7 @@ async fn live(
         incarnation: random.random(),
         takeover: Duration::from_secs(10),
         address: String::new(),
+        store_format: format,
     };
     let node = Node::join(log, identity, world.cluster.shards());
     *heart.lock() = Some(Arc::clone(&node.heart));
@@ -193,7 +202,13 @@ async fn tend(
 ) {
     loop {
         let taken = node
-            .stand_by(shard, Memory(Arc::clone(disk)))
+            .stand_by(
+                shard,
+                Memory {
+                    disk: Arc::clone(disk),
+                    format: node.identity().store_format,
+                },
+            )
             .await
             .unwrap();
         let Taken { ownership, .. } = taken;
@@ -325,7 +340,8 @@ async fn walk(
 }
 
 /// As the journal's writer does it.
-async fn commit(ownership: &Ownership, disk: &Mutex<Disk>, commit: Commit) -> bool {
+async fn commit(ownership: &Ownership, disk: &Mutex<Disk>, mut commit: Commit) -> bool {
+    commit.format = ownership.heart.me.store_format;
     let mut appended = ownership.sequencer.lock().await.append(&commit).await;
     while let Err(Refused::Unknown(_)) = appended {
         sleep(Duration::from_millis(100)).await;

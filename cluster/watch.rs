@@ -103,7 +103,11 @@ impl<'a> Watch<'a> {
                 .is_some_and(|silence| silence >= wait),
             // Itself before it stopped, or a process that is gone.
             Some(owner) if owner.incarnation == me.incarnation => true,
-            Some(owner) if fold.is_own() && owner.node == me.node => {
+            Some(owner)
+                if fold.is_own()
+                    && owner.node == me.node
+                    && !(me.store_format > fold.format() && self.heart.may_yield()) =>
+            {
                 self.gone = Some(owner.incarnation);
                 true
             }

@@ -46,7 +46,9 @@ mod writer;
 
 pub use open::OpenError;
 pub use reader::DiskReader;
-pub use replication::{ApplyError, CarriedTo, Commit, CommitLog, Part, Refused, Replica, mark_of};
+pub use replication::{
+    ApplyError, CarriedTo, Commit, CommitLog, Part, Refused, Replica, commit_format, mark_of,
+};
 
 use std::fmt;
 use std::sync::Arc;

@@ -344,6 +344,7 @@ mod tests {
             takeover_ms: 10_000,
             address: "127.0.0.1:8081".to_owned(),
             version: "1".to_owned(),
+            format: Default::default(),
             draining: false,
             shards: vec![ShardPulse { role, epoch, place }],
             rules: Default::default(),

@@ -1,4 +1,9 @@
 //! Which node is to own a shard, as far as beats tell.
+//!
+//! Nodes that run different versions of the program work together while they are replaced one after
+//! the other. What an owner writes every other node has to read: so one that writes a later format
+//! than another one does, be it of stores, owns shards as one that is being drained does, where no
+//! other node can. Packed records are not written before all can read them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
@@ -8,7 +13,7 @@ use pointsman_log::Shard;
 use pointsman_schemas::Name;
 use tokio::time::Instant;
 
-use super::{Heart, Member, Role, owned};
+use super::{Format, Heart, Member, Pulse, Role, owned};
 
 /// How many nodes follow a shard beside its owner, of those that could.
 const SPARES: usize = 1;
@@ -21,49 +26,52 @@ impl Heart {
     /// not being drained do, then those that own fewer shards, and of those that own as many the
     /// one that a hash puts first.
     pub(crate) fn rank(&self, shard: Shard) -> u32 {
-        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        let oldest = self.oldest_format();
         let own = (
-            is_draining,
+            self.yields(oldest),
             owned(&self.shards()),
             weight(&self.me.node, shard),
         );
         let spares = self.spares(shard, Duration::ZERO);
         let comes_before = |spare: &&Member| {
             let Member { node, pulse, .. } = spare;
-            (pulse.draining, pulse.owned(), weight(node, shard)) < own
+            (yields(pulse, oldest), pulse.owned(), weight(node, shard)) < own
         };
         let count = spares.iter().filter(comes_before).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The node that is to have a shard of this one's: one that owns at least two shards less, or
-    /// any where this one is being drained.
+    /// any where this one is to own none.
     pub(crate) fn heir(&self, shard: Shard) -> Option<Name> {
         let own = owned(&self.shards());
-        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        let oldest = self.oldest_format();
+        let is_yielding = self.yields(oldest);
         self.spares(shard, self.me.takeover)
             .into_iter()
-            .filter(|spare| !spare.pulse.draining)
-            .filter(|spare| is_draining || spare.pulse.owned() + LESS <= own)
+            .filter(|spare| !yields(&spare.pulse, oldest))
+            .filter(|spare| is_yielding || spare.pulse.owned() + LESS <= own)
             .min_by_key(|spare| (spare.pulse.owned(), weight(&spare.node, shard)))
             .map(|spare| spare.node)
     }
 
     /// Whether enough living nodes that come before this one have everything of a shard that another
-    /// one owns: this one need not follow it. Those come first that are not being drained, of them
-    /// those that are to get some of its owner's shards, and of them the ones that a hash puts first.
+    /// one owns: this one need not follow it. Those come first that may own shards, of them those that
+    /// are to get some of its owner's, and of them the ones that a hash puts first.
     pub(crate) fn is_spared(&self, shard: Shard) -> bool {
         let Some(owners) = self.owned_by_owner(shard) else {
             return false;
         };
-        let place = |is_draining: bool, owned: usize, node: &Name| {
+        let place = |is_yielding: bool, owned: usize, node: &Name| {
             let is_heir = owned + LESS <= owners;
-            (is_draining, !is_heir, weight(node, shard))
+            (is_yielding, !is_heir, weight(node, shard))
         };
-        let is_draining = self.is_draining.load(Ordering::Relaxed);
-        let own = place(is_draining, owned(&self.shards()), &self.me.node);
-        let comes_before =
-            |spare: &&Member| place(spare.pulse.draining, spare.pulse.owned(), &spare.node) < own;
+        let oldest = self.oldest_format();
+        let own = place(self.yields(oldest), owned(&self.shards()), &self.me.node);
+        let comes_before = |spare: &&Member| {
+            let Member { node, pulse, .. } = spare;
+            place(yields(pulse, oldest), pulse.owned(), node) < own
+        };
         let spares = self.spares(shard, Duration::ZERO);
         spares.iter().filter(comes_before).count() >= SPARES
     }
@@ -92,17 +100,56 @@ impl Heart {
         owner.map(|owner| owner.pulse.owned())
     }
 
+    /// Whether all living nodes read records of a version.
+    pub(crate) fn all_read(&self, records: u8) -> bool {
+        let now = Instant::now();
+        let heard = self.heard.lock();
+        let mut members = heard.members.values();
+        members.all(|member| member.pulse.format.records >= records || !is_alive(member, now))
+    }
+
+    /// The oldest format that a living node writes which is not being drained.
+    fn oldest_format(&self) -> Format {
+        let others = self.living().filter(|member| !member.pulse.draining);
+        let others = others.map(|member| member.pulse.format);
+        others.fold(self.me.format(), Format::min)
+    }
+
+    /// Whether this node is to own nothing while another one can, or has not heard all of them yet.
+    pub(crate) fn may_yield(&self) -> bool {
+        let heard_for = self.live_since().map(|since| since.elapsed());
+        heard_for.is_none_or(|heard_for| heard_for < self.me.beat() * 2)
+            || self.yields(self.oldest_format())
+    }
+
+    /// Whether this node is to own nothing while another one can.
+    fn yields(&self, oldest: Format) -> bool {
+        self.is_draining.load(Ordering::Relaxed) || self.me.format().store > oldest.store
+    }
+
+    fn living(&self) -> impl Iterator<Item = Member> + use<> {
+        let now = Instant::now();
+        let members = self.members().into_iter();
+        members.filter(move |member| is_alive(member, now))
+    }
+
     /// The living nodes that have everything of a shard, and have been heard for so long.
     fn spares(&self, shard: Shard, since: Duration) -> Vec<Member> {
         let now = Instant::now();
         let is_spare = |member: &Member| {
-            let takeover = Duration::from_millis(member.pulse.takeover_ms);
-            member.pulse.of(shard).role == Role::Spare
-                && now - member.heard < takeover
-                && now - member.since >= since
+            member.pulse.of(shard).role == Role::Spare && now - member.since >= since
         };
-        self.members().into_iter().filter(is_spare).collect()
+        self.living().filter(is_spare).collect()
     }
+}
+
+fn is_alive(member: &Member, now: Instant) -> bool {
+    now - member.heard < Duration::from_millis(member.pulse.takeover_ms)
+}
+
+/// Whether a node that says this is to own nothing while another one can.
+fn yields(pulse: &Pulse, oldest: Format) -> bool {
+    pulse.draining || pulse.format.store > oldest.store
 }
 
 /// Spreads the nodes differently over each shard (rendezvous hashing).

@@ -19,6 +19,10 @@ fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
         takeover_ms: 10_000,
         address: String::new(),
         version: String::new(),
+        format: Format {
+            store: 5,
+            records: VERSION_LAST,
+        },
         draining: false,
         shards: vec![ShardPulse {
             role,
@@ -38,6 +42,7 @@ async fn heart_of_a() -> (Arc<Heart>, Beating) {
         incarnation: 1,
         takeover: TAKEOVER,
         address: String::new(),
+        store_format: 5,
     };
     Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1)
 }
@@ -90,6 +95,7 @@ async fn what_is_new_of_the_rules_is_said_at_once() {
         incarnation: 1,
         takeover: TAKEOVER,
         address: String::new(),
+        store_format: 5,
     };
     let (heart, _beating) = Heart::start(&log, me, 1);
     let mut said = async || -> Pulse {
@@ -127,6 +133,7 @@ async fn what_is_set_for_all_nodes_is_shared_through_their_beats() {
             incarnation: number,
             takeover: TAKEOVER,
             address: String::new(),
+            store_format: 5,
         };
         nodes.push(Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1));
     }

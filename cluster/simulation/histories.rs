@@ -34,12 +34,23 @@ fn start(
     disks: Disks,
     random: &mut StdRng,
 ) -> Process {
+    start_with(world, (number, 1), way, disks, random)
+}
+
+/// The same, of a program with this format.
+fn start_with(
+    world: &Arc<World>,
+    program: (usize, u16),
+    way: Way,
+    disks: Disks,
+    random: &mut StdRng,
+) -> Process {
     let random = StdRng::seed_from_u64(random.random());
     let heart = Arc::default();
     let life = live(
         Arc::clone(world),
         way.clone(),
-        number,
+        program,
         disks.clone(),
         Arc::clone(&heart),
         random,
@@ -335,4 +346,72 @@ async fn a_node_that_rests_takes_over_where_the_owner_and_its_spare_are_gone() {
         assert!(rows.get(key) == Some(value) || doomed.contains(key));
     }
     processes[idle].task.abort();
+}
+
+/// Nodes are replaced one after the other by those of a later version, each as soon as every shard
+/// has an owner and a spare again. What they write the others must be able to read.
+async fn replace_all(seed: u64) {
+    const SHARDS: u16 = 4;
+    let mut random = StdRng::seed_from_u64(seed);
+    let world = World::new(seed, Faults::none(), SHARDS, false);
+    let mut processes: Vec<_> = (0..NODES)
+        .map(|number| {
+            let (way, disks) = (world.engine.node(), world.empty());
+            start_with(&world, (number, 1), way, disks, &mut random)
+        })
+        .collect();
+    let whole = async |processes: &[Process], random: &mut StdRng| {
+        let mut open: BTreeSet<_> = (0..usize::from(SHARDS)).collect();
+        let settled = async {
+            while !open.is_empty() {
+                sleep(Duration::from_millis(random.random_range(1..500))).await;
+                open.retain(|shard| !is_settled(&world, processes, *shard, 0, seed));
+            }
+        };
+        let is_whole = timeout(CALM, settled).await.is_ok();
+        for (number, process) in processes.iter().enumerate() {
+            assert!(!process.task.is_finished(), "seed {seed}: {number} ended");
+        }
+        let roles = |process: &Process| process.heart.lock().as_ref().map(|heart| heart.shards());
+        let roles: Vec<_> = processes.iter().map(roles).collect();
+        assert!(
+            is_whole,
+            "seed {seed}: a shard has no owner, or no spare: {roles:?}"
+        );
+    };
+    whole(&processes, &mut random).await;
+    for number in 0..NODES {
+        processes[number].task.abort();
+        while !processes[number].task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        sleep(Duration::from_millis(random.random_range(0..20_000))).await;
+        let Process { way, disks, .. } = &processes[number];
+        let (way, disks) = (way.clone(), disks.clone());
+        processes[number] = start_with(&world, (number, 2), way, disks, &mut random);
+        sleep(Duration::from_millis(random.random_range(0..60_000))).await;
+        whole(&processes, &mut random).await;
+    }
+    // In the end all of them have their part.
+    let spread = async {
+        while !is_spread(&world) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(timeout(CALM, spread).await.is_ok(), "seed {seed}");
+    for process in &processes {
+        process.task.abort();
+    }
+}
+
+#[test]
+fn nodes_are_replaced_by_those_of_a_later_version_and_all_read_what_is_written() {
+    for seed in seeds(5) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(replace_all(seed));
+    }
 }

@@ -28,8 +28,15 @@ use self::changes::MARK;
 pub(super) use self::changes::{Touched, read_log_mark, write_log_mark};
 pub use self::part::{Part, mark_of};
 pub use self::replica::{ApplyError, Replica};
+use super::schema;
 use super::store::create_file;
 use super::tables::Key;
+
+/// The format of the commits that this software writes; it understands those up to it.
+#[must_use]
+pub fn commit_format() -> u16 {
+    u16::try_from(schema::FORMAT).unwrap_or(u16::MAX)
+}
 
 /// What one transaction changed, as other stores apply it.
 #[derive(Clone, Debug, PartialEq, Eq)]

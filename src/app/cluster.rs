@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pointsman_cluster::{Identity, Node};
 use pointsman_journal::Journal;
-use pointsman_journal::disk::DiskOptions;
+use pointsman_journal::disk::{DiskOptions, commit_format};
 use pointsman_journal::sharded::{Sharded, Slot};
 use pointsman_journal::steady::JournalClock;
 use pointsman_log::OpenError;
@@ -298,6 +298,7 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
             incarnation: rand::random(),
             takeover: settings.takeover,
             address: address.expose().to_owned(),
+            store_format: commit_format(),
         },
         settings.cluster.shards(),
     ))

@@ -14,9 +14,8 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use sha2::{Digest, Sha256};
 
-use super::{CarriedTo, Commit};
+use super::{CarriedTo, Commit, commit_format};
 use crate::disk::record::{Damage, Decoder, Encoder, Table, key_of};
-use crate::disk::schema;
 use crate::disk::tables::{Key, TABLES, check_row};
 use crate::disk::trouble::corrupt;
 
@@ -170,7 +169,7 @@ impl Touched {
             }
         }
         Ok(Commit {
-            format: u16::try_from(schema::FORMAT).unwrap_or(u16::MAX),
+            format: commit_format(),
             begins_carry: self.begins_carry,
             ends_carry: self.ends_carry,
             changes: out.into(),

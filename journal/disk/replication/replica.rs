@@ -8,7 +8,10 @@ use bytes::Bytes;
 use pointsman_schemas::{Clock, Timestamp};
 use rusqlite::Connection;
 
-use super::{ANEW, Commit, CommitLog, changes, is_copy, note_copy, read_log_mark, write_log_mark};
+use super::{
+    ANEW, Commit, CommitLog, changes, commit_format, is_copy, note_copy, read_log_mark,
+    write_log_mark,
+};
 use crate::ShardNumber;
 use crate::disk::open::prepare;
 use crate::disk::schema::{self, Purpose};
@@ -133,7 +136,7 @@ impl Replica {
     /// # Errors
     /// [`ApplyError`]; nothing of them is applied then.
     pub fn apply(&mut self, commits: &[Commit], mark: &[u8]) -> Result<(), ApplyError> {
-        let understood = u16::try_from(schema::FORMAT).unwrap_or(u16::MAX);
+        let understood = commit_format();
         if let Some(later) = commits.iter().find(|commit| commit.format > understood) {
             let found = later.format;
             return Err(ApplyError::Later { found, understood });

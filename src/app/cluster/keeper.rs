@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman_cluster::{Handover, Node, Ownership, StandByError, Taken};
 use pointsman_journal::Journal;
-use pointsman_journal::disk::{self, DiskJournal, DiskOptions, Part, Replica};
+use pointsman_journal::disk::{self, ApplyError, DiskJournal, DiskOptions, Part, Replica};
 use pointsman_journal::sharded::{Sharded, Slot};
 use pointsman_log::Shard;
 use pointsman_schemas::SystemClock;
@@ -110,7 +110,12 @@ impl Keeper {
 
     /// Whether what cannot be followed any more is the log of this shard, and there are others.
     fn is_of_this_shard_alone(&self, error: &StandByError) -> bool {
-        let is_of_shard = matches!(error, StandByError::Log(_) | StandByError::Broken(_));
+        let is_of_shard = matches!(
+            error,
+            StandByError::Log(_)
+                | StandByError::Broken(_)
+                | StandByError::Store(ApplyError::Later { .. })
+        );
         is_of_shard && self.node.shards() > 1
     }
 
