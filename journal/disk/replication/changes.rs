@@ -407,6 +407,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::disk::schema;
 
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
