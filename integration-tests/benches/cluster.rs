@@ -4,8 +4,7 @@
 //! All of them are given the same events, whole way to a function that counts. Rates are the middle
 //! ones of rounds in which both take turns, ratios those of pairs of one round; everything runs on
 //! this machine, the engine too. After that: what an idle cluster takes, and how long its shards are
-//! without an owner after a node was killed. `-- keyed` or `-- paid` does one of the two, and
-//! `-- --callers 384` has more of them.
+//! without an owner after a node was killed. `-- keyed` or `-- paid` does one of the two.
 
 #![expect(
     clippy::print_stdout,
@@ -31,7 +30,8 @@ use tokio::time::sleep;
 const ROUNDS: usize = 3;
 const NODES: usize = 3;
 const EVENTS: u64 = 24_000;
-const CALLERS: usize = 96;
+/// How many callers wait for their answers at once: what waits together shares commits.
+const CALLERS: [usize; 2] = [96, 384];
 const IDLE: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(20);
 
@@ -153,16 +153,10 @@ async fn main() {
     {
         return servers::sink(port.parse().expect("a port")).await;
     }
-    let wants_all = TYPES
-        .iter()
-        .all(|(name, ..)| !arguments.iter().any(|one| one == name));
-    let callers = arguments
-        .iter()
-        .skip_while(|one| *one != "--callers")
-        .nth(1);
-    let callers = callers.map_or(CALLERS, |number| {
-        number.parse().expect("a number of callers")
-    });
+    let is_wanted = |name: &str| {
+        let is_name = |one: &String| TYPES.iter().any(|(name, ..)| name == one);
+        !arguments.iter().any(is_name) || arguments.iter().any(|one| one == name)
+    };
     let port = free_port().to_string();
     let sink = format!("http://127.0.0.1:{port}/");
     let _sink = Process::in_role(&["sink", &port]);
@@ -175,42 +169,46 @@ async fn main() {
         sink
     );
     let engine = PostgresPair::start().await;
-    for (name, ty, what) in TYPES {
-        if !wants_all && !arguments.iter().any(|one| one == name) {
-            continue;
-        }
+    for (name, ty, what) in TYPES.into_iter().filter(|(name, ..)| is_wanted(name)) {
         let mut subjects = [
-            Subject::new("one node on its disk", vec![Bus::start(&rules).await]),
+            Subject::new("one node", vec![Bus::start(&rules).await]),
             Subject::new("three nodes", cluster(&engine, name, &rules).await),
         ];
-        for round in 0..=ROUNDS {
-            for subject in &mut subjects {
-                // The first round warms up.
-                subject
-                    .measure((ty, callers), &sink, &engine, round > 0)
-                    .await;
-            }
-        }
         println!(
             "{what:<28}{:>10}{:>12}{:>14}{:>8}",
             "events/s", "nodes µs", "engine µs", "ratio"
         );
-        let [one, _] = &subjects;
-        let alone = one.rates.clone();
-        for subject in &subjects {
-            let pairs = subject.rates.iter().zip(&alone).map(|(own, one)| own / one);
-            println!(
-                "{:<28}{:>10.0}{:>12.1}{:>14.1}{:>8.2}",
-                subject.name,
-                median(subject.rates.clone()),
-                median(subject.costs.clone()),
-                median(subject.engine.clone()),
-                median(pairs.collect()),
-            );
+        for callers in CALLERS {
+            for round in 0..=ROUNDS {
+                for subject in &mut subjects {
+                    // The first round warms up.
+                    subject
+                        .measure((ty, callers), &sink, &engine, round > 0)
+                        .await;
+                }
+            }
+            tell(&mut subjects, callers);
         }
         let [_, mut nodes] = subjects;
         rest(&mut nodes, &engine).await;
         println!();
+    }
+}
+
+/// Prints what was measured with so many callers, and forgets it.
+fn tell(subjects: &mut [Subject; 2], callers: usize) {
+    let alone = subjects[0].rates.clone();
+    for subject in subjects {
+        let rates = std::mem::take(&mut subject.rates);
+        let pairs = rates.iter().zip(&alone).map(|(own, one)| own / one);
+        println!(
+            "{:<28}{:>10.0}{:>12.1}{:>14.1}{:>8.2}",
+            format!("{}, {callers} callers", subject.name),
+            median(rates.clone()),
+            median(std::mem::take(&mut subject.costs)),
+            median(std::mem::take(&mut subject.engine)),
+            median(pairs.collect()),
+        );
     }
 }
 
