@@ -82,7 +82,18 @@ impl Journal for Slot {
             } else {
                 append
             };
-            async move { shard.append(append).await }
+            let number = self.inner.number.get();
+            async move {
+                let appended = shard.append(append).await;
+                appended.map_err(|error| match error {
+                    // It will soon know what this one knows.
+                    JournalError::NotFound(what) if !is_here => JournalError::Away(format!(
+                        "the node that owns shard {number} works with other rules just now: it \
+                         knows no {what}"
+                    )),
+                    other => other,
+                })
+            }
         })
         .await
     }

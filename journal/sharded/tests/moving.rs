@@ -1,5 +1,7 @@
 //! Shards that come to a machine, leave it, and are on another one.
 
+use std::time::Duration;
+
 use super::*;
 use crate::suite::{entry, last};
 use crate::{Entry, NewDelivery, QuotaOwner};
@@ -68,6 +70,30 @@ async fn key_of_second() -> u64 {
         }
     }
     unreachable!("there are more keys")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_for_rules_that_its_owner_does_not_have_yet_waits_for_them() {
+    let nodes = Nodes::new(2, 2);
+    nodes.own(0, 0).await;
+    nodes.own(1, 1).await;
+    let key = key_of_second().await;
+    let own = nodes.journal(0).subscribe(vec![wanted("r")]).await;
+    let subscription = own.unwrap()[0];
+    let append = async || {
+        let append = append_of(vec![keyed("e", subscription, key)]);
+        nodes.journal(0).append(append).await
+    };
+    let refused = append().await;
+    let said = matches!(&refused, Err(JournalError::Away(why)) if why.contains("other rules"));
+    assert!(said, "{refused:?}");
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        nodes.journal(1).subscribe(vec![wanted("r")]).await
+    };
+    let (appended, subscribed) = tokio::join!(append(), later);
+    assert_eq!(subscribed.unwrap(), [subscription]);
+    assert_eq!(ShardNumber::of(stored(appended.unwrap()[0])), number(1));
 }
 
 #[tokio::test(start_paused = true)]
