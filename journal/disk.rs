@@ -25,6 +25,7 @@ mod loader;
 mod look;
 mod open;
 mod paging;
+mod portable;
 mod position;
 mod queues;
 mod raw;
@@ -45,6 +46,7 @@ mod upkeep;
 mod writer;
 
 pub use open::OpenError;
+pub use portable::{Carried, Exported, Imported, PortableError, export_stores, import_stores};
 pub use reader::DiskReader;
 pub use replication::{
     ApplyError, CarriedTo, Commit, CommitLog, Part, Refused, Replica, commit_format, mark_of,

@@ -53,6 +53,11 @@ impl ShardNumber {
     }
 }
 
+/// The number of a sequence within its shard.
+pub(crate) fn within(sequence: u64) -> u64 {
+    sequence & ((1 << WITHIN_BITS) - 1)
+}
+
 /// What stands before the first sequence and the first lease token that a journal gives out.
 pub(crate) fn before_first(shard: Option<ShardNumber>) -> u64 {
     shard.map_or(0, |shard| shard.before_first().0)

@@ -53,8 +53,8 @@
 
 mod lease;
 mod reader;
-mod replay;
-mod route;
+pub(crate) mod replay;
+pub(crate) mod route;
 mod slot;
 mod subscribe;
 #[cfg(test)]

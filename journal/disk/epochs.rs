@@ -49,6 +49,23 @@ impl Epochs {
         }
     }
 
+    /// Each epoch with its first sequence and its first run, as [`Epochs::of_eras`] takes them.
+    pub(super) fn eras(&self) -> Vec<(u64, u64, u64)> {
+        let era = |era: &Era| (era.epoch.0, era.first_sequence, era.first_run);
+        self.eras.iter().map(era).collect()
+    }
+
+    /// Those of another store, in a file whose number is not known yet.
+    pub(super) fn of_eras(eras: &[(u64, u64, u64)]) -> Self {
+        let era = |&(epoch, first_sequence, first_run)| Era {
+            epoch: Epoch(epoch),
+            first_sequence,
+            first_run,
+        };
+        let eras = eras.iter().map(era).collect();
+        Self { eras, file: 0 }
+    }
+
     /// Begins an epoch, whose numbers go on from the last ones given out. One that has made nothing
     /// leaves no trace.
     pub(super) fn begin(&mut self, epoch: Epoch, last_sequence: u64, last_run: u64, file: u64) {

@@ -454,7 +454,7 @@ fn open_patiently(
 }
 
 /// Finds out by the mark whether commits have been lost, and counts them.
-fn hold_against_mark(mark: &mut Mark, committed: &mut CommittedState) -> Option<String> {
+pub(super) fn hold_against_mark(mark: &mut Mark, committed: &mut CommittedState) -> Option<String> {
     let commit = committed.ledger.commit;
     match mark.read() {
         Ok(Some(Ok(marked))) if marked > commit => {

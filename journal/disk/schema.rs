@@ -202,7 +202,7 @@ pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::R
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES_OF_FORMAT_2)?;
     transaction.execute_batch(&ADDED.concat())?;
-    write_identity(&transaction, now)?;
+    write_identity(&transaction, JournalId(rand::random()), now)?;
     write_ledger(&transaction, &Ledger::default())?;
     write_epochs(&transaction, &Epochs::default())?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
@@ -211,9 +211,13 @@ pub(super) fn create(connection: &mut Connection, now: Timestamp) -> rusqlite::R
 }
 
 /// Gives the journal an identity.
-pub(super) fn write_identity(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn write_identity(
+    connection: &Connection,
+    id: JournalId,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let mut identity = Encoder::new(16);
-    identity.number(rand::random()).time(now);
+    identity.number(id.0).time(now);
     let identity = identity.seal(Table::Meta, &[super::record::key_of("journal")]);
     connection
         .execute("REPLACE INTO meta VALUES ('journal', ?1)", [identity])

@@ -280,7 +280,11 @@ impl Reader for ShardedReader {
         let mut keys = Vec::new();
         for (number, reader) in &self.readers {
             let own = self.heard(*number, reader.keys(lookup.clone()).await)?;
-            keys.extend(own.unwrap_or_default());
+            let mut own = own.unwrap_or_default();
+            // Stores that were imported know each key in every shard, so that it is known wherever
+            // it comes again; the shard of its event tells of it.
+            own.retain(|key| ShardNumber::of(key.sequence) == *number);
+            keys.extend(own);
         }
         Ok(keys)
     }

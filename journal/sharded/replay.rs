@@ -220,7 +220,7 @@ fn place(replay: &Replay) -> ShardNumber {
 }
 
 /// The replays of the shards under one identity, in the order of those, as one.
-pub(super) fn shown<'r>(all: impl IntoIterator<Item = &'r Replay>) -> Option<Replay> {
+pub(crate) fn shown<'r>(all: impl IntoIterator<Item = &'r Replay>) -> Option<Replay> {
     let all: Vec<&Replay> = all.into_iter().collect();
     let running = all.iter().filter(|replay| replay.is_running());
     let before = running.clone().filter(|replay| is_before_hand_over(replay));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
-use pointsman_schemas::Name;
+use pointsman_schemas::{Event, Name};
 use smallvec::SmallVec;
 
 use super::Sharded;
@@ -15,8 +15,28 @@ use crate::{Append, Appended, Entry, Guards, Identity, JournalError, NewDelivery
 pub const TURN_ENTRIES: usize = 256;
 
 /// The place of a source's home, to be taken modulo the number of shards.
-pub(super) fn home(tenant: &Name, source: &Name) -> usize {
+pub(crate) fn home(tenant: &Name, source: &Name) -> usize {
     place(hash(&["shard:at-home", tenant.as_str(), source.as_str()]))
+}
+
+/// The place of an order key's deliveries, likewise.
+pub(crate) fn of_key(tenant: &Name, order_key: u64) -> usize {
+    place(hash(&[
+        "shard:key",
+        tenant.as_str(),
+        &order_key.to_string(),
+    ]))
+}
+
+/// The place of an event that is known by its identity, likewise.
+pub(crate) fn of_event(tenant: &Name, origin: &Name, event: &Event) -> usize {
+    place(hash(&[
+        "shard:event",
+        tenant.as_str(),
+        origin.as_str(),
+        event.source(),
+        event.id(),
+    ]))
 }
 
 fn place([hash, _]: [u64; 2]) -> usize {
@@ -106,7 +126,7 @@ impl Sharded {
     /// The copies of an entry, each with the deliveries that are decided about in its shard; nearly
     /// always one.
     fn pieces(&self, tenant: &Name, origin: &Name, entry: Entry) -> Vec<(usize, Entry)> {
-        let of_key = |key: u64| place(hash(&["shard:key", tenant.as_str(), &key.to_string()]));
+        let of_key = |key: u64| of_key(tenant, key);
         let anchor = |one: &NewDelivery| {
             let guard = || guarding(&entry, one).map(|identity| place(identity.0));
             let place = one.order_key.map(of_key).or_else(guard)?;
@@ -161,12 +181,5 @@ fn deduplicated(tenant: &Name, origin: &Name, entry: &Entry) -> Option<usize> {
         return Some(place(key.identity.0));
     }
     entry.deduplicate?;
-    let (tenant, origin, event) = (tenant.as_str(), origin.as_str(), &entry.event);
-    Some(place(hash(&[
-        "shard:event",
-        tenant,
-        origin,
-        event.source(),
-        event.id(),
-    ])))
+    Some(of_event(tenant, origin, &entry.event))
 }

@@ -26,7 +26,7 @@ pub(super) fn read_committed(
             "the journal's identity is damaged ({damage}); it gets a new one, and ids of \
              deliveries told before are void"
         ));
-        schema::write_identity(connection, now)?;
+        schema::write_identity(connection, JournalId(rand::random()), now)?;
     }
     let mut committed = CommittedState::default();
     match schema::read_ledger(connection)? {

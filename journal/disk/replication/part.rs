@@ -42,7 +42,8 @@ impl Part {
         Some(Self { shard, shards })
     }
 
-    fn note(self, directory: &Path) -> io::Result<()> {
+    /// Says in a directory what the store there is a part of.
+    pub(in crate::disk) fn note(self, directory: &Path) -> io::Result<()> {
         let path = directory.join(PART);
         if self.shards == 1 {
             return remove(&path);
