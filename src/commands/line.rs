@@ -137,7 +137,9 @@ enum Command {
     /// The stores on this machine: what they are, and how a cluster's copies become their own
     #[command(after_help = examples!(
         "pointsman store show ./pointsman-data",
-        "pointsman store detach ./pointsman-data"
+        "pointsman store detach ./pointsman-data",
+        "pointsman store export ./pointsman-data --output bus.jsonl",
+        "pointsman store import bus.jsonl ./pointsman-32 --shards 32"
     ))]
     Store(store::StoreArgs),
     /// When the timers fire next

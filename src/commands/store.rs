@@ -1,5 +1,8 @@
-//! `pointsman store`: the stores in a folder, which may be copies of a cluster's, and how they
-//! become stores of their own.
+//! `pointsman store`: the stores in a folder, which may be copies of a cluster's, how they become
+//! stores of their own, and how what they hold comes into others.
+
+mod export;
+mod import;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +29,12 @@ enum Action {
     /// Make copies of a cluster's stores of their own: to run without it, or to begin the log of
     /// another one with. No bus may run on them
     Detach(DetachArgs),
+    /// Write everything that the stores in a folder hold as lines of JSON, which make stores of any
+    /// number of shards. No bus may run on them
+    Export(export::ExportArgs),
+    /// Make stores of what was exported: one, or those with which a cluster of so many shards
+    /// begins its log
+    Import(import::ImportArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -88,11 +97,13 @@ pub(super) fn open(path: &Path) -> Result<Arc<DiskReader>, CommandError> {
 /// Does what was asked for.
 ///
 /// # Errors
-/// There is no store, it cannot be read, or it cannot be detached.
+/// There is no store, it cannot be read, or what was asked for cannot be done with it.
 pub fn run(args: StoreArgs) -> Result<ExitCode, miette::Report> {
     let text = match args.action {
         Action::Show(args) => show(&args)?,
         Action::Detach(args) => detach(&args)?,
+        Action::Export(args) => export::export(&args)?,
+        Action::Import(args) => import::import(&args)?,
     };
     output::print(&text).map_err(|error| CommandError::new(format!("cannot print: {error}")))?;
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ mod detached;
 mod engines;
 mod everywhere;
 mod jury;
+mod ported;
 mod shares;
 mod trial;
 mod versions;
