@@ -171,13 +171,13 @@ impl Nodes {
         .await;
     }
 
-    /// Waits until each shard has a node that could take it over.
+    /// Waits until a node says that each shard has an owner, and another one that could take it over.
     async fn spared(&self, number: usize) {
         until("each shard has a spare", async || {
             let shards = self.members[number].shards().await;
             let has = |shard: &Value| {
                 let mut followers = shard["followers"].as_array().unwrap().iter();
-                followers.any(|one| one["complete"] == true)
+                shard["owner"].is_string() && followers.any(|one| one["complete"] == true)
             };
             shards.len() == self.shards && shards.iter().all(has)
         })

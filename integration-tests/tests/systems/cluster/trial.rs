@@ -225,7 +225,7 @@ impl Trial {
             Blow::Cut => member.cut(false),
             Blow::Drain => drop(member.drain(false).await),
         }
-        self.nodes.follows(owner).await;
+        self.nodes.spared(owner).await;
     }
 }
 
