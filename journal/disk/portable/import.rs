@@ -109,7 +109,7 @@ impl Import {
         let stores: Vec<NewStore> = (0..shards).map(create).collect::<Result<_, _>>()?;
         let before_first = stores.iter().map(NewStore::before_first).collect();
         Ok(Self {
-            places: Places::create(folder.path(), head.shards, before_first)?,
+            places: Places::create(&folder.places(), head.shards, before_first)?,
             head,
             stores,
             subscriptions: BTreeMap::new(),

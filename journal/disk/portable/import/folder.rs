@@ -33,12 +33,20 @@ impl Folder {
         create_directory(&path).map_err(|error| failed("creating", &path, &error))?;
         // Whoever has the lock is at work here.
         let lock = Lock::take(&path)?;
-        match fs::remove_dir_all(path.join(STORES)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed("removing", &path, &error))
+        let folder = Self { path, _lock: lock };
+        let left = [
+            fs::remove_dir_all(folder.store(0)),
+            fs::remove_file(folder.places()),
+        ];
+        for removed in left {
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(failed("removing what is left in", &folder.path, &error));
+                }
+                _ => {}
             }
-            _ => Ok(Self { path, _lock: lock }),
         }
+        Ok(folder)
     }
 
     /// Where a store of it lies.
@@ -50,9 +58,9 @@ impl Folder {
         }
     }
 
-    /// The folder for what is needed until then.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Where the file with the places lies, which is needed until then.
+    pub(super) fn places(&self) -> PathBuf {
+        self.path.join("places")
     }
 
     /// Puts the stores where they are to lie.

@@ -13,9 +13,6 @@ use super::super::PortableError;
 use super::super::line::PendingLine;
 use crate::shard::within;
 
-/// The name of the file.
-const FILE: &str = "places";
-
 const TABLES: &str = "
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -32768; PRAGMA temp_store = FILE;
@@ -45,11 +42,11 @@ pub(super) struct Places {
 impl Places {
     /// Those of an export of so many shards, in stores before whose first sequences these stand.
     pub(super) fn create(
-        directory: &Path,
+        file: &Path,
         from: u16,
         before_first: Vec<u64>,
     ) -> Result<Self, PortableError> {
-        let connection = Connection::open(directory.join(FILE))?;
+        let connection = Connection::open(file)?;
         connection.execute_batch(TABLES)?;
         Ok(Self {
             connection,

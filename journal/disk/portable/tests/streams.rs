@@ -134,6 +134,7 @@ fn stores_come_where_nothing_is() {
     let left = folder.path().join(".to.importing/stores");
     std::fs::create_dir_all(&left).unwrap();
     std::fs::write(left.join("journal.db"), "half").unwrap();
+    std::fs::write(folder.path().join(".to.importing/places"), "half").unwrap();
     std::fs::create_dir(folder.path().join("to")).unwrap();
     let to = import("to", 3).unwrap();
     assert!(!folder.path().join(".to.importing").exists());
