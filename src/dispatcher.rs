@@ -30,6 +30,7 @@ mod limit;
 mod observer;
 mod occupancy;
 mod owners;
+mod part;
 mod plan;
 pub mod policy;
 mod preparation;
@@ -91,7 +92,7 @@ pub use self::observer::Observer;
 pub use self::plan::{Batch, FollowUpPayload, FollowUpRoute, Plan, Quota, Route, Target};
 pub use self::preparation::Preparation;
 pub use self::record::{HistoryLevel, Recording};
-pub use self::share::{TargetDemand, TargetShare};
+pub use self::share::{LimitDemand, LimitShare, Limited};
 pub use self::status::{CircuitStatus, TargetStatus};
 pub use self::stop::StopReport;
 
@@ -213,11 +214,11 @@ impl Dispatcher {
         Self { hasten, ..self }
     }
 
-    /// Has it use no more of each target than its share, since other nodes use the targets too.
-    /// Until a target's share is known it is the least that there is.
+    /// Has it use no more of each target and quota than its share, since other nodes use them too.
+    /// Until a share is known it is the least that there is.
     #[must_use]
-    pub fn sharing_targets(mut self) -> Self {
-        self.scheduler.share_targets(Instant::now());
+    pub fn sharing_limits(mut self) -> Self {
+        self.scheduler.share_limits(Instant::now());
         self
     }
 
@@ -293,7 +294,7 @@ impl Dispatcher {
             }
             Command::Shares(shares, done) => {
                 let (now, time) = (Instant::now(), self.clock.now());
-                let demands = self.scheduler.share(shares, now, time);
+                let demands = self.scheduler.share(&shares, now, time);
                 let _nobody_waits = done.send(demands);
             }
         }

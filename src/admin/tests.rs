@@ -119,8 +119,8 @@ async fn what_there_is_is_shown() {
     assert_eq!(
         bus.get("/api/v1/quotas").await.1["items"],
         json!([
-            { "tenant": "default", "rule": null, "rate": "100/s", "in_flight": 0, "in_flight_max": 20, "pending": 1, "backlog_max": null, "when_full": null },
-            { "tenant": "default", "rule": "thumbnails", "rate": "100/s", "in_flight": 0, "in_flight_max": 20, "pending": 1, "backlog_max": null, "when_full": null },
+            { "tenant": "default", "rule": null, "rate": "100/s", "rate_share": null, "in_flight": 0, "in_flight_max": 20, "share": 7, "pending": 1, "backlog_max": null, "when_full": null },
+            { "tenant": "default", "rule": "thumbnails", "rate": "100/s", "rate_share": null, "in_flight": 0, "in_flight_max": 20, "share": 7, "pending": 1, "backlog_max": null, "when_full": null },
         ])
     );
     assert_eq!(

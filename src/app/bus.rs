@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
-use super::cluster::{OwnShards, TargetShares};
+use super::cluster::{OwnShards, Shares};
 use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
 use super::sources::{Homes, Sources};
@@ -54,8 +54,9 @@ pub(super) struct Bus {
     /// Ends the grace of the attempts under way when the bus stops.
     pub(super) hasten: CancellationToken,
     handle: dispatcher::Handle,
-    /// This node's part of what targets can take, in a cluster, and who keeps the dispatcher to it.
-    shares: Option<(TargetShares, Task)>,
+    /// This node's part of what targets can take and quotas allow, in a cluster, and who keeps the
+    /// dispatcher to it.
+    shares: Option<(Shares, Task)>,
     /// Callers who wait for the ends of tasks.
     waiting: Arc<Waiting>,
     /// Looks at those of the tasks that other nodes run.
@@ -175,11 +176,11 @@ impl Bus {
         let shares = nodes.as_ref();
         let shares = shares.map(|nodes| share(nodes, &handle, &mut registry));
         if shares.is_some() {
-            dispatcher = dispatcher.sharing_targets();
+            dispatcher = dispatcher.sharing_limits();
         }
         let sources = sources_over(&journal, &pipes, &router, &listener, &clock, &metrics);
         let sources = Arc::new(sources.at_home(homes));
-        let overview = overview_of(&sources, &router, &handle, metrics);
+        let overview = overview_of(&sources, &router, &handle, metrics, shares.as_ref());
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
         let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
         let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router), local);
@@ -258,8 +259,7 @@ impl Bus {
         self.overview.set_config(&config);
         let sources = std::mem::take(&mut config.sources);
         let (router, plan) = self.wiring.connect(&mut config, &numbers).await?;
-        let limits = |(shares, _): &(TargetShares, Task)| shares.limits(&plan);
-        let limits = self.shares.as_ref().map(limits);
+        let limits = self.shares.as_ref().map(|_| Shares::limits(&plan));
         self.handle.reload(plan).await?;
         if let (Some((shares, _)), Some(limits)) = (&self.shares, limits) {
             shares.put_in_force(limits);
@@ -386,13 +386,9 @@ fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
     Task::spawn(|stop| renewals.run(handle, stop))
 }
 
-/// Has the dispatcher keep to this node's part of what targets can take.
-fn share(
-    nodes: &Nodes,
-    handle: &dispatcher::Handle,
-    registry: &mut Registry,
-) -> (TargetShares, Task) {
-    let shares = TargetShares::new(Arc::clone(&nodes.0));
+/// Has the dispatcher keep to this node's part of what targets can take and quotas allow.
+fn share(nodes: &Nodes, handle: &dispatcher::Handle, registry: &mut Registry) -> (Shares, Task) {
+    let shares = Shares::new(Arc::clone(&nodes.0));
     registry.register_collector(Box::new(shares.clone()));
     let (kept, handle) = (shares.clone(), handle.clone());
     (shares, Task::spawn(|stop| kept.keep(handle, stop)))
@@ -423,9 +419,17 @@ fn overview_of(
     router: &Arc<ArcSwap<Router>>,
     handle: &dispatcher::Handle,
     metrics: Metrics,
+    shares: Option<&(Shares, Task)>,
 ) -> Arc<RunningParts> {
     let (sources, router) = (Arc::clone(sources), Arc::clone(router));
-    Arc::new(RunningParts::new(sources, router, handle.clone(), metrics))
+    let shares = shares.map(|(shares, _)| shares.clone());
+    Arc::new(RunningParts::new(
+        sources,
+        router,
+        handle.clone(),
+        metrics,
+        shares,
+    ))
 }
 
 /// The metrics, which tell of the nodes of a cluster too.

@@ -35,7 +35,7 @@ use crate::versions::{ProposeError, Versions};
 
 pub(crate) use self::engine::probe;
 pub(super) use self::peers::OwnShards;
-pub(super) use self::shares::TargetShares;
+pub(super) use self::shares::Shares;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));

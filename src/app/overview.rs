@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::cluster::Shares;
 use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub struct RunningParts {
     /// The kind of each target, by tenant and name.
     target_kinds: Mutex<HashMap<(Name, Name), &'static str>>,
     quotas: Mutex<Vec<QuotaUse>>,
+    /// What of them is this node's, in a cluster.
+    shares: Option<Shares>,
     metrics: Metrics,
     /// What the files give labels in the metrics.
     kept: Mutex<Kept>,
@@ -53,6 +56,7 @@ impl RunningParts {
         router: Arc<ArcSwap<Router>>,
         dispatcher: dispatcher::Handle,
         metrics: Metrics,
+        shares: Option<Shares>,
     ) -> Self {
         let (rules, target_kinds, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self {
@@ -62,6 +66,7 @@ impl RunningParts {
             rules,
             target_kinds,
             quotas: Mutex::default(),
+            shares,
             metrics,
             kept,
             ready: AtomicBool::new(false),
@@ -233,7 +238,11 @@ impl Overview for RunningParts {
     }
 
     fn quotas(&self) -> Vec<QuotaUse> {
-        self.quotas.lock().clone()
+        let mut quotas = self.quotas.lock().clone();
+        if let Some(shares) = &self.shares {
+            shares.show(&mut quotas);
+        }
+        quotas
     }
 
     fn forget_others(&self, statuses: &[SubscriptionStatus]) {

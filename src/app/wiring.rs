@@ -283,7 +283,9 @@ pub fn quota_uses(config: &Config) -> Vec<QuotaUse> {
         rule: rule.cloned(),
         rate: quota.rate.map(|rate| rate.to_string()),
         in_flight: 0,
+        rate_share: None,
         in_flight_max: quota.in_flight.map(|max| max.get().into()),
+        share: None,
         pending: 0,
         backlog_max: quota.backlog.map(|(max, _)| max),
         when_full: quota.backlog.map(|(_, when_full)| {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::plan::Plan;
 use super::scheduler::Replaced;
-use super::share::{TargetDemand, TargetShare};
+use super::share::{LimitDemand, LimitShare};
 use super::status::{SharedStatus, Status};
 use super::stop::{StopReport, StopRequest};
 
@@ -48,7 +48,7 @@ pub(super) enum Command {
     /// A plan is to be put in force.
     Plan(Plan, oneshot::Sender<Replaced>),
     /// Shares are to be put in force.
-    Shares(Vec<TargetShare>, oneshot::Sender<Vec<TargetDemand>>),
+    Shares(Vec<LimitShare>, oneshot::Sender<Vec<LimitDemand>>),
 }
 
 impl Handle {
@@ -71,12 +71,12 @@ impl Handle {
         Ok(())
     }
 
-    /// Puts shares of targets in force, and returns what this node could use of each target that it
-    /// could use, by then. A target whose share is not among them keeps the one that it has.
+    /// Puts shares in force, and returns what this node could use of each target and quota that it
+    /// could use, by then. What has no share among them keeps the one that it has.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn share(&self, shares: Vec<TargetShare>) -> Result<Vec<TargetDemand>, Stopped> {
+    pub async fn share(&self, shares: Vec<LimitShare>) -> Result<Vec<LimitDemand>, Stopped> {
         let (done, demands) = oneshot::channel();
         self.commands
             .send(Command::Shares(shares, done))

@@ -10,8 +10,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use pointsman_schemas::SubscriptionNumber;
 use tokio::time::Instant;
 
+use super::part::{Part, with_a_quarter};
 use super::plan::Quota;
 use super::rate::Bucket;
+use super::share::{LimitDemand, LimitShare, Limited};
 
 /// The quotas that a delivery counts in, as indexes: its tenant's and its rule's.
 pub(super) type Charged = [Option<usize>; 2];
@@ -26,12 +28,14 @@ pub(super) struct Quotas {
 struct QuotaState {
     quota: Quota,
     bucket: Option<Bucket>,
+    /// What of it is this node's, where other nodes use it too.
+    part: Option<Part>,
     /// Attempts under way, and what is being leased.
     in_use: usize,
     /// Subscriptions that found no room, the first to come first.
     waiting: VecDeque<SubscriptionNumber>,
-    /// Whether somebody looks here again once there are tokens.
-    has_timer: bool,
+    /// When somebody looks here again for tokens.
+    looks_at: Option<Instant>,
 }
 
 impl QuotaState {
@@ -39,9 +43,10 @@ impl QuotaState {
         Self {
             bucket: quota.rate.map(|rate| Bucket::new(rate, now)),
             quota,
+            part: None,
             in_use: 0,
             waiting: VecDeque::new(),
-            has_timer: false,
+            looks_at: None,
         }
     }
 
@@ -50,15 +55,60 @@ impl QuotaState {
     fn renew(&mut self, quota: Quota, now: Instant) {
         if quota.rate != self.quota.rate {
             self.bucket = quota.rate.map(|rate| Bucket::new(rate, now));
+            if let Some(part) = &mut self.part {
+                part.begin_rate_anew();
+                part.slow(&mut self.bucket, quota.rate, now);
+            }
         }
         self.quota = quota;
         self.waiting.clear();
-        self.has_timer = false;
+        self.looks_at = None;
     }
 
     fn slots(&self) -> usize {
-        let max = self.quota.in_flight.unwrap_or(usize::MAX);
+        let Some(max) = self.quota.in_flight else {
+            return usize::MAX;
+        };
+        let max = self.part.as_ref().map_or(max, |part| part.bound(max));
         max.saturating_sub(self.in_use)
+    }
+
+    fn begin_to_share(&mut self, now: Instant) {
+        if self.part.is_none() {
+            let part = Part::new(now);
+            part.slow(&mut self.bucket, self.quota.rate, now);
+            self.part = Some(part);
+        }
+    }
+
+    fn share(&mut self, share: &LimitShare, now: Instant) {
+        if let Some(part) = &mut self.part {
+            part.set(share);
+            part.slow(&mut self.bucket, self.quota.rate, now);
+        }
+    }
+
+    /// What this node could use of it; nothing where that is nothing.
+    fn demand(&mut self, now: Instant) -> Option<LimitDemand> {
+        let (waits, is_full) = (!self.waiting.is_empty(), self.slots() == 0);
+        let part = self.part.as_mut()?;
+        let wants = match self.quota.in_flight {
+            Some(max) if waits && is_full => max,
+            Some(_) if waits || self.in_use > 0 => with_a_quarter(self.in_use),
+            _ => 0,
+        };
+        let rate = self.quota.rate;
+        let thousandths = part.demand(self.bucket.as_ref(), rate, waits, now);
+        (wants > 0 || thousandths > 0).then(|| LimitDemand {
+            of: Limited::Quota {
+                tenant: self.quota.tenant.clone(),
+                rule: self.quota.rule.clone(),
+            },
+            in_use: self.in_use,
+            wants,
+            thousandths,
+            is_open: false,
+        })
     }
 
     fn available(&self, now: Instant) -> usize {
@@ -130,6 +180,9 @@ impl Quotas {
                 if let Some(bucket) = &mut quota.bucket {
                     bucket.take(count, now);
                 }
+                if let Some(part) = &mut quota.part {
+                    part.took(count);
+                }
             }
         }
     }
@@ -137,8 +190,14 @@ impl Quotas {
     /// So many of what was taken are not used.
     pub(super) fn give_back(&mut self, charged: Charged, count: usize) {
         for index in charged.into_iter().flatten() {
-            if let Some(bucket) = self.get_mut(index).and_then(|quota| quota.bucket.as_mut()) {
+            let Some(quota) = self.get_mut(index) else {
+                continue;
+            };
+            if let Some(bucket) = &mut quota.bucket {
                 bucket.give_back(count);
+            }
+            if let Some(part) = &mut quota.part {
+                part.gave_back(count);
             }
         }
         self.ended(charged, count);
@@ -169,22 +228,58 @@ impl Quotas {
         quota.waiting.drain(..count).collect()
     }
 
-    /// When to look again for those that wait, where nobody does so yet and it is tokens that they
-    /// lack.
+    /// When to look again for those that wait, where nobody does so by then and it is tokens that
+    /// they lack.
     pub(super) fn timer(&mut self, index: usize, now: Instant) -> Option<Instant> {
         let quota = self.get_mut(index)?;
-        if quota.has_timer || quota.waiting.is_empty() || quota.slots() == 0 {
+        if quota.waiting.is_empty() || quota.slots() == 0 {
             return None;
         }
         let at = quota.bucket.as_ref()?.next_at(now);
-        quota.has_timer = true;
+        if quota.looks_at.is_some_and(|earlier| earlier <= at) {
+            return None;
+        }
+        quota.looks_at = Some(at);
         Some(at)
     }
 
-    pub(super) fn timer_fired(&mut self, index: usize) {
-        if let Some(quota) = self.get_mut(index) {
-            quota.has_timer = false;
+    pub(super) fn timer_fired(&mut self, index: usize, now: Instant) {
+        if let Some(quota) = self.get_mut(index)
+            && quota.looks_at.is_some_and(|at| at <= now)
+        {
+            quota.looks_at = None;
         }
+    }
+
+    /// Other nodes use all of them too. Until a share is known it is the least that there is.
+    pub(super) fn begin_to_share(&mut self, now: Instant) {
+        let all = self.all.iter_mut().flatten();
+        all.for_each(|quota| quota.begin_to_share(now));
+    }
+
+    /// Puts shares in force. Returns the quotas of which that has changed something, and what this
+    /// node could use of each that it could use.
+    pub(super) fn share(
+        &mut self,
+        shares: &[LimitShare],
+        now: Instant,
+    ) -> (Vec<usize>, Vec<LimitDemand>) {
+        let shares = shares.iter().filter_map(|share| match &share.of {
+            Limited::Quota { tenant, rule } => Some(((tenant, rule), share)),
+            Limited::Target { .. } => None,
+        });
+        let shares: HashMap<_, _> = shares.collect();
+        let (mut changed, mut demands) = (Vec::new(), Vec::new());
+        for (index, quota) in self.all.iter_mut().enumerate() {
+            let Some(quota) = quota else { continue };
+            let owner = (&quota.quota.tenant, &quota.quota.rule);
+            if let Some(share) = shares.get(&owner) {
+                quota.share(share, now);
+                changed.push(index);
+            }
+            demands.extend(quota.demand(now));
+        }
+        (changed, demands)
     }
 }
 
@@ -253,7 +348,7 @@ mod tests {
             (at - now, quotas.timer(0, now)),
             (std::time::Duration::from_secs(1), None)
         );
-        quotas.timer_fired(0);
+        quotas.timer_fired(0, at);
         assert_eq!(quotas.called(0, at), [SubscriptionNumber(7)]);
         quotas.take(charged, 1, at);
         // Both of its slots are taken: the end of an attempt is waited for, and no time.

@@ -55,8 +55,8 @@ pub(super) struct Scheduler {
     base: Instant,
     /// Deliveries under way of subscriptions whose deliveries are counted apart.
     apart: usize,
-    /// Whether other nodes use the targets too.
-    shares_targets: bool,
+    /// Whether other nodes use the targets and quotas too.
+    shares_limits: bool,
     /// Those that have moved to another lane, and nobody knows yet.
     pub(super) moved: Vec<(SubscriptionNumber, Option<LaneReason>)>,
 }
@@ -156,7 +156,7 @@ impl Scheduler {
             watched: VecDeque::new(),
             base: Instant::now(),
             apart: 0,
-            shares_targets: false,
+            shares_limits: false,
             moved: Vec::new(),
         }
     }

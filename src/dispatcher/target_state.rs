@@ -10,13 +10,13 @@ use std::time::Duration;
 use pointsman_schemas::{Class, DeliveryId, Name, Rate, SubscriptionNumber, Timestamp};
 use tokio::time::Instant;
 
-use self::part::Part;
 use super::byte_budget::Pool;
 use super::circuit::{Admission, Circuit, Health};
 use super::fair::{DeficitRoundRobin, Turn};
 use super::lane::Held;
 use super::limit::Limiter;
 use super::occupancy::{Claim, Occupancy, Slots};
+use super::part::Part;
 use super::plan::Target;
 use super::rate::Bucket;
 use super::stack::{Stack, stack};
@@ -52,6 +52,8 @@ pub(super) struct TargetState {
     bucket: Option<Bucket>,
     /// What of its limits is this node's, where other nodes use it too.
     part: Option<Part>,
+    /// Another node has found that it does not work, and sees whether it is back.
+    is_open_elsewhere: bool,
     /// Attempts under way.
     under_way: usize,
     /// How many more deliveries those carry than one each.
@@ -94,6 +96,7 @@ impl TargetState {
             circuit: Circuit::default(),
             bucket: target.rate.map(|rate| Bucket::new(rate, now)),
             part: None,
+            is_open_elsewhere: false,
             concurrency_max: target.concurrency_max,
             rate: target.rate,
             stack: stack(target.service),
@@ -164,7 +167,7 @@ impl TargetState {
 
     pub(super) fn capacity(&self, now: Instant) -> Capacity {
         let free = self.limit().saturating_sub(self.in_use());
-        if self.is_open_elsewhere() {
+        if self.is_open_elsewhere {
             return Capacity::default();
         }
         if let Some(until) = self.limiter.held_until(now) {

@@ -20,10 +20,18 @@ pub struct QuotaUse {
     pub rule: Option<Name>,
     /// Attempts that may begin in a time, such as `100/s`.
     pub rate: Option<String>,
+    /// The share of it that the node of a cluster may use which is asked, where that is not the
+    /// whole.
+    #[serde(default)]
+    pub rate_share: Option<String>,
     /// Deliveries in flight.
     pub in_flight: u64,
     /// How many may be; none where nothing bounds them but their targets.
     pub in_flight_max: Option<u64>,
+    /// The share of these that the node of a cluster may use which is asked, where that is not the
+    /// whole.
+    #[serde(default)]
+    pub share: Option<u64>,
     /// Deliveries that wait, in flight included.
     pub pending: u64,
     /// How many may wait.

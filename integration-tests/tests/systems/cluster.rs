@@ -6,6 +6,7 @@ mod engines;
 mod everywhere;
 mod jury;
 mod ported;
+mod quotas;
 mod shares;
 mod trial;
 mod versions;
@@ -71,7 +72,12 @@ impl Member {
 
     /// What it says of the cluster's shards; nothing where it says nothing.
     async fn shards(&self) -> Vec<Value> {
-        let url = self.bus.admin_url("/api/v1/shards");
+        self.items("/api/v1/shards").await
+    }
+
+    /// What it lists there; nothing where it says nothing.
+    async fn items(&self, path: &str) -> Vec<Value> {
+        let url = self.bus.admin_url(path);
         let caller = Caller::new();
         let Ok(Ok((200, body))) = timeout(ANSWER, caller.get(&url)).await else {
             return Vec::new();
@@ -125,6 +131,19 @@ impl Nodes {
             until("a node takes events", || member.is_ready()).await;
         }
         nodes
+    }
+
+    /// Waits until each node owns so many shards.
+    async fn each_owns(&self, count: usize) {
+        until("each node owns its part of the shards", async || {
+            let shards = self.members[0].shards().await;
+            let owned = |node: usize| {
+                let owners = shards.iter().map(|shard| number_of(&shard["owner"]));
+                owners.filter(|owner| *owner == Some(node)).count()
+            };
+            (0..self.members.len()).all(|node| owned(node) == count)
+        })
+        .await;
     }
 
     /// The node that owns the first shard, once all of them have an owner.

@@ -54,12 +54,12 @@ impl Scheduler {
 
     /// There are tokens of a quota again.
     pub(super) fn quota_timer(&mut self, quota: usize, now: Instant) {
-        self.quotas.timer_fired(quota);
+        self.quotas.timer_fired(quota, now);
         self.call(quota, now);
     }
 
     /// Lets those take turns again that a quota has room for.
-    fn call(&mut self, quota: usize, now: Instant) {
+    pub(super) fn call(&mut self, quota: usize, now: Instant) {
         for number in self.quotas.called(quota, now) {
             if let Some(state) = self.subscriptions.get_mut(&number) {
                 state.waits_for_quota = false;

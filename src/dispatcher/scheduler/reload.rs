@@ -29,6 +29,9 @@ impl Scheduler {
             quotas,
         } = plan;
         let quotas = self.quotas.reload(quotas, now);
+        if self.shares_limits {
+            self.quotas.begin_to_share(now);
+        }
         let slots = self.reload_targets(targets, now, time);
         self.timers.clear();
         self.awake.clear();
@@ -151,7 +154,7 @@ impl Scheduler {
             Some(slot) => *slot = Some(TargetState::new(target, now, time)),
             None => self.targets.push(Some(TargetState::new(target, now, time))),
         }
-        if self.shares_targets
+        if self.shares_limits
             && let Some(target) = self.target(index)
         {
             target.begin_to_share(now);

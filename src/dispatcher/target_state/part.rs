@@ -1,96 +1,34 @@
 //! This node's part of a target that other nodes of a cluster use too.
 
-use std::time::Duration;
-
 use pointsman_schemas::Timestamp;
 use tokio::time::Instant;
 
 use super::TargetState;
 use crate::dispatcher::circuit::Circuit;
-use crate::dispatcher::share::{TargetDemand, TargetShare};
+use crate::dispatcher::part::{Part, with_a_quarter};
+use crate::dispatcher::share::{LimitDemand, LimitShare, Limited};
 use crate::dispatcher::status::CircuitStatus;
-
-/// By when an attempt counts a third of what it did when it began, where it is counted how many
-/// begin.
-const REMEMBERED: Duration = Duration::from_secs(1);
-
-/// A bucket whose tokens lie so far apart is mostly empty where anything waits. One whose tokens lie
-/// nearer to each other may be for a moment, and lacks nothing.
-const FAR_APART: Duration = Duration::from_millis(500);
-
-/// This node's part of a target's limits.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    concurrency: usize,
-    /// Thousandths of the attempts that may begin in the period of its rate.
-    thousandths: u64,
-    is_open_elsewhere: bool,
-    /// Attempts that have begun since it was looked at.
-    taken: usize,
-    looked: Instant,
-    /// How many have begun in a second of late.
-    recent: f64,
-}
-
-impl Part {
-    /// How many attempts may be under way, of as many as the target can take.
-    pub(super) fn bound(&self, limit: usize) -> usize {
-        limit.min(self.concurrency)
-    }
-
-    pub(super) fn took(&mut self, count: usize) {
-        self.taken += count;
-    }
-
-    pub(super) fn gave_back(&mut self, count: usize) {
-        self.taken = self.taken.saturating_sub(count);
-    }
-
-    /// How many attempts begin in a second, as far as the last ones tell.
-    fn recent(&mut self, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.looked).as_secs_f64();
-        self.looked = now;
-        let remembered = REMEMBERED.as_secs_f64();
-        let taken = std::mem::take(&mut self.taken) as f64;
-        self.recent = self.recent * (-passed / remembered).exp() + taken / remembered;
-        self.recent
-    }
-}
 
 impl TargetState {
     /// Other nodes use it too. Until this one's share is known it is the least that there is.
     pub(in crate::dispatcher) fn begin_to_share(&mut self, now: Instant) {
-        if self.part.is_some() {
-            return;
+        if self.part.is_none() {
+            self.part = Some(Part::new(now));
+            self.keep_to_part(now);
         }
-        self.part = Some(Part {
-            concurrency: 1,
-            thousandths: 1_000,
-            is_open_elsewhere: false,
-            taken: 0,
-            looked: now,
-            recent: 0.0,
-        });
-        self.keep_to_part(now);
-    }
-
-    pub(super) fn is_open_elsewhere(&self) -> bool {
-        let part = self.part.as_ref();
-        part.is_some_and(|part| part.is_open_elsewhere)
     }
 
     /// Puts what has changed of this node's share in force.
     pub(in crate::dispatcher) fn share(
         &mut self,
-        share: &TargetShare,
+        share: &LimitShare,
         now: Instant,
         time: Timestamp,
     ) {
         let Some(part) = &mut self.part else { return };
-        part.concurrency = share.concurrency.unwrap_or(part.concurrency).max(1);
-        part.thousandths = share.thousandths.unwrap_or(part.thousandths).max(1);
-        let is_open = share.is_open_elsewhere.unwrap_or(part.is_open_elsewhere);
-        let was_open = std::mem::replace(&mut part.is_open_elsewhere, is_open);
+        part.set(share);
+        let is_open = share.is_open_elsewhere.unwrap_or(self.is_open_elsewhere);
+        let was_open = std::mem::replace(&mut self.is_open_elsewhere, is_open);
         if is_open != was_open {
             self.open_elsewhere(is_open, time);
         }
@@ -99,12 +37,10 @@ impl TargetState {
 
     fn keep_to_part(&mut self, now: Instant) {
         let Some(part) = &self.part else { return };
-        if let (Some(bucket), Some(rate)) = (&mut self.bucket, self.rate) {
-            bucket.go_on_with(part.thousandths, rate.per, now);
-        }
-        let is_whole = part.concurrency >= self.concurrency_max.get();
-        let shown = (!is_whole).then_some(part.concurrency);
-        self.gauge.set_share(shown);
+        part.slow(&mut self.bucket, self.rate, now);
+        let most = self.concurrency_max.get();
+        let at_once = part.bound(most);
+        self.gauge.set_share((at_once < most).then_some(at_once));
         self.show();
     }
 
@@ -126,10 +62,9 @@ impl TargetState {
     }
 
     /// What this node could use of the target; nothing where that is nothing.
-    pub(in crate::dispatcher) fn demand(&mut self, now: Instant) -> Option<TargetDemand> {
+    pub(in crate::dispatcher) fn demand(&mut self, now: Instant) -> Option<LimitDemand> {
         let (limit, in_use, waits) = (self.limit(), self.in_use(), !self.turns.is_empty());
         let part = self.part.as_mut()?;
-        let recent = part.recent(now);
         let wants = if waits && in_use >= limit {
             with_a_quarter(self.limiter.usual_limit())
         } else if waits || in_use > 0 {
@@ -137,38 +72,17 @@ impl TargetState {
         } else {
             0
         };
-        let mut thousandths = 0;
-        if let (Some(bucket), Some(rate)) = (&self.bucket, self.rate) {
-            let used = whole(recent * rate.per.as_secs_f64() * 1_000.0);
-            let is_dry = waits && bucket.available(now) == 0;
-            let lacks = bucket.interval() >= FAR_APART || used >= part.thousandths / 2;
-            thousandths = match is_dry && lacks {
-                true => u64::from(rate.count.get()) * 1_000,
-                false => used + used / 4,
-            };
-        }
-        let is_open = !part.is_open_elsewhere && self.circuit.is_seen_to(now);
-        (wants > 0 || thousandths > 0 || is_open).then(|| TargetDemand {
-            tenant: self.tenant.clone(),
-            name: self.name.clone(),
+        let thousandths = part.demand(self.bucket.as_ref(), self.rate, waits, now);
+        let is_open = !self.is_open_elsewhere && self.circuit.is_seen_to(now);
+        (wants > 0 || thousandths > 0 || is_open).then(|| LimitDemand {
+            of: Limited::Target {
+                tenant: self.tenant.clone(),
+                name: self.name.clone(),
+            },
             in_use,
             wants,
             thousandths,
             is_open,
         })
     }
-}
-
-/// As many and some more, so that it is not asked for each one.
-fn with_a_quarter(count: usize) -> usize {
-    count + count / 4 + 1
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count of attempts, which is neither negative nor large"
-)]
-fn whole(count: f64) -> u64 {
-    count as u64
 }

@@ -462,7 +462,7 @@ impl Bench {
             self.options,
         );
         let dispatcher = match self.is_one_of_several {
-            true => dispatcher.sharing_targets(),
+            true => dispatcher.sharing_limits(),
             false => dispatcher,
         };
         let stop = CancellationToken::new();

@@ -45,7 +45,7 @@ rules:
 }
 
 /// Sends more than the targets take, to all nodes in turn, until it is dropped.
-fn send(urls: &[String]) -> JoinSet<()> {
+pub(super) fn send(urls: &[String]) -> JoinSet<()> {
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
         let urls = urls.to_vec();
@@ -70,10 +70,10 @@ fn send(urls: &[String]) -> JoinSet<()> {
 }
 
 /// When a target was called, and by which nodes.
-type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
+pub(super) type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
 
 /// The most calls that began within a time of this length.
-fn most_within(calls: &Calls, time: Duration) -> usize {
+pub(super) fn most_within(calls: &Calls, time: Duration) -> usize {
     let calls = calls.lock();
     let within = |(from, (at, _)): (usize, &(Instant, String))| {
         let after = calls[from..].iter();
@@ -82,9 +82,9 @@ fn most_within(calls: &Calls, time: Duration) -> usize {
     calls.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
-/// How many calls began just now, and by how many nodes.
-fn lately(calls: &Calls) -> (usize, usize) {
-    let from = Instant::now() - COUNTED;
+/// How many calls began in this time until now, and by how many nodes.
+pub(super) fn lately(calls: &Calls, time: Duration) -> (usize, usize) {
+    let from = Instant::now() - time;
     let calls = calls.lock();
     let lately = calls.iter().rev().take_while(|(at, _)| *at >= from);
     let nodes: HashSet<_> = lately.clone().map(|(_, node)| node).collect();
@@ -101,7 +101,7 @@ async fn used(paced: &Calls, narrow: &Calls, nodes: usize) -> Duration {
         part(AT_ONCE, TAKES),
     ];
     until("the targets are given what they take", async || {
-        let [(paced, by), (narrow, also_by)] = [paced, narrow].map(lately);
+        let [(paced, by), (narrow, also_by)] = [paced, narrow].map(|calls| lately(calls, COUNTED));
         // A limit that is found by trying is lowered now and then, to see whether less is quicker.
         let is_used = paced * 10 >= most[0] * 9 && narrow * 10 >= most[1] * 7;
         is_used && (by, also_by) == (nodes, nodes)
@@ -136,15 +136,7 @@ async fn all_nodes_together_give_a_target_what_it_takes() {
     })
     .await;
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 6, &rules(&sink.url())).await;
-    until("each node owns two shards", async || {
-        let shards = nodes.members[0].shards().await;
-        let owned = |node| {
-            let name = format!("node-{node}");
-            shards.iter().filter(|one| one["owner"] == *name).count()
-        };
-        (0..3).all(|node| owned(node) == 2)
-    })
-    .await;
+    nodes.each_owns(2).await;
     let _senders = send(&nodes.urls());
     let first = used(&paced, &narrow, 3).await;
     nodes.members[1].bus.kill();
