@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::backlogs::{Backlogs, Waits};
 use crate::record::VERSION_LAST;
 use crate::shares::{Shares, Words};
 
@@ -104,6 +105,9 @@ pub struct Pulse {
     /// of one that was heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Words>,
+    /// What waits in its shards of what has a bound; nothing of a node that was heard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Waits>,
 }
 
 /// The formats of what a node writes into logs. It understands those and all before them.
@@ -240,6 +244,8 @@ pub(crate) struct Heart {
     acknowledged: Mutex<Option<Instant>>,
     /// The limits that hold for all nodes together. Locked before what was heard.
     shares: Mutex<Shares>,
+    /// What waits in all shards.
+    backlogs: Mutex<Backlogs>,
     /// What was heard may have changed a share.
     pub(crate) is_shared_anew: Notify,
     /// Claims without a reason to: the order of the log alone must decide.
@@ -265,6 +271,7 @@ impl Heart {
         };
         let heart = Arc::new(Self {
             shares: Mutex::new(Shares::new(me.incarnation, me.takeover)),
+            backlogs: Mutex::new(Backlogs::new(shards, me.takeover)),
             is_shared_anew: Notify::new(),
             me,
             doing: (0..shards).map(doing).collect(),
@@ -310,6 +317,7 @@ impl Heart {
             shards: self.shards(),
             rules: self.rules.lock().clone(),
             shares: None,
+            waits: Vec::new(),
         }
     }
 
@@ -332,7 +340,7 @@ impl Heart {
                 _ = ticks.tick() => {}
                 () = self.news.notified() => {}
             }
-            let pulse = self.pulse_with_shares(number);
+            let pulse = self.whole_pulse(number);
             // It has nothing that JSON could not say.
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
             let began = Instant::now();
@@ -361,6 +369,7 @@ impl Heart {
     fn hear(&self, node: Name, mut pulse: Pulse) {
         let now = Instant::now();
         self.hear_shares(&mut pulse, now);
+        self.hear_backlogs(&mut pulse, now);
         let mut heard = self.heard.lock();
         if pulse.incarnation == self.me.incarnation {
             let gap = self.me.takeover / 2;

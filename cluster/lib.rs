@@ -23,6 +23,7 @@
 //!    takeover time less a fifth. That takes clocks that run alike, not clocks that agree.
 //! 3. A store is complete, or does not become an owner's.
 
+mod backlogs;
 mod fold;
 mod follower;
 mod heart;
@@ -35,6 +36,7 @@ mod simulation;
 mod store;
 mod watch;
 
+pub use backlogs::{Waiting, Waits};
 pub use fold::{Broken, Progress};
 pub use heart::{Format, Identity, Member, Pulse, Role, RulesPulse, ShardPulse};
 pub use node::{Handover, Node, Ownership, Taken};

@@ -1,6 +1,6 @@
 //! One node: it follows until it may take over, and owns until it must stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::backlogs::Waiting;
 use crate::follower::Following;
 use crate::heart::{Beating, Doing, Heart, Identity, Member, Pulse, Role, RulesPulse};
 use crate::record::{Owner, What};
@@ -154,6 +155,18 @@ impl Node {
     #[must_use]
     pub fn open_elsewhere(&self) -> BTreeSet<u64> {
         self.heart.shares().open_elsewhere(Instant::now())
+    }
+
+    /// Says what waits in the shards that this node owns and works with, of what has a bound.
+    pub fn count_waiting(&self, shards: Vec<(Shard, Vec<Waiting>)>) {
+        self.heart.backlogs().count(shards);
+    }
+
+    /// What waits in the shards of which this node has counted nothing, by the keys of bounds, as
+    /// their owners have said.
+    #[must_use]
+    pub fn waits_elsewhere(&self) -> BTreeMap<u64, u64> {
+        self.heart.backlogs().elsewhere(Instant::now())
     }
 
     /// Waits until a share may have changed: beats have come, or the time has that passes between

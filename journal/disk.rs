@@ -70,9 +70,9 @@ use self::store::Lock;
 use self::transaction::{Failure, Steer, Transaction};
 use self::writer::{Ask, Job};
 use super::{
-    Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
-    NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
-    Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
+    Activity, Append, Appended, BacklogQuota, Bounded, DeadSelection, Grant, Journal, JournalError,
+    Leases, NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState,
+    ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
 use crate::numbers;
 
@@ -447,6 +447,15 @@ impl Journal for DiskJournal {
 impl Shard for DiskJournal {
     fn number(&self) -> Option<ShardNumber> {
         self.shared.shard
+    }
+
+    fn waiting(&self, of: &[Bounded]) -> Vec<u64> {
+        let committed = self.shared.committed.read();
+        of.iter().map(|one| committed.waiting(one)).collect()
+    }
+
+    fn set_elsewhere(&self, elsewhere: Vec<(Bounded, u64)>) {
+        *self.shared.elsewhere.lock() = Some(elsewhere);
     }
 
     async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {

@@ -75,7 +75,7 @@ pub use lease::{
     Leases, SettleAnswer, Settlement,
 };
 pub use priority::{Due, Priority};
-pub use quota::{BacklogQuota, QuotaOwner};
+pub use quota::{BacklogQuota, Bounded, QuotaOwner};
 pub use reader::{
     BEHIND_MAX, BlockedKey, BlockedPage, EventPage, EventsFrom, Pending, Reader, StoredEvent,
     Totals,

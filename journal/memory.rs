@@ -35,9 +35,9 @@ use self::state::State;
 use super::queue::Moment;
 use super::steady::JournalClock;
 use super::{
-    Activity, Append, Appended, BacklogQuota, BlockedPage, DeadLetter, DeadSelection, EndedPage,
-    EndedSelection, EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError, Leases,
-    Lookup, NewReplay, Numbered, Pending, Reader, Redrive, Redriven, RememberedKey, Replay,
+    Activity, Append, Appended, BacklogQuota, BlockedPage, Bounded, DeadLetter, DeadSelection,
+    EndedPage, EndedSelection, EventPage, EventsFrom, Grant, HistoryPlace, Journal, JournalError,
+    Leases, Lookup, NewReplay, Numbered, Pending, Reader, Redrive, Redriven, RememberedKey, Replay,
     ReplayId, ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber,
     StoredEvent, Subscription, SubscriptionStatus, TaskLife, Totals,
 };
@@ -380,6 +380,15 @@ impl Shard for MemoryJournal {
         self.shared.shard
     }
 
+    fn waiting(&self, of: &[Bounded]) -> Vec<u64> {
+        let mut state = self.shared.state.lock();
+        of.iter().map(|one| state.waiting(one)).collect()
+    }
+
+    fn set_elsewhere(&self, elsewhere: Vec<(Bounded, u64)>) {
+        self.shared.state.lock().set_elsewhere(elsewhere);
+    }
+
     async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {
         self.shared.run(|state| {
             state.subscribe_as(wanted);
@@ -516,4 +525,14 @@ mod tests {
     }
 
     crate::conformance!(InMemory);
+
+    #[test]
+    fn what_waits_in_other_shards_counts() {
+        crate::suite::paused(async {
+            let clock = Arc::new(RuntimeClock::new(crate::suite::START));
+            let number = ShardNumber::new(1).unwrap();
+            let shard = MemoryJournal::shard(clock, MemoryOptions::default(), number);
+            crate::suite::what_waits_in_other_shards_counts(&*shard).await;
+        });
+    }
 }

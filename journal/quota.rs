@@ -29,6 +29,15 @@ impl fmt::Display for QuotaOwner {
     }
 }
 
+/// What has a bound on what waits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Bounded {
+    /// A subscription, by its own backlog.
+    Subscription(SubscriptionNumber),
+    /// All those of a tenant or a rule, by its quota.
+    Quota(QuotaOwner),
+}
+
 /// A bound on what waits in all subscriptions of a tenant or a rule, detached ones included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BacklogQuota {
@@ -48,13 +57,17 @@ pub(crate) struct Quotas {
     index: HashMap<QuotaOwner, usize>,
     /// Deliveries that wait, by quota.
     pending: Vec<u64>,
+    /// Those that wait in other shards, by quota.
+    elsewhere: Vec<u64>,
     places: NumberMap<u32, Places>,
 }
 
 impl Quotas {
-    /// Quotas over subscriptions, of each of which this many deliveries wait.
+    /// Quotas in the place of those before, over subscriptions of each of which this many deliveries
+    /// wait.
     pub(crate) fn new<'s>(
         quotas: Vec<BacklogQuota>,
+        before: &Self,
         subscriptions: impl Iterator<Item = (u32, &'s SubscriptionIdentity, u64)>,
     ) -> Self {
         let index = quotas.iter().enumerate();
@@ -63,6 +76,10 @@ impl Quotas {
                 .map(|(index, quota)| (quota.owner.clone(), index))
                 .collect(),
             pending: vec![0; quotas.len()],
+            elsewhere: quotas
+                .iter()
+                .map(|quota| before.waits(&before.elsewhere, &quota.owner))
+                .collect(),
             quotas,
             places: NumberMap::default(),
         };
@@ -106,11 +123,37 @@ impl Quotas {
         }
     }
 
+    fn waits(&self, counted: &[u64], owner: &QuotaOwner) -> u64 {
+        let place = self.index.get(owner);
+        let waits = place.and_then(|place| counted.get(*place));
+        waits.copied().unwrap_or(0)
+    }
+
+    /// How many deliveries wait here that count in a quota.
+    pub(crate) fn waiting(&self, owner: &QuotaOwner) -> u64 {
+        self.waits(&self.pending, owner)
+    }
+
+    /// In other shards nothing waits.
+    pub(crate) fn forget_elsewhere(&mut self) {
+        self.elsewhere.fill(0);
+    }
+
+    /// In other shards so many deliveries wait that count in a quota.
+    pub(crate) fn set_elsewhere(&mut self, owner: &QuotaOwner, count: u64) {
+        let place = self.index.get(owner);
+        if let Some(elsewhere) = place.and_then(|place| self.elsewhere.get_mut(*place)) {
+            *elsewhere = count;
+        }
+    }
+
+    /// The quotas that a subscription counts in, with what waits here and elsewhere.
     fn of(&self, number: u32) -> impl Iterator<Item = (usize, Backlog, u64)> {
         let places = self.places.get(&number).copied().unwrap_or_default();
         places.into_iter().flatten().filter_map(|place| {
             let backlog = self.quotas.get(place)?.backlog;
-            Some((place, backlog, *self.pending.get(place)?))
+            let waits = self.pending.get(place)? + self.elsewhere.get(place)?;
+            Some((place, backlog, waits))
         })
     }
 
@@ -131,8 +174,8 @@ impl Quotas {
     }
 
     /// Refuses an append that a full quota stops, where `more` wait already that are not counted
-    /// yet. As with a subscription's own backlog, one append alone is let into an empty queue: else
-    /// it could never be stored.
+    /// yet. As with a subscription's own backlog, one append alone is let into a queue that is empty
+    /// in all shards: else it could never be stored.
     ///
     /// # Errors
     /// [`JournalError::Quota`].

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use pointsman_schemas::{Name, PositionChange, Sequence, SubscriptionNumber, Timestamp};
 
-use crate::{Append, Journal, JournalError, NewReplay, Replay, ReplayId, Subscription};
+use crate::{Append, Bounded, Journal, JournalError, NewReplay, Replay, ReplayId, Subscription};
 
 /// The bits of a sequence, and of the number of a lease token, that are counted within a shard.
 const WITHIN_BITS: u32 = 48;
@@ -115,6 +115,16 @@ pub trait Shard: Journal {
     fn is_here(&self) -> bool {
         true
     }
+
+    /// Returns how many deliveries wait here of each of these, in their order; nothing at all where
+    /// the store is not on this machine. It answers from memory.
+    fn waiting(&self, of: &[Bounded]) -> Vec<u64>;
+
+    /// Says how many deliveries wait in the other shards, in the place of all that was said before;
+    /// of what is not among these, none. Against [`Subscription::backlog`] and quotas they count as
+    /// what waits here does, from the next append on. It is not stored, and says nothing to a shard
+    /// whose store is not on this machine.
+    fn set_elsewhere(&self, elsewhere: Vec<(Bounded, u64)>);
 
     /// As [`Journal::subscribe`], under given numbers. A number that the journal has never heard of
     /// comes for the first time, and so do all below it.

@@ -40,8 +40,9 @@
 //!   deduplicated or delivered twice. What goes whole, or goes to one shard, is never affected.
 //! - Order, within a key and by due time, is that of each shard. Deliveries of one key that
 //!   different sources, follow-ups or replays have brought to different shards go side by side.
-//! - A backlog's bound and a quota hold in each shard by themselves, and so in all up to that many
-//!   times over: whoever wants one bound over all shards watches the sums.
+//! - A backlog's bound and a quota hold in each shard with what waits in the others as it was told
+//!   last ([`Sharded::count_elsewhere`]): in all, what comes in meanwhile may wait besides. An append
+//!   that is larger than its bound is let in once nothing waits in any shard.
 //! - Every shard has a clock of its own, as it has a store: [`Journal::clock`] is the first one's.
 //!   They go alike until the time of day is set and some are opened anew after that; then due times
 //!   in another shard are off by as much.
@@ -59,6 +60,7 @@ mod slot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -80,6 +82,8 @@ pub use self::route::TURN_ENTRIES;
 pub use self::slot::Slot;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use self::subscribe::numbered;
+use self::waiting::Bounds;
+pub use self::waiting::Waiting;
 use crate::{
     Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
     NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
@@ -100,6 +104,7 @@ pub struct Sharded {
     /// The sources that keep a cursor or a position, by tenant.
     at_home: RwLock<HashSet<(Name, Name)>>,
     told: tokio::sync::Mutex<Told>,
+    bounds: RwLock<Bounds>,
     /// Counts what has come into slots and has left them.
     moves: watch::Sender<u64>,
 }
@@ -231,6 +236,7 @@ impl Sharded {
             first: AtomicUsize::new(0),
             at_home: RwLock::default(),
             told: tokio::sync::Mutex::default(),
+            bounds: RwLock::default(),
             moves,
         }
     }
@@ -366,6 +372,7 @@ impl Journal for Sharded {
     async fn set_quotas(&self, quotas: Vec<BacklogQuota>) -> Result<(), JournalError> {
         let mut told = self.told.lock().await;
         told.quotas.clone_from(&quotas);
+        self.bounds.write().set_quotas(&quotas);
         self.shards
             .each(|shard| shard.set_quotas(quotas.clone()))
             .await?;

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::pending;
 use pointsman_journal::{
-    Activity, Append, Appended, BacklogQuota, DeadSelection, Grant, Journal, JournalError, Leases,
-    NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState, ReplayStep,
-    Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
+    Activity, Append, Appended, BacklogQuota, Bounded, DeadSelection, Grant, Journal, JournalError,
+    Leases, NewReplay, Numbered, Reader, Redrive, Redriven, Replay, ReplayId, ReplayState,
+    ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber, Subscription,
 };
 use pointsman_schemas::{
     Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionChange, PositionRow,
@@ -34,7 +34,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// A shard that another node owns.
 ///
 /// It passes on appends, commands and reads. It has nothing to lease, nothing falls due in it, and
-/// what it is told of subscriptions, quotas and the close is its owner's affair, who is told by its
+/// what it is told of subscriptions, quotas, what waits elsewhere and the close is its owner's affair, who is told by its
 /// own node. Its [clock](Journal::clock) is this node's, and its [id](Journal::id) is 0: the owner's
 /// are known there.
 ///
@@ -285,6 +285,12 @@ impl Shard for Remote {
     fn is_here(&self) -> bool {
         false
     }
+
+    fn waiting(&self, _of: &[Bounded]) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn set_elsewhere(&self, _elsewhere: Vec<(Bounded, u64)>) {}
 
     async fn subscribe_as(&self, _wanted: Vec<Numbered>) -> Result<(), JournalError> {
         Ok(())

@@ -349,6 +349,7 @@ mod tests {
             shards: vec![ShardPulse { role, epoch, place }],
             rules: Default::default(),
             shares: None,
+            waits: Vec::new(),
         }
     }
 

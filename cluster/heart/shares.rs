@@ -1,4 +1,4 @@
-//! What beats say of shares.
+//! What beats say of shares, and of what waits.
 
 use std::time::Duration;
 
@@ -6,11 +6,12 @@ use parking_lot::MutexGuard;
 use tokio::time::Instant;
 
 use super::{Heart, Pulse, Role, ShardPulse};
+use crate::backlogs::Backlogs;
 use crate::shares::{Said, Shares, Stance, Standing};
 
 impl Heart {
-    /// A pulse with what is to be said of shares, which is said in that one alone.
-    pub(super) fn pulse_with_shares(&self, number: u64) -> Pulse {
+    /// A pulse with what is to be said of shares and of what waits, which is said in that one alone.
+    pub(super) fn whole_pulse(&self, number: u64) -> Pulse {
         let mut pulse = self.own_pulse(number);
         let mut shares = self.shares.lock();
         let stance = Stance {
@@ -18,7 +19,9 @@ impl Heart {
             live_since: self.live_since(),
             acknowledged: *self.acknowledged.lock(),
         };
-        pulse.shares = Some(shares.say(number, &stance, Instant::now()));
+        let now = Instant::now();
+        pulse.waits = self.backlogs().say(number, &stance.standing, now);
+        pulse.shares = Some(shares.say(number, &stance, now));
         pulse
     }
 
@@ -31,6 +34,20 @@ impl Heart {
     pub(crate) fn tell_shares(&self) {
         if self.shares.lock().has_news(Instant::now()) {
             self.news.notify_one();
+        }
+    }
+
+    /// What waits in all shards.
+    pub(crate) fn backlogs(&self) -> MutexGuard<'_, Backlogs> {
+        self.backlogs.lock()
+    }
+
+    /// Hears what a beat says of what waits, and takes that out of it as well.
+    pub(super) fn hear_backlogs(&self, pulse: &mut Pulse, now: Instant) {
+        let waits = std::mem::take(&mut pulse.waits);
+        if pulse.incarnation != self.me.incarnation {
+            let standing = standing(&pulse.shards);
+            self.backlogs().hear(pulse.number, &standing, waits, now);
         }
     }
 

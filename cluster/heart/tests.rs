@@ -31,6 +31,7 @@ fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
         }],
         rules: RulesPulse::default(),
         shares: None,
+        waits: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::schema::{Ledger, Walk};
 use crate::quota::Quotas;
 use crate::shard::before_first;
 use crate::{
-    BacklogQuota, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, ShardNumber,
+    BacklogQuota, Bounded, NewReplay, NumberMap, Replay, ReplayId, ReplayKind, ShardNumber,
     SubscriptionIdentity,
 };
 
@@ -42,6 +42,8 @@ pub(super) struct CommittedState {
     pub(super) dropped: BTreeMap<u32, SubscriptionIdentity>,
     /// What may wait for tenants and rules.
     pub(super) quotas: Quotas,
+    /// Subscriptions of which something waits in other shards.
+    pub(super) counted_elsewhere: Vec<u32>,
     /// The last epoch is written with the first commit in it, and the format with it: opening a
     /// store writes nothing.
     pub(super) is_epoch_new: bool,
@@ -94,7 +96,39 @@ impl CommittedState {
         let subscriptions = self.subscriptions.iter();
         let counted = subscriptions
             .map(|(number, subscribed)| (*number, &subscribed.identity, subscribed.counts.pending));
-        self.quotas = Quotas::new(quotas, counted);
+        self.quotas = Quotas::new(quotas, &self.quotas, counted);
+    }
+
+    /// How much waits here of what has a bound.
+    pub(super) fn waiting(&self, of: &Bounded) -> u64 {
+        match of {
+            Bounded::Subscription(number) => {
+                let subscribed = self.subscriptions.get(&number.0);
+                subscribed.map_or(0, |subscribed| subscribed.counts.pending)
+            }
+            Bounded::Quota(owner) => self.quotas.waiting(owner),
+        }
+    }
+
+    /// Counts so much that waits in other shards, and nothing else.
+    pub(super) fn set_elsewhere(&mut self, elsewhere: Vec<(Bounded, u64)>) {
+        for number in std::mem::take(&mut self.counted_elsewhere) {
+            if let Some(subscribed) = self.subscriptions.get_mut(&number) {
+                subscribed.elsewhere = 0;
+            }
+        }
+        self.quotas.forget_elsewhere();
+        for (of, count) in elsewhere {
+            match of {
+                Bounded::Subscription(SubscriptionNumber(number)) => {
+                    if let Some(subscribed) = self.subscriptions.get_mut(&number) {
+                        subscribed.elsewhere = count;
+                        self.counted_elsewhere.push(number);
+                    }
+                }
+                Bounded::Quota(owner) => self.quotas.set_elsewhere(&owner, count),
+            }
+        }
     }
 
     /// Reads the replays. A subscription and the replay that it began with know of each other, so

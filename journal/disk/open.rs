@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pointsman_schemas::{Clock, JournalId, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
@@ -308,6 +308,8 @@ impl Shared {
             clock,
             queues,
             wake: Notify::new(),
+            committed: RwLock::default(),
+            elsewhere: Mutex::default(),
             exclusive: Mutex::new(()),
             gate: Mutex::new(()),
             trouble: Mutex::new(None),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
 
@@ -22,7 +22,7 @@ use super::upkeep::UpkeepHandle;
 use super::writer::{Ask, Job};
 use super::{DiskOptions, loader, upkeep};
 use crate::steady::JournalClock;
-use crate::{JournalError, ShardNumber};
+use crate::{Bounded, JournalError, ShardNumber};
 
 /// What the journal's threads share.
 pub(super) struct Shared {
@@ -34,6 +34,11 @@ pub(super) struct Shared {
     pub(super) clock: Arc<JournalClock>,
     pub(super) queues: Arc<Mutex<Queues>>,
     pub(super) wake: Notify,
+    /// What the last commit left. The writer alone changes it: whoever else did would wait for as
+    /// long as a transaction takes.
+    pub(super) committed: RwLock<CommittedState>,
+    /// What was said anew of what waits in other shards, until the writer begins to count it.
+    pub(super) elsewhere: Mutex<Option<Vec<(Bounded, u64)>>>,
     /// Held by the writer while it works on the database, and by whoever needs it to itself.
     pub(super) exclusive: Mutex<()>,
     /// Held by the writer from its commit until memory has followed, and by a load while its
@@ -101,6 +106,14 @@ impl Shared {
                     .take()
                     .map_or(Ok(()), |error| Err(Failure::Database(error)))
             });
+        }
+    }
+
+    /// Has what waits in other shards count, where that was said anew. The writer does this between
+    /// two transactions.
+    pub(super) fn count_elsewhere(&self) {
+        if let Some(elsewhere) = self.elsewhere.lock().take() {
+            self.committed.write().set_elsewhere(elsewhere);
         }
     }
 

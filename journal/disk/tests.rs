@@ -106,6 +106,18 @@ impl Implementation for OnDisk {
 
 crate::conformance!(OnDisk::new());
 
+#[test]
+fn what_waits_in_other_shards_counts() {
+    suite::paused(async {
+        let directory = TempDir::new().unwrap();
+        let number = ShardNumber::new(1).unwrap();
+        let clock = Arc::new(RuntimeClock::new(START));
+        let options = DiskOptions::default();
+        let shard = DiskJournal::open_shard(directory.path(), options, clock, number).unwrap();
+        suite::what_waits_in_other_shards_counts(&*shard).await;
+    });
+}
+
 fn open(directory: &Path) -> Result<Arc<DiskJournal>, OpenError> {
     DiskJournal::open(
         directory,

@@ -387,9 +387,9 @@ impl<'c> Transaction<'c> {
             sequence,
             run,
         };
-        let is_dead = subscribed.backlog.is_some_and(|backlog| {
-            backlog.dead_when_full && subscribed.counts.pending >= backlog.max
-        });
+        let is_dead = subscribed
+            .backlog
+            .is_some_and(|backlog| backlog.dead_when_full && subscribed.waits() >= backlog.max);
         if is_dead || is_over {
             let (tenant, origin, reason) = (
                 subscribed.identity.tenant.clone(),

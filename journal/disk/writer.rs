@@ -151,7 +151,6 @@ impl From<Failure> for Failed {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Option<Connection>,
-    pub(super) committed: CommittedState,
     pub(super) mark: Option<Mark>,
     pub(super) jobs: mpsc::Receiver<Box<dyn Job>>,
     /// The size past which the write-ahead log is emptied by the writer itself; 0 where nothing has
@@ -177,10 +176,10 @@ impl Writer {
         mark: Option<Mark>,
         jobs: mpsc::Receiver<Box<dyn Job>>,
     ) -> Self {
+        *shared.committed.write() = committed;
         Self {
             shared: Arc::clone(shared),
             connection: Some(connection),
-            committed,
             mark,
             jobs,
             log_bytes: 0,
@@ -288,8 +287,9 @@ impl Writer {
             None => shared.capacity(connection)?,
         };
         let room = capacity.left();
-        let mut transaction =
-            Transaction::new(connection, &self.committed, &shared.queues, now, room);
+        shared.count_elsewhere();
+        let committed = shared.committed.read();
+        let mut transaction = Transaction::new(connection, &committed, &shared.queues, now, room);
         self.prepare(&mut transaction, room);
         if self.log.is_some() {
             transaction.note_rows();
@@ -316,9 +316,8 @@ impl Writer {
         let gate = shared.gate.lock();
         #[cfg(test)]
         let finished = finished.and_then(|_| Ok(shared.fault.strike()?));
-        let committed =
-            finished.and_then(|_| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
-        if let Err(failed) = committed {
+        let done = finished.and_then(|_| Ok(connection.prepare_cached("COMMIT")?.execute([])?));
+        if let Err(failed) = done {
             let _ = connection.execute_batch("ROLLBACK");
             transaction.abandon();
             return Err(match (&mut self.log, failed) {
@@ -334,7 +333,8 @@ impl Writer {
         self.capacity = Some(capacity.with_left(transaction.room()));
         let changes = transaction.into_changes();
         let number = changes.ledger.commit;
-        let (should_wake, low) = follow(shared, &mut self.committed, changes, now);
+        drop(committed);
+        let (should_wake, low) = follow(shared, &mut shared.committed.write(), changes, now);
         drop(gate);
         if let Some(mark) = &mut self.mark
             && let Err(error) = mark.write(number)
@@ -442,9 +442,10 @@ impl Writer {
         for finding in findings {
             tracing::error!("{finding}");
         }
-        committed.set_quotas(std::mem::take(&mut self.committed.quotas).take());
-        let (ledger, known) = (&mut committed.ledger, self.committed.ledger);
-        committed.dropped = std::mem::take(&mut self.committed.dropped);
+        let mut before = self.shared.committed.write();
+        committed.set_quotas(std::mem::take(&mut before.quotas).take());
+        let (ledger, known) = (&mut committed.ledger, before.ledger);
+        committed.dropped = std::mem::take(&mut before.dropped);
         // Where commits are lost, the numbers that they gave out are not given out again.
         ledger.commit = ledger.commit.max(known.commit);
         (ledger.last_sequence, ledger.last_run) = (
@@ -461,7 +462,8 @@ impl Writer {
             .count_log_pages(&mut connection)
             .map_err(|error| OpenError::database(&self.shared.directory, &error))?;
         self.shared.rebuild(&committed);
-        (self.connection, self.committed) = (Some(connection), committed);
+        *before = committed;
+        self.connection = Some(connection);
         Ok(())
     }
 }

@@ -87,8 +87,8 @@ impl State {
             let is_full = |backlog: Backlog| {
                 count > 0
                     && !backlog.dead_when_full
-                    && subscribed.counts.pending > 0
-                    && subscribed.counts.pending + count > backlog.max
+                    && subscribed.waits() > 0
+                    && subscribed.waits() + count > backlog.max
             };
             if subscribed.backlog.is_some_and(is_full) {
                 return Err(JournalError::Backlog(number));
@@ -218,8 +218,8 @@ impl State {
         };
         let id = self.id(key);
         let subscribed = self.subscribed(key.subscription)?;
-        let pending = subscribed.counts.pending;
-        let is_full = |backlog: Backlog| backlog.dead_when_full && pending >= backlog.max;
+        let waits = subscribed.waits();
+        let is_full = |backlog: Backlog| backlog.dead_when_full && waits >= backlog.max;
         let is_dead = subscribed.backlog.is_some_and(is_full);
         let subscription = subscribed.identity.clone();
         let number = key.subscription.0;

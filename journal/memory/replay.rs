@@ -9,7 +9,7 @@ use super::state::{CatchingUp, Delivery, Retained, State, not_found};
 use crate::queue::DeliveryKey;
 use crate::shard::before_first;
 use crate::{
-    AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
+    AfterStep, Backlog, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
     REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
     Replayed, Start, StoredEvent,
 };
@@ -179,7 +179,9 @@ impl State {
     /// Deliveries that a replay may still add to a subscription.
     fn room(&mut self, number: SubscriptionNumber) -> u64 {
         self.subscribed(number).map_or(0, |subscribed| {
-            let max = subscribed.backlog.map_or(u64::MAX, |backlog| backlog.max);
+            let elsewhere = subscribed.elsewhere;
+            let max = |backlog: Backlog| backlog.max.saturating_sub(elsewhere);
+            let max = subscribed.backlog.map_or(u64::MAX, max);
             let max = max.min(REPLAY_PENDING_MAX);
             max.saturating_sub(subscribed.counts.pending)
         })

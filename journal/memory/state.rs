@@ -13,9 +13,9 @@ use crate::queue::{DeliveryKey, DeliveryQueues, Moment, Parking, ReadyKey, Slot}
 use crate::quota::Quotas;
 use crate::shard::before_first;
 use crate::{
-    Activity, Backlog, BacklogQuota, Counts, DeadLetter, Due, HistoryEntry, HistoryPlace, Identity,
-    JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId, ShardNumber,
-    StoredEvent, SubscriptionIdentity,
+    Activity, Backlog, BacklogQuota, Bounded, Counts, DeadLetter, Due, HistoryEntry, HistoryPlace,
+    Identity, JournalError, LastOutcome, LeaseOwner, Pending, RememberedKey, Replay, ReplayId,
+    ShardNumber, StoredEvent, SubscriptionIdentity,
 };
 
 pub(super) struct State {
@@ -69,6 +69,8 @@ pub(super) struct Subscribed {
     pub(super) activity: Activity,
     pub(super) backlog: Option<Backlog>,
     pub(super) counts: Counts,
+    /// How much of it waits in other shards, as far as that is known.
+    pub(super) elsewhere: u64,
     /// No rule wants it and it holds nothing: for everybody but who comes late with something for
     /// it, it is not there.
     pub(super) is_dropped: bool,
@@ -77,6 +79,13 @@ pub(super) struct Subscribed {
     pub(super) catching_up: Option<CatchingUp>,
     /// Its pending deliveries, in flight or not, by sequence and run.
     pub(super) pending: BTreeMap<(Sequence, u64), Delivery>,
+}
+
+impl Subscribed {
+    /// How much of it waits, here and in other shards.
+    pub(super) fn waits(&self) -> u64 {
+        self.counts.pending + self.elsewhere
+    }
 }
 
 /// A time that does not come.
@@ -290,7 +299,35 @@ impl State {
         let counted = self.all_subscribed().map(|(number, subscribed)| {
             (number.0, &subscribed.identity, subscribed.counts.pending)
         });
-        self.quotas = Quotas::new(quotas, counted);
+        self.quotas = Quotas::new(quotas, &self.quotas, counted);
+    }
+
+    /// How much waits here of what has a bound.
+    pub(super) fn waiting(&mut self, of: &Bounded) -> u64 {
+        match of {
+            Bounded::Subscription(number) => {
+                let subscribed = self.subscribed(*number);
+                subscribed.map_or(0, |subscribed| subscribed.counts.pending)
+            }
+            Bounded::Quota(owner) => self.quotas.waiting(owner),
+        }
+    }
+
+    /// Counts so much that waits in other shards, and nothing else.
+    pub(super) fn set_elsewhere(&mut self, elsewhere: Vec<(Bounded, u64)>) {
+        let all = self.subscriptions.iter_mut();
+        all.for_each(|subscribed| subscribed.elsewhere = 0);
+        self.quotas.forget_elsewhere();
+        for (of, count) in elsewhere {
+            match of {
+                Bounded::Subscription(number) => {
+                    if let Some(subscribed) = self.subscribed(number) {
+                        subscribed.elsewhere = count;
+                    }
+                }
+                Bounded::Quota(owner) => self.quotas.set_elsewhere(&owner, count),
+            }
+        }
     }
 
     pub(super) fn unpin(&mut self, sequence: u64) {

@@ -17,6 +17,7 @@ impl Subscribed {
             activity: Activity::Active,
             backlog: None,
             counts: Counts::default(),
+            elsewhere: 0,
             is_dropped: false,
             catching_up: None,
             pending: BTreeMap::new(),

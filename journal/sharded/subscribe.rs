@@ -20,6 +20,7 @@ impl Sharded {
         // What comes here from now on is told the same.
         let mut told = self.told.lock().await;
         told.subscriptions = Some(numbered.clone());
+        self.bounds.write().set_subscriptions(&numbered);
         let here = self.shards.iter().filter(|shard| shard.is_here());
         let attach = here
             .clone()

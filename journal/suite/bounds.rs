@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    Backlog, BacklogQuota, DeadReason, DeadSelection, JournalError, QuotaOwner, SettleAnswer,
+    Backlog, BacklogQuota, Bounded, DeadReason, DeadSelection, JournalError, QuotaOwner,
+    SettleAnswer, Shard,
 };
 
 pub async fn a_full_backlog_refuses_or_dead_letters(implementation: &dyn Implementation) {
@@ -299,4 +300,90 @@ pub async fn a_quota_counts_exactly_whatever_happens(implementation: &dyn Implem
         );
         bench.journal.cancel_all(a).await.unwrap();
     }
+}
+
+/// What waits in the other shards counts as what waits in this one, which has nothing yet.
+pub async fn what_waits_in_other_shards_counts(shard: &dyn Shard) {
+    let bounded = |rule, dead_when_full| Subscription {
+        backlog: Some(Backlog {
+            max: 5,
+            dead_when_full,
+        }),
+        ..wanted(rule)
+    };
+    let all = vec![
+        bounded("stop", false),
+        bounded("dead", true),
+        wanted("free"),
+    ];
+    let numbers = shard.subscribe(all.clone()).await.unwrap();
+    let [stop, dead, free] = numbers[..] else {
+        panic!("{numbers:?}")
+    };
+    let of_rule = quota(Some("free"), 4, false);
+    let quotas = vec![quota(None, 100, false), of_rule.clone()];
+    shard.set_quotas(quotas.clone()).await.unwrap();
+    let bounds: Vec<Bounded> = [stop, dead, free].map(Bounded::Subscription).into();
+    let owners = quotas
+        .iter()
+        .map(|quota| Bounded::Quota(quota.owner.clone()));
+    let bounds: Vec<Bounded> = bounds.into_iter().chain(owners).collect();
+    let ids = std::cell::Cell::new(0);
+    let append = async |to: &[SubscriptionNumber]| {
+        ids.set(ids.get() + 1);
+        let entries = vec![entry(&ids.get().to_string(), to)];
+        shard.append(append_of(entries)).await.map(drop)
+    };
+    for to in [stop, dead, free, free] {
+        append(&[to]).await.unwrap();
+    }
+    assert_eq!(shard.waiting(&bounds), [1, 1, 2, 4, 2]);
+
+    let elsewhere = |counts: [u64; 5]| {
+        let told = bounds.iter().cloned().zip(counts);
+        shard.set_elsewhere(told.filter(|(_, count)| *count > 0).collect());
+    };
+    // What of a subscription is bounded is what waits of it in all shards.
+    elsewhere([3, 3, 0, 0, 0]);
+    append(&[stop, dead]).await.unwrap();
+    assert_eq!(append(&[stop]).await, Err(JournalError::Backlog(stop)));
+    append(&[dead]).await.unwrap();
+    assert_eq!(
+        shard.waiting(&bounds),
+        [2, 2, 2, 6, 2],
+        "the last one is dead"
+    );
+    // What is not told again waits there no more.
+    elsewhere([0, 0, 0, 0, 1]);
+    append(&[stop, dead, free]).await.unwrap();
+    let refused = append(&[free]).await;
+    assert!(matches!(&refused, Err(JournalError::Quota(_, owner)) if *owner == of_rule.owner));
+    // It still counts where rules are put in force anew.
+    shard.subscribe(all).await.unwrap();
+    shard.set_quotas(quotas.clone()).await.unwrap();
+    assert_eq!(append(&[free]).await, refused);
+    elsewhere([0, 0, 0, 91, 0]);
+    let refused = append(&[stop]).await;
+    assert!(matches!(refused, Err(JournalError::Quota(_, owner)) if owner.rule.is_none()));
+
+    // Into a queue that is empty here and elsewhere one append is let in, whatever its size.
+    shard.set_quotas(vec![of_rule]).await.unwrap();
+    shard.cancel_all(free).await.unwrap();
+    let large = |count: u64| {
+        let entries = (0..count).map(|id| entry(&format!("large {id}"), &[free]));
+        append_of(entries.collect())
+    };
+    elsewhere([0, 0, 0, 0, 1]);
+    assert_eq!(
+        shard.append(large(6)).await.map(drop),
+        Err(refused_by(free))
+    );
+    elsewhere([0; 5]);
+    shard.append(large(6)).await.unwrap();
+    assert_eq!(shard.waiting(&bounds[2..3]), [6]);
+}
+
+/// What says that a rule's quota is used up.
+fn refused_by(number: SubscriptionNumber) -> JournalError {
+    JournalError::Quota(number, quota(Some("free"), 4, false).owner)
 }

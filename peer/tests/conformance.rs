@@ -185,6 +185,14 @@ impl Shard for Apart {
         self.remote.number()
     }
 
+    fn waiting(&self, of: &[Bounded]) -> Vec<u64> {
+        self.owner.waiting(of)
+    }
+
+    fn set_elsewhere(&self, elsewhere: Vec<(Bounded, u64)>) {
+        self.owner.set_elsewhere(elsewhere);
+    }
+
     async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {
         self.owner.subscribe_as(wanted).await
     }

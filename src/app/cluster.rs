@@ -1,6 +1,7 @@
 //! One of several nodes: each runs the whole bus, with the shards that it owns, and asks others for
 //! theirs.
 
+mod backlogs;
 mod engine;
 mod keeper;
 mod peers;
@@ -39,6 +40,9 @@ pub(super) use self::shares::Shares;
 
 /// Between two tries to open a log whose engine cannot be reached: from, to.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+
+/// How long names are in beats.
+const KEY_BITS: u32 = 48;
 
 /// Runs a node until the process is to stop.
 pub(super) async fn run<S: Fn(&[Diagnostic])>(
@@ -111,6 +115,10 @@ impl Running {
         }
         let met = peers::meet(Arc::clone(node), self.slots.clone(), key(config));
         self.beside.spawn(met);
+        if node.shards() > 1 {
+            let exchange = backlogs::exchange(Arc::clone(node), Arc::clone(&self.journal));
+            self.beside.spawn(exchange);
+        }
         self.beside.spawn(Arc::clone(&self.versions).run());
     }
 
@@ -224,6 +232,11 @@ fn stable_hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
+}
+
+/// What beats call something by: no two of a kind have the same, and beats are short.
+fn short_hash(text: &str) -> u64 {
+    stable_hash(text) >> (u64::BITS - KEY_BITS)
 }
 
 /// Where the store of a shard is: that of the first where a bus on one machine has its own.

@@ -1,6 +1,7 @@
 //! Several nodes over one engine, from outside: whatever becomes of nodes, of the engine and of the
 //! way between them, what was acknowledged arrives, in order, and never from two owners at once.
 
+mod backlogs;
 mod detached;
 mod engines;
 mod everywhere;

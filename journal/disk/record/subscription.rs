@@ -19,6 +19,8 @@ pub(in crate::disk) struct Subscribed {
     /// counted in the ledger.
     pub(in crate::disk) runs_of_format_1: u32,
     pub(in crate::disk) counts: Counts,
+    /// How much of it waits in other shards, as far as that is known. It is not stored.
+    pub(in crate::disk) elsewhere: u64,
     /// Until its replay has ended appends leave its deliveries to that.
     pub(in crate::disk) catching_up: Option<CatchingUp>,
 }
@@ -52,8 +54,14 @@ impl Subscribed {
             backlog: None,
             runs_of_format_1: 0,
             counts,
+            elsewhere: 0,
             catching_up: None,
         }
+    }
+
+    /// How much of it waits, here and in other shards.
+    pub(in crate::disk) fn waits(&self) -> u64 {
+        self.counts.pending + self.elsewhere
     }
 
     /// Whether it can be dropped: no rule wants it, and it holds nothing.
@@ -182,6 +190,7 @@ impl Subscribed {
             backlog,
             runs_of_format_1,
             counts,
+            elsewhere: 0,
             catching_up,
         })
     }

@@ -63,10 +63,11 @@ impl Transaction<'_> {
                 }
                 return Err(JournalError::NotFound(format!("subscription {number}")).into());
             };
-            let pending = subscribed.counts.pending;
-            // One append alone is let into an empty queue: else it could never be stored.
+            let waits = subscribed.waits();
+            // One append alone is let into a queue that is empty in all shards: else it could never
+            // be stored.
             let is_full = |backlog: Backlog| {
-                count > 0 && !backlog.dead_when_full && pending > 0 && pending + count > backlog.max
+                count > 0 && !backlog.dead_when_full && waits > 0 && waits + count > backlog.max
             };
             // Its replay makes its deliveries, and waits where there is no room.
             if subscribed.is_catching_up() {

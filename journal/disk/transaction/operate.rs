@@ -91,10 +91,10 @@ impl Transaction<'_> {
             *last = number.max(*last);
             let kept = self.subscription(number).map(|old| {
                 let (activity, runs) = (old.activity, old.runs_of_format_1);
-                (activity, runs, old.counts, old.catching_up)
+                (activity, runs, old.counts, old.elsewhere, old.catching_up)
             });
-            let (activity, runs_of_format_1, counts, catching_up) =
-                kept.unwrap_or((Activity::Active, 0, Counts::default(), None));
+            let (activity, runs_of_format_1, counts, elsewhere, catching_up) =
+                kept.unwrap_or((Activity::Active, 0, Counts::default(), 0, None));
             let subscribed = Subscribed {
                 identity,
                 attached: is_attached,
@@ -102,6 +102,7 @@ impl Transaction<'_> {
                 backlog,
                 runs_of_format_1,
                 counts,
+                elsewhere,
                 catching_up,
             };
             let effect = Effect::Open(number, subscribed.is_open());

@@ -16,7 +16,7 @@ use crate::disk::record::{CatchingUp, DeadRow, EventRow, encode_replay};
 use crate::disk::row::{PendingRow, RowKey};
 use crate::shard::before_first;
 use crate::{
-    AfterStep, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
+    AfterStep, Backlog, DeadSelection, ENDED_REPLAYS_MAX, JournalError, NewDelivery, NewReplay,
     REPLAY_PENDING_MAX, Redrive, Redriven, Replay, ReplayId, ReplayKind, ReplayState, ReplayStep,
     Replayed, Start,
 };
@@ -175,7 +175,9 @@ impl Transaction<'_> {
     /// Deliveries that a replay may still add to a subscription.
     fn replay_room(&self, number: u32) -> u64 {
         self.subscription(number).map_or(0, |subscribed| {
-            let max = subscribed.backlog.map_or(u64::MAX, |backlog| backlog.max);
+            let elsewhere = subscribed.elsewhere;
+            let max = |backlog: Backlog| backlog.max.saturating_sub(elsewhere);
+            let max = subscribed.backlog.map_or(u64::MAX, max);
             let max = max.min(REPLAY_PENDING_MAX);
             max.saturating_sub(subscribed.counts.pending)
         })

@@ -12,10 +12,10 @@ use pointsman_schemas::{
 
 use super::{Here, Place, Slot};
 use crate::{
-    Activity, Append, Appended, BacklogQuota, DeadSelection, Ending, FollowUp, Grant, Journal,
-    JournalError, Leases, NewDelivery, NewReplay, Numbered, Reader, Redrive, Redriven, Replay,
-    ReplayId, ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, Shard, ShardNumber,
-    Subscription,
+    Activity, Append, Appended, BacklogQuota, Bounded, DeadSelection, Ending, FollowUp, Grant,
+    Journal, JournalError, Leases, NewDelivery, NewReplay, Numbered, Reader, Redrive, Redriven,
+    Replay, ReplayId, ReplayState, ReplayStep, Replayed, SettleAnswer, Settlement, Shard,
+    ShardNumber, Subscription,
 };
 
 fn shift(time: &mut Timestamp, by: i64) {
@@ -316,6 +316,16 @@ impl Shard for Slot {
 
     fn is_here(&self) -> bool {
         self.here().is_some()
+    }
+
+    fn waiting(&self, of: &[Bounded]) -> Vec<u64> {
+        self.here().map_or_else(Vec::new, |here| here.waiting(of))
+    }
+
+    fn set_elsewhere(&self, elsewhere: Vec<(Bounded, u64)>) {
+        if let Some(here) = self.here() {
+            here.set_elsewhere(elsewhere);
+        }
     }
 
     async fn subscribe_as(&self, wanted: Vec<Numbered>) -> Result<(), JournalError> {

@@ -374,3 +374,78 @@ async fn what_was_leased_before_a_shard_was_away_settles_nothing_after_it() {
     assert_eq!(settle(&leased[0]).await, SettleAnswer::Gone);
     assert_eq!(settle(&leased[1]).await, SettleAnswer::Settled);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_holds_over_all_shards_here_and_elsewhere() {
+    let nodes = Nodes::new(2, 3);
+    for (node, shard) in [(0, 0), (0, 1), (1, 2)] {
+        nodes.own(node, shard).await;
+    }
+    let backlog = crate::Backlog {
+        max: 12,
+        dead_when_full: false,
+    };
+    let bounded = crate::Subscription {
+        backlog: Some(backlog),
+        ..wanted("r")
+    };
+    let mut numbers = Vec::new();
+    for node in 0..2 {
+        let wanted = vec![bounded.clone(), wanted("free")];
+        numbers = nodes.journal(node).subscribe(wanted).await.unwrap();
+    }
+    let subscription = numbers[0];
+    let told = std::cell::Cell::new(0);
+    let append = async |key| {
+        told.set(told.get() + 1);
+        let append = append_of(vec![keyed(&told.get().to_string(), subscription, key)]);
+        nodes.journal(0).append(append).await
+    };
+    // What each node has, as the other hears it.
+    let exchange = || {
+        let waiting = [0, 1].map(|node| nodes.journal(node).waiting());
+        let sums = [0, 1].map(|node: usize| {
+            let counts = waiting[node].iter().flat_map(|(_, waiting)| waiting);
+            counts.map(|waiting| waiting.count).sum::<u64>()
+        });
+        for node in 0..2 {
+            let of = crate::Bounded::Subscription(subscription);
+            let elsewhere = [(of, sums[1 - node])].into();
+            nodes
+                .journal(node)
+                .count_elsewhere(&waiting[node], &elsewhere);
+        }
+        sums
+    };
+    // Keys fall on all shards.
+    for key in 0..11 {
+        append(key).await.unwrap();
+        exchange();
+    }
+    let sums = exchange();
+    assert!(
+        sums[0] > sums[1] && sums[1] > 0 && sums[0] + sums[1] == 11,
+        "{sums:?}"
+    );
+    append(11).await.unwrap();
+    exchange();
+    for key in 0..20 {
+        let refused = append(key).await;
+        assert_eq!(refused, Err(JournalError::Backlog(subscription)), "{key}");
+    }
+    // What one shard gets rid of makes room in all.
+    let leased = nodes.lease(1, subscription).await.swap_remove(0);
+    let settlement = Settlement::new(leased.token, Ending::Delivered);
+    nodes.journal(1).settle(vec![settlement]).await.unwrap();
+    exchange();
+    append(0).await.unwrap();
+    // Without a bound nothing is counted.
+    for node in 0..2 {
+        nodes
+            .journal(node)
+            .subscribe(vec![wanted("r")])
+            .await
+            .unwrap();
+        assert!(nodes.journal(node).waiting().is_empty());
+    }
+}

@@ -21,9 +21,6 @@ use crate::telemetry::QuotaUse;
 /// In which parts a rate is divided: of one attempt in its period, too, each node may have some.
 const THOUSANDTHS: u64 = 1_000;
 
-/// What keys are made of: no two limits have the same, and the beats of nodes are short.
-const KEY_BITS: u32 = 48;
-
 /// What nodes divide of a target or a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
@@ -329,7 +326,7 @@ fn key(what: What, of: &Limited) -> u64 {
             rule: Some(rule),
         } => format!("{what} {tenant} rule {rule}"),
     };
-    super::stable_hash(&text) >> (u64::BITS - KEY_BITS)
+    super::short_hash(&text)
 }
 
 #[cfg(test)]

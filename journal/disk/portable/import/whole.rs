@@ -146,6 +146,7 @@ fn divide(
             backlog: line.backlog,
             runs_of_format_1: 0,
             counts,
+            elsewhere: 0,
             catching_up: None,
         };
         rows.insert(number, row);
