@@ -80,7 +80,8 @@ async fn no_more_attempts_begin_than_its_share_of_the_rate() {
         let few = share(Some(8), Some(thousandths));
         told(&running, few.clone()).await;
         let calls = in_ten_seconds().await;
-        let is_right = (expect - expect / 20..=expect + 1).contains(&calls);
+        // One falls due at the very moment of each look.
+        let is_right = (expect - expect / 20 - 1..=expect + 1).contains(&calls);
         assert!(is_right, "{calls} by {thousandths}");
         let demand = told(&running, few).await.unwrap();
         assert_eq!(demand.thousandths, 60_000, "it could use all");
