@@ -256,7 +256,8 @@ impl Node {
     }
 
     /// Follows no further while other nodes that come before this one do, unless this one has to do
-    /// with who owns the shard.
+    /// with who owns the shard. An owner that has not appended anything yet may wait to hear that
+    /// this one knows of it.
     fn rest_or_go_on<S: Store>(
         &self,
         shard: Shard,
@@ -265,8 +266,9 @@ impl Node {
     ) {
         let owner = following.fold.owner();
         let is_other = owner.is_some_and(|owner| owner.node != self.heart.me.node);
+        let is_settled = following.fold.before().is_empty() && claims_nothing;
         let may_rest =
-            is_other && claims_nothing && !following.is_embedded && self.heart.is_spared(shard);
+            is_other && is_settled && !following.is_embedded && self.heart.is_spared(shard);
         match (following.rests(), may_rest) {
             (false, true) => following.rest(),
             (true, false) => following.go_on(&*self.log, shard),
