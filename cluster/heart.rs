@@ -457,6 +457,12 @@ impl Heart {
             .map(|member| member.pulse.clone())
     }
 
+    /// Whether anybody has said that there is a later ownership of a shard than this one.
+    pub(crate) fn is_followed(&self, shard: Shard, epoch: u64) -> bool {
+        let is_later = |member: &Member| member.pulse.of(shard).epoch > epoch;
+        self.heard.lock().members.values().any(is_later)
+    }
+
     /// Whether this node may act just now.
     pub(crate) fn is_alive(&self) -> bool {
         self.deadline()
@@ -480,8 +486,7 @@ impl Heart {
                 );
                 return ended.cancel();
             };
-            let is_later = |member: &Member| member.pulse.of(shard).epoch > epoch;
-            if self.heard.lock().members.values().any(is_later) {
+            if self.is_followed(shard, epoch) {
                 tracing::error!(%shard, "another node has taken over; this one stops");
                 return ended.cancel();
             }

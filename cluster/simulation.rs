@@ -6,6 +6,7 @@ mod histories;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -110,7 +111,7 @@ struct World {
     engine: Arc<Engine>,
     cluster: Cluster,
     /// Whether owners give up what they own after a while, without a reason.
-    is_restless: bool,
+    is_restless: AtomicBool,
 }
 
 impl World {
@@ -120,7 +121,7 @@ impl World {
             counts: Mutex::default(),
             engine: Engine::new(seed, faults),
             cluster: Cluster::new(Name::new("c").unwrap(), shards).unwrap(),
-            is_restless,
+            is_restless: is_restless.into(),
         })
     }
 
@@ -253,11 +254,9 @@ async fn own(
     }
     let handover = ownership.handover();
     tokio::pin!(handover);
-    let commits = match world.is_restless {
-        true => random.random_range(50..500),
-        false => u32::MAX,
-    };
-    for _ in 0..commits {
+    let enough = random.random_range(50..500);
+    let has_enough = |commits| commits >= enough && world.is_restless.load(Ordering::Relaxed);
+    for _ in (0..).take_while(|commits| !has_enough(*commits)) {
         tokio::select! {
             () = sleep(Duration::from_millis(random.random_range(1..200))) => {}
             handover = &mut handover => return Done::HandsOver(handover),

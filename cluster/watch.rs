@@ -54,8 +54,10 @@ impl<'a> Watch<'a> {
         let is_mine = |owner: &&Owner| owner.incarnation == me.incarnation;
         let has_stopped = fold.epoch() <= self.stopped;
         if let Some(owner) = fold.owner().filter(is_mine).filter(|_| !has_stopped) {
+            // One that was cut off, or has rested, may read what has long been followed.
+            let is_last = !self.heart.is_followed(self.shard, fold.epoch());
             let mut before = fold.before().iter();
-            let is_clear = before.all(|before| self.has_stopped(before, fold.epoch()));
+            let is_clear = is_last && before.all(|before| self.has_stopped(before, fold.epoch()));
             return match is_clear {
                 true => Look::Own(owner.clone()),
                 false => Look::Follow,

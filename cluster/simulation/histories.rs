@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Counts, Disk, Disks, Seen, World, live};
-use crate::heart::{Heart, Role};
+use crate::heart::{Heart, Role, ShardPulse};
 
 const NODES: usize = 3;
 /// How long things go wrong, and how long they may take to come right.
@@ -128,6 +128,7 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
                 .stall(Duration::from_millis(random.random_range(10..8_000))),
         }
     }
+    world.is_restless.store(false, Ordering::Relaxed);
     for process in &processes {
         process.way.cut(false);
         if let Some(heart) = &*process.heart.lock() {
@@ -139,6 +140,12 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
         process.task.abort();
     }
     *world.counts.lock()
+}
+
+/// What each process says that it does.
+fn roles(processes: &[Process]) -> Vec<Option<Vec<ShardPulse>>> {
+    let role = |process: &Process| process.heart.lock().as_ref().map(|heart| heart.shards());
+    processes.iter().map(role).collect()
 }
 
 /// Everything comes right: somebody owns each shard and one other node follows it, their stores come
@@ -155,7 +162,10 @@ async fn settle(world: &World, processes: &[Process], seed: u64, random: &mut St
     };
     if timeout(CALM, settled).await.is_err() {
         let acting: Vec<_> = world.seen.iter().map(|seen| seen.lock().acting).collect();
-        panic!("seed {seed}: nothing comes right: {acting:?}");
+        panic!(
+            "seed {seed}: nothing comes right: {acting:?}, {:?}",
+            roles(processes)
+        );
     }
 }
 
@@ -372,8 +382,7 @@ async fn replace_all(seed: u64) {
         for (number, process) in processes.iter().enumerate() {
             assert!(!process.task.is_finished(), "seed {seed}: {number} ended");
         }
-        let roles = |process: &Process| process.heart.lock().as_ref().map(|heart| heart.shards());
-        let roles: Vec<_> = processes.iter().map(roles).collect();
+        let roles = roles(processes);
         assert!(
             is_whole,
             "seed {seed}: a shard has no owner, or no spare: {roles:?}"
