@@ -18,7 +18,7 @@ use crate::heart::{Heart, Role, ShardPulse};
 const NODES: usize = 3;
 /// How long things go wrong, and how long they may take to come right.
 const ROUGH: Duration = Duration::from_secs(300);
-const CALM: Duration = Duration::from_secs(200);
+const CALM: Duration = Duration::from_secs(600);
 
 struct Process {
     way: Way,
