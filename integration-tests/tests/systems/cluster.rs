@@ -191,6 +191,23 @@ impl Nodes {
         .await;
     }
 
+    /// Waits until all nodes say that every one of them owns its part of the shards: then none moves.
+    async fn spread(&self) {
+        let count = self.members.len();
+        for member in &self.members {
+            until("all nodes have their part", async || {
+                let shards = member.shards().await;
+                let owners = shards.iter().filter_map(|shard| number_of(&shard["owner"]));
+                let mut owned = vec![0; count];
+                owners.for_each(|owner| owned[owner] += 1);
+                let part = self.shards / count..=self.shards.div_ceil(count);
+                owned.iter().sum::<usize>() == self.shards
+                    && owned.iter().all(|own| part.contains(own))
+            })
+            .await;
+        }
+    }
+
     /// Waits until a node says that each shard has an owner, and another one that could take it over.
     async fn spared(&self, number: usize) {
         until("each shard has a spare", async || {

@@ -87,12 +87,7 @@ async fn everything_is_seen_and_done_from_any_node() {
     })
     .await;
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 5, &rules(&sink.url())).await;
-    until("each node owns a shard", async || {
-        let shards = nodes.members[0].shards().await;
-        let owners: HashSet<_> = shards.iter().map(|shard| shard["owner"].clone()).collect();
-        owners.len() == 3
-    })
-    .await;
+    nodes.spread().await;
 
     // Dead letters of all shards, from each node.
     nodes.send(0, "bad").await;
@@ -158,6 +153,7 @@ async fn everything_is_seen_and_done_from_any_node() {
     .await;
 
     // What a node owned that is gone is missing, and said to be, until others have it.
+    nodes.spread().await;
     let shards = nodes.members[0].shards().await;
     let own = |shard: &&Value| shard["owner"] == "node-1";
     let of_gone: Vec<Value> = shards
