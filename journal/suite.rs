@@ -272,20 +272,7 @@ impl<'i> Bench<'i> {
     }
 
     async fn lease(&self, subscription: SubscriptionNumber, count: usize) -> Vec<Leased> {
-        self.journal
-            .lease(
-                &[Grant {
-                    subscription,
-                    count,
-                    lease: MINUTE,
-                    bytes_max: usize::MAX,
-                    batching: None,
-                }],
-                usize::MAX,
-            )
-            .await
-            .unwrap()
-            .leased
+        lease(&*self.journal, subscription, count).await
     }
 
     async fn lease_one(&self, subscription: SubscriptionNumber) -> Leased {
@@ -359,6 +346,46 @@ impl<'i> Bench<'i> {
         all.dedup();
         all
     }
+}
+
+/// Leases so many deliveries of a subscription, for a minute.
+pub async fn lease(
+    journal: &dyn Journal,
+    subscription: SubscriptionNumber,
+    count: usize,
+) -> Vec<Leased> {
+    let grant = Grant {
+        subscription,
+        count,
+        lease: MINUTE,
+        bytes_max: usize::MAX,
+        batching: None,
+    };
+    let leases = journal.lease(&[grant], usize::MAX).await;
+    leases.unwrap().leased
+}
+
+/// Notes the files of the stores in these folders as they lie there; what is returned puts them back.
+#[cfg(test)]
+pub(crate) fn files_as_they_lie(
+    folders: impl IntoIterator<Item = std::path::PathBuf>,
+) -> Box<dyn FnOnce() + Send> {
+    let paths = folders.into_iter().flat_map(|folder| {
+        let files = ["journal.db", "journal.db-wal", "mark"];
+        files.map(|name| folder.join(name))
+    });
+    let files: Vec<_> = paths
+        .map(|path| (std::fs::read(&path).ok(), path))
+        .collect();
+    Box::new(move || {
+        for (content, path) in files {
+            match content {
+                // Into the same file: a copy of a store begins another epoch.
+                Some(content) => std::fs::write(path, content).unwrap(),
+                None => drop(std::fs::remove_file(path)),
+            }
+        }
+    })
 }
 
 fn name(text: &str) -> Name {

@@ -80,20 +80,7 @@ impl Implementation for OnDisk {
     }
 
     fn as_it_lies(&self) -> Box<dyn FnOnce() + Send> {
-        let files = ["journal.db", "journal.db-wal", "mark"].map(|name| {
-            let path = self.directory.path().join(name);
-            let content = std::fs::read(&path).ok();
-            (path, content)
-        });
-        Box::new(move || {
-            for (path, content) in files {
-                match content {
-                    // Into the same file: a copy of a store begins another epoch.
-                    Some(content) => std::fs::write(path, content).unwrap(),
-                    None => drop(std::fs::remove_file(path)),
-                }
-            }
-        })
+        suite::files_as_they_lie([self.directory.path().to_owned()])
     }
 
     async fn upkeep(&self) {

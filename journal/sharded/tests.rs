@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::disk::{DiskJournal, DiskOptions};
 use crate::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
-use crate::suite::{Bounds, Implementation, MINUTE, START, append_of, keyed, stored, wanted};
+use crate::suite::{self, Bounds, Implementation, MINUTE, START, append_of, keyed, stored, wanted};
 use crate::{Ending, Leased};
 
 fn number(number: u16) -> ShardNumber {
@@ -91,22 +91,8 @@ impl Implementation for OnDisk {
     }
 
     fn as_it_lies(&self) -> Box<dyn FnOnce() + Send> {
-        let paths = self.directories.iter().flat_map(|directory| {
-            let files = ["journal.db", "journal.db-wal", "mark"];
-            files.map(|name| directory.path().join(name))
-        });
-        let files: Vec<_> = paths
-            .map(|path| (std::fs::read(&path).ok(), path))
-            .collect();
-        Box::new(move || {
-            for (content, path) in files {
-                match content {
-                    // Into the same file: a copy of a store begins another epoch.
-                    Some(content) => std::fs::write(path, content).unwrap(),
-                    None => drop(std::fs::remove_file(path)),
-                }
-            }
-        })
+        let directories = self.directories.iter();
+        suite::files_as_they_lie(directories.map(|directory| directory.path().to_owned()))
     }
 
     async fn upkeep(&self) {
@@ -236,18 +222,7 @@ impl Bench {
     }
 
     async fn lease(&self, count: usize) -> Vec<Leased> {
-        let grant = Grant {
-            subscription: self.numbers[0],
-            count,
-            lease: MINUTE,
-            bytes_max: usize::MAX,
-            batching: None,
-        };
-        self.journal
-            .lease(&[grant], usize::MAX)
-            .await
-            .unwrap()
-            .leased
+        suite::lease(&*self.journal, self.numbers[0], count).await
     }
 
     /// Leases and delivers until nothing is left, and returns the events in that order.

@@ -134,19 +134,6 @@ impl Nodes {
         nodes
     }
 
-    /// Waits until each node owns so many shards.
-    async fn each_owns(&self, count: usize) {
-        until("each node owns its part of the shards", async || {
-            let shards = self.members[0].shards().await;
-            let owned = |node: usize| {
-                let owners = shards.iter().map(|shard| number_of(&shard["owner"]));
-                owners.filter(|owner| *owner == Some(node)).count()
-            };
-            (0..self.members.len()).all(|node| owned(node) == count)
-        })
-        .await;
-    }
-
     /// The node that owns the first shard, once all of them have an owner.
     async fn owner(&self) -> usize {
         self.next_owner(usize::MAX).await

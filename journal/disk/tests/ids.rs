@@ -39,20 +39,7 @@ async fn start(directory: &Path) -> Arc<DiskJournal> {
 }
 
 async fn lease(journal: &DiskJournal, count: usize) -> Vec<Leased> {
-    journal
-        .lease(
-            &[Grant {
-                subscription: SUBSCRIPTION,
-                count,
-                bytes_max: usize::MAX,
-                batching: None,
-                lease: MINUTE,
-            }],
-            usize::MAX,
-        )
-        .await
-        .unwrap()
-        .leased
+    suite::lease(journal, SUBSCRIPTION, count).await
 }
 
 /// Opens the store, appends events named after the turn, delivers two, dead-letters one, redrives

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::suite::{entry, last};
+use crate::suite::{self, entry, last};
 use crate::{Entry, NewDelivery, QuotaOwner};
 
 /// Nodes that have the slots of so many shards each.
@@ -48,15 +48,7 @@ impl Nodes {
     }
 
     async fn lease(&self, node: usize, subscription: SubscriptionNumber) -> Vec<Leased> {
-        let grant = Grant {
-            subscription,
-            count: 9,
-            lease: MINUTE,
-            bytes_max: usize::MAX,
-            batching: None,
-        };
-        let leases = self.journal(node).lease(&[grant], usize::MAX).await;
-        leases.unwrap().leased
+        suite::lease(&**self.journal(node), subscription, 9).await
     }
 }
 

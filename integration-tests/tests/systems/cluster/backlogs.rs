@@ -120,7 +120,7 @@ async fn what_waits_in_all_shards_is_bounded_together() {
     })
     .await;
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 6, &rules(&sink.url())).await;
-    nodes.each_owns(2).await;
+    nodes.spread().await;
     let answers = Arc::<Mutex<Answers>>::default();
     let _senders = send(&nodes.urls(), &answers);
     let is_bounded = |when: &str| {

@@ -1,12 +1,11 @@
 //! What a tenant and a rule may use is what all nodes together use.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_integration_tests::{Answer, Sink, until};
+use pointsman_integration_tests::until;
 
 use super::engines::Engine;
-use super::shares::{Calls, lately, most_within, send};
+use super::shares::{Calls, counting, lately, most_within, send};
 use super::{Nodes, TAKEOVER};
 
 /// What the rule with a rate may begin in a second, and the tenant have under way.
@@ -48,22 +47,9 @@ async fn used(paced: &Calls, greedy: &Calls, nodes: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_together_use_what_a_quota_allows() {
     let (paced, greedy) = (Calls::default(), Calls::default());
-    let (to_paced, to_greedy) = (Arc::clone(&paced), Arc::clone(&greedy));
-    let sink = Sink::forgetting(move |call| {
-        let (calls, after) = match call.path.ends_with("slow") {
-            true => (&to_greedy, TAKES),
-            false => (&to_paced, Duration::ZERO),
-        };
-        let node = call.header("x-node").to_owned();
-        calls.lock().push((call.at, node));
-        Answer {
-            after,
-            ..Answer::status(204)
-        }
-    })
-    .await;
+    let sink = counting(&paced, &greedy, TAKES).await;
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 6, &rules(&sink.url())).await;
-    nodes.each_owns(2).await;
+    nodes.spread().await;
     let _senders = send(&nodes.urls());
     used(&paced, &greedy, 3).await;
     until("each node says what its share is", async || {

@@ -35,7 +35,7 @@ fn rules(sink: &str) -> String {
     http: {{ url: \"{sink}paced\", headers: {{ X-Node: {{ env: NODE }} }} }}
     delivery: {{ rate: {PER_SECOND}/s }}
   narrow:
-    http: {{ url: \"{sink}narrow\", headers: {{ X-Node: {{ env: NODE }} }} }}
+    http: {{ url: \"{sink}slow\", headers: {{ X-Node: {{ env: NODE }} }} }}
     delivery: {{ concurrency: {{ max: {AT_ONCE} }} }}
 rules:
   paced: {{ to: paced }}
@@ -71,6 +71,25 @@ pub(super) fn send(urls: &[String]) -> JoinSet<()> {
 
 /// When a target was called, and by which nodes.
 pub(super) type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
+
+/// A function that notes its calls: those to a path that ends with `slow`, which take so long, and
+/// all others.
+pub(super) async fn counting(others: &Calls, slow: &Calls, takes: Duration) -> Sink {
+    let (to_others, to_slow) = (Arc::clone(others), Arc::clone(slow));
+    Sink::forgetting(move |call| {
+        let (calls, after) = match call.path.ends_with("slow") {
+            true => (&to_slow, takes),
+            false => (&to_others, Duration::ZERO),
+        };
+        let node = call.header("x-node").to_owned();
+        calls.lock().push((call.at, node));
+        Answer {
+            after,
+            ..Answer::status(204)
+        }
+    })
+    .await
+}
 
 /// The most calls that began within a time of this length.
 pub(super) fn most_within(calls: &Calls, time: Duration) -> usize {
@@ -121,22 +140,9 @@ fn whole_seconds(time: Duration) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_together_give_a_target_what_it_takes() {
     let (paced, narrow) = (Calls::default(), Calls::default());
-    let (to_paced, to_narrow) = (Arc::clone(&paced), Arc::clone(&narrow));
-    let sink = Sink::forgetting(move |call| {
-        let (calls, after) = match call.path.ends_with("narrow") {
-            true => (&to_narrow, TAKES),
-            false => (&to_paced, Duration::ZERO),
-        };
-        let node = call.header("x-node").to_owned();
-        calls.lock().push((call.at, node));
-        Answer {
-            after,
-            ..Answer::status(204)
-        }
-    })
-    .await;
+    let sink = counting(&paced, &narrow, TAKES).await;
     let mut nodes = Nodes::start(Engine::postgres().await, 3, 6, &rules(&sink.url())).await;
-    nodes.each_owns(2).await;
+    nodes.spread().await;
     let _senders = send(&nodes.urls());
     let first = used(&paced, &narrow, 3).await;
     nodes.members[1].bus.kill();

@@ -15,11 +15,11 @@ use super::moved::{move_stores, note_parts, open_shards};
 use crate::disk::DiskOptions;
 use crate::memory::RuntimeClock;
 use crate::sharded::Sharded;
-use crate::suite::{MINUTE, START, append_of, entry, keyed, last, wanted};
+use crate::suite::{self, MINUTE, START, append_of, entry, keyed, last, wanted};
 use crate::{
     Activity, Append, Appended, AttemptMade, DeadReason, DeadSelection, Ending, Entry, EventsFrom,
-    Grant, Guards, Identity, Journal, Key, Leased, NewDelivery, Priority, Record, Retention,
-    Settlement, StoredEvent, Terms,
+    Guards, Identity, Journal, Key, Leased, NewDelivery, Priority, Record, Retention, Settlement,
+    StoredEvent, Terms,
 };
 
 pub(super) const RULES: [&str; 3] = ["ordered", "plain", "held"];
@@ -174,18 +174,7 @@ impl Bench {
     }
 
     pub(super) async fn lease(&self, rule: usize, count: usize) -> Vec<Leased> {
-        let grant = Grant {
-            subscription: self.numbers[rule],
-            count,
-            lease: MINUTE,
-            bytes_max: usize::MAX,
-            batching: None,
-        };
-        self.journal
-            .lease(&[grant], usize::MAX)
-            .await
-            .unwrap()
-            .leased
+        suite::lease(&*self.journal, self.numbers[rule], count).await
     }
 
     pub(super) async fn settle(&self, leased: Vec<Leased>, end: u8) {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::super::{Imported, export_stores, import_stores};
 use crate::disk::{DiskJournal, DiskOptions};
 use crate::sharded::Sharded;
-use crate::suite::{Bounds, Implementation};
+use crate::suite::{self, Bounds, Implementation};
 use crate::{Journal, Shard, ShardNumber};
 
 /// The folders of the stores of so many shards in a folder.
@@ -141,19 +141,7 @@ impl Implementation for Moved {
 
     fn as_it_lies(&self) -> Box<dyn FnOnce() + Send> {
         let (path, shards) = self.at(*self.openings.lock() - 1);
-        let files: Vec<_> = folders(&path, shards)
-            .iter()
-            .flat_map(|folder| ["journal.db", "journal.db-wal", "mark"].map(|it| folder.join(it)))
-            .map(|path| (std::fs::read(&path).ok(), path))
-            .collect();
-        Box::new(move || {
-            for (content, path) in files {
-                match content {
-                    Some(content) => std::fs::write(path, content).unwrap(),
-                    None => drop(std::fs::remove_file(path)),
-                }
-            }
-        })
+        suite::files_as_they_lie(folders(&path, shards))
     }
 
     async fn upkeep(&self) {
