@@ -43,8 +43,16 @@ impl Bounds {
 }
 
 impl Sharded {
-    /// Returns what waits in each shard that is on this machine, of what has a bound; no shards
-    /// where nothing has one. It answers from memory.
+    /// Returns what has a bound on what waits.
+    #[must_use]
+    pub fn bounded(&self) -> Vec<Bounded> {
+        let bounds = self.bounds.read();
+        let all = bounds.subscriptions.iter().chain(&bounds.quotas);
+        all.map(|(of, _)| of.clone()).collect()
+    }
+
+    /// Returns what waits in each shard that is on this machine, of what has a bound and waits there;
+    /// no shards where nothing has one. It answers from memory.
     #[must_use]
     pub fn waiting(&self) -> Vec<(ShardNumber, Vec<Waiting>)> {
         let bounds = self.bounds.read();
@@ -53,17 +61,20 @@ impl Sharded {
         if bounded.is_empty() {
             return Vec::new();
         }
-        let shards = self.shards.0.iter().map(|(number, shard)| {
+        let here = self.shards.0.iter().filter(|(_, shard)| shard.is_here());
+        let shards = here.map(|(number, shard)| {
             let counts = shard.waiting(&bounded).into_iter();
-            let waiting = |((of, count), max): ((&Bounded, u64), &u64)| Waiting {
-                of: of.clone(),
-                count,
-                max: *max,
+            let waiting = |((of, count), max): ((&Bounded, u64), &u64)| {
+                (count > 0).then(|| Waiting {
+                    of: of.clone(),
+                    count,
+                    max: *max,
+                })
             };
-            let waiting = bounded.iter().zip(counts).zip(&max).map(waiting);
-            (*number, waiting.collect::<Vec<_>>())
+            let waiting = bounded.iter().zip(counts).zip(&max).filter_map(waiting);
+            (*number, waiting.collect())
         });
-        shards.filter(|(_, waiting)| !waiting.is_empty()).collect()
+        shards.collect()
     }
 
     /// Has each shard that is on this machine count what waits in all others: `here` in those that

@@ -1,7 +1,7 @@
 //! Has the shards of this node count what waits in those of the others, against the bounds that hold
 //! for all of them together, and tells the others what waits here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pointsman_cluster::{Node, Waiting};
@@ -20,24 +20,25 @@ pub(super) async fn exchange(node: Arc<Node>, journal: Arc<Sharded>) {
     loop {
         looks.tick().await;
         let here = journal.waiting();
-        let mut by_key: BTreeMap<u64, &Bounded> = BTreeMap::new();
         let shards = here.iter().map(|(number, waiting)| {
-            let waiting = waiting.iter().map(|one| {
-                let key = key(&one.of);
-                by_key.insert(key, &one.of);
-                let (count, most) = (one.count, one.max);
-                Waiting { key, count, most }
+            let waiting = waiting.iter().map(|one| Waiting {
+                key: key(&one.of),
+                count: one.count,
+                most: one.max,
             });
             (Shard(number.get()), waiting.collect())
         });
-        let shards = shards.collect();
-        node.count_waiting(shards);
-        let elsewhere = node.waits_elsewhere().into_iter();
-        let known = elsewhere.filter_map(|(key, count)| {
-            let of = by_key.get(&key).copied()?;
-            Some((of.clone(), count))
-        });
-        let elsewhere: HashMap<Bounded, u64> = known.collect();
+        node.count_waiting(shards.collect());
+        let by_key = node.waits_elsewhere();
+        let mut elsewhere = HashMap::new();
+        // Most of what is bounded waits nowhere, and is not looked for.
+        if !by_key.is_empty() {
+            let known = journal.bounded().into_iter();
+            elsewhere.extend(known.filter_map(|of| {
+                let count = *by_key.get(&key(&of))?;
+                Some((of, count))
+            }));
+        }
         journal.count_elsewhere(&here, &elsewhere);
     }
 }
