@@ -22,9 +22,9 @@ const SPARES: usize = 1;
 const LESS: usize = 2;
 
 impl Heart {
-    /// How many other nodes that could take a shard over come before this one: those that are
-    /// not being drained do, then those that own fewer shards, and of those that own as many the
-    /// one that a hash puts first.
+    /// How many other nodes that could take a shard over come before this one: those that may own
+    /// shards do, then those that own fewer, and of those that own as many the one that a hash puts
+    /// first.
     pub(crate) fn rank(&self, shard: Shard) -> u32 {
         let oldest = self.oldest_format();
         let own = (

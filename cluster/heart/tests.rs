@@ -1,9 +1,17 @@
+use bytes::Bytes;
+use pointsman_journal::disk::{ApplyError, Commit, OpenError};
 use pointsman_log::simulated::{Engine, Faults};
-use pointsman_log::{Cluster, Log};
+use pointsman_log::{Cluster, Log, Next, Place};
 use tokio::time::advance;
 
 use super::*;
+use crate::Store;
+use crate::fold::Fold;
+use crate::follower::Following;
+use crate::record::{Changes, Owner, Part, Record, What};
+use crate::sequencer::Sequencer;
 use crate::shares::{Demand, Limit};
+use crate::watch::{Look, Watch};
 
 const SHARD: Shard = Shard(0);
 const TAKEOVER: Duration = Duration::from_secs(10);
@@ -36,8 +44,14 @@ fn pulse(incarnation: u64, number: u64, role: Role) -> Pulse {
 }
 
 async fn heart_of_a() -> (Arc<Heart>, Beating) {
+    let (_, heart, beating) = heart_with_log().await;
+    (heart, beating)
+}
+
+async fn heart_with_log() -> (Arc<dyn Log>, Arc<Heart>, Beating) {
     let way = Engine::new(1, Faults::none()).node();
     let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
+    let log = Arc::new(log) as Arc<dyn Log>;
     let me = Identity {
         node: name("a"),
         incarnation: 1,
@@ -45,7 +59,38 @@ async fn heart_of_a() -> (Arc<Heart>, Beating) {
         address: String::new(),
         store_format: 5,
     };
-    Heart::start(&(Arc::new(log) as Arc<dyn Log>), me, 1)
+    let (heart, beating) = Heart::start(&log, me, 1);
+    (log, heart, beating)
+}
+
+fn owner(node: &str, incarnation: u64) -> Owner {
+    Owner {
+        node: name(node),
+        incarnation,
+        takeover_ms: 10_000,
+        imports: false,
+    }
+}
+
+/// A store that has come as far as its mark says.
+struct Marked(Bytes);
+
+impl Store for Marked {
+    fn mark(&self) -> Option<Bytes> {
+        Some(self.0.clone())
+    }
+
+    fn is_embedded(&self) -> bool {
+        false
+    }
+
+    fn apply(&mut self, _: &[Commit], _: &[u8]) -> Result<(), ApplyError> {
+        Ok(())
+    }
+
+    fn wipe(&mut self) -> Result<(), OpenError> {
+        Ok(())
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,4 +232,119 @@ fn a_role_of_a_later_version_is_that_of_one_who_cannot_take_over() {
         let said = serde_json::to_string(&role).unwrap();
         assert_eq!(serde_json::from_str::<Role>(&said).unwrap(), role);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_does_not_act_on_a_claim_of_its_own_that_has_been_followed() {
+    let (log, heart, _beating) = heart_with_log().await;
+    // Its claim holds, behind that of an owner that has stopped since.
+    let mut fold = Fold::default();
+    for (place, owner) in [(1, owner("b", 2)), (2, owner("a", 1))] {
+        let claim = What::Claim(owner).encode(place);
+        fold.judge(Place(place), &claim).unwrap();
+    }
+    let following = Following::begin(&*log, SHARD, Marked(fold.mark()));
+    let mut watch = Watch::new(&heart, SHARD);
+    sleep_until(Instant::now() + TAKEOVER / 5).await;
+    let mut acts_where_b_knows = |number: u64, epoch: u64| {
+        let mut said = pulse(2, number, Role::Spare);
+        said.shards[0].epoch = epoch;
+        heart.hear(name("b"), said);
+        matches!(watch.look(&following, false), Look::Own(_))
+    };
+    assert!(!acts_where_b_knows(1, 1), "it may act itself");
+    assert!(!acts_where_b_knows(2, 3), "somebody has followed");
+    assert!(acts_where_b_knows(3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_packed_once_all_living_nodes_can_read_that() {
+    let (log, heart, _beating) = heart_with_log().await;
+    let mut fold = Fold::default();
+    let me = owner("a", 1);
+    let claim = What::Claim(me.clone()).encode(1);
+    log.append(SHARD, claim.clone()).await.unwrap();
+    fold.judge(Place(1), &claim).unwrap();
+    let ended = CancellationToken::new();
+    let mut sequencer =
+        Sequencer::new(Arc::clone(&log), SHARD, me, fold, Arc::clone(&heart), ended);
+    let commit = Commit {
+        format: 5,
+        begins_carry: false,
+        ends_carry: false,
+        changes: vec![7; 4_000].into(),
+    };
+    let mut follower = log.follow(SHARD, Place(1));
+    let mut is_packed = async || {
+        sequencer.append(&commit).await.unwrap();
+        let Some(Ok(Next::Record { body, .. })) = follower.next().await else {
+            panic!("there is no record");
+        };
+        let What::Commit { part, .. } = Record::decode(&body).unwrap().what else {
+            panic!("it is no commit");
+        };
+        matches!(part.changes, Changes::Packed(_))
+    };
+    assert!(is_packed().await, "nobody else is there");
+    let mut older = pulse(2, 1, Role::Idle);
+    older.format.records = 1;
+    heart.hear(name("b"), older);
+    assert!(!is_packed().await);
+    heart.hear(name("b"), pulse(3, 1, Role::Idle));
+    assert!(!is_packed().await, "it may be the other process that lives");
+    advance(TAKEOVER).await;
+    assert!(is_packed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_rests_once_the_owner_has_appended_and_not_before() {
+    let way = Engine::new(1, Faults::none()).node();
+    let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
+    let log = Arc::new(log) as Arc<dyn Log>;
+    let mut fold = Fold::default();
+    for (place, owner) in [(1, owner("gone", 30)), (2, owner("node-2", 2))] {
+        let claim = What::Claim(owner).encode(place);
+        log.append(SHARD, claim.clone()).await.unwrap();
+        fold.judge(Place(place), &claim).unwrap();
+    }
+    let me = Identity {
+        node: name("a"),
+        incarnation: 1,
+        takeover: TAKEOVER,
+        address: String::new(),
+        store_format: 5,
+    };
+    let node = crate::Node::join(Arc::clone(&log), me, 1);
+    let heart = Arc::clone(&node.heart);
+    let store = Marked(fold.mark());
+    let following = tokio::spawn(async move { node.stand_by(SHARD, store).await.map(drop) });
+    let role_after_a_second = async |number: u64| {
+        // Of so many some come before it.
+        for incarnation in 2..20 {
+            let role = if incarnation == 2 {
+                Role::Owner
+            } else {
+                Role::Spare
+            };
+            let mut said = pulse(incarnation, number, role);
+            said.shards[0].epoch = 2;
+            heart.hear(name(&format!("node-{incarnation}")), said);
+        }
+        sleep_until(Instant::now() + TAKEOVER / 10).await;
+        heart.doing(SHARD).pulse().role
+    };
+    assert_ne!(role_after_a_second(1).await, Role::Idle);
+    let at = fold.next();
+    let part = Part {
+        format: 5,
+        is_first: true,
+        is_last: true,
+        ends_walk: false,
+        changes: Changes::Plain(Bytes::new()),
+    };
+    let commit = What::Commit { at, part }.encode(2);
+    log.append(SHARD, commit).await.unwrap();
+    role_after_a_second(2).await;
+    assert_eq!(role_after_a_second(3).await, Role::Idle);
+    following.abort();
 }
