@@ -35,8 +35,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 ///
 /// It passes on appends, commands and reads. It has nothing to lease, nothing falls due in it, and
 /// what it is told of subscriptions, quotas, what waits elsewhere and the close is its owner's
-/// affair, who is told by its own node. Its [clock](Journal::clock) is this node's, and its [id](Journal::id) is 0: the owner's
-/// are known there.
+/// affair, who is told by its own node. Its [clock](Journal::clock) is this node's, and its
+/// [id](Journal::id) is 0: the owner's are known there.
 ///
 /// Appends are sent in the order in which they were called, one call at a time, and those that wait
 /// meanwhile go together with the next. One that was handed over is sent though nobody waits for
