@@ -288,6 +288,12 @@ impl Bus {
         format!("http://127.0.0.1:{}{path}", self.listen)
     }
 
+    /// The port of the admin listener.
+    #[must_use]
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     /// A URL on the admin listener.
     #[must_use]
     pub fn admin_url(&self, path: &str) -> String {

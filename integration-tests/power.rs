@@ -5,8 +5,9 @@
 //! synced; [`Power::cut`] plays them back, and the files stand as a disk would have them that kept
 //! exactly what was synced.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,6 +49,11 @@ impl Power {
             "forget.c does not compile"
         );
         std::fs::create_dir(undo.path().join("logs")).expect("a folder can be made");
+        // The process may run as another user.
+        for (folder, mode) in [(undo.path(), 0o755), (&undo.path().join("logs"), 0o777)] {
+            std::fs::set_permissions(folder, Permissions::from_mode(mode))
+                .expect("a folder's permissions can be set");
+        }
         Self {
             below: below.canonicalize().expect("the folder is there"),
             undo,

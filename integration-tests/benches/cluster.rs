@@ -5,6 +5,9 @@
 //! ones of rounds in which both take turns, ratios those of pairs of one round; everything runs on
 //! this machine, the engine too. After that: what an idle cluster takes, and how long its shards are
 //! without an owner after a node was killed. `-- keyed` or `-- paid` does one of the two.
+//!
+//! `-- capped`, as root: more and more nodes, each with a twentieth of a core by a control group, so
+//! that nodes are the limit and not the machine.
 
 #![expect(
     clippy::print_stdout,
@@ -17,6 +20,7 @@
 #[path = "end_to_end/servers.rs"]
 mod servers;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -30,6 +34,11 @@ use tokio::time::sleep;
 const ROUNDS: usize = 3;
 const NODES: usize = 3;
 const EVENTS: u64 = 24_000;
+/// How many nodes share a load that grows with them, and what part of a core each has, in percent.
+const CAPPED: [usize; 4] = [1, 2, 4, 8];
+const CAP: u32 = 5;
+const CAPPED_EVENTS: u64 = 3_000;
+const CAPPED_CALLERS: usize = 32;
 /// How many callers wait for their answers at once: what waits together shares commits.
 const CALLERS: [usize; 2] = [96, 384];
 const IDLE: Duration = Duration::from_secs(10);
@@ -70,7 +79,7 @@ impl Subject {
     /// Sends the events to all nodes alike, and waits until the last one has arrived.
     async fn measure(
         &mut self,
-        (ty, callers): (&str, usize),
+        (ty, events, callers): (&str, u64, usize),
         sink: &str,
         engine: &PostgresPair,
         counts: bool,
@@ -80,7 +89,7 @@ impl Subject {
         let share = self.buses.len();
         let sent = join_all(self.buses.iter().map(async |bus| {
             let address = bus.url("").trim_start_matches("http://").to_owned();
-            let amount = Amount::Requests(EVENTS / share as u64);
+            let amount = Amount::Requests(events / share as u64);
             let request = binary_request(&address, ty, 1_024);
             run(&address, &request, callers / share, amount)
                 .await
@@ -88,15 +97,15 @@ impl Subject {
         }))
         .await;
         let sent: u64 = sent.into_iter().sum();
-        assert_eq!(sent, EVENTS, "{} did not take everything", self.name);
+        assert_eq!(sent, events, "{} did not take everything", self.name);
         until("everything has arrived", async || {
-            arrived(sink).await - before >= EVENTS
+            arrived(sink).await - before >= events
         })
         .await;
         if counts {
-            let micros = |time: Duration| time.as_secs_f64() * 1e6 / EVENTS as f64;
+            let micros = |time: Duration| time.as_secs_f64() * 1e6 / events as f64;
             self.rates
-                .push(EVENTS as f64 / begin.elapsed().as_secs_f64());
+                .push(events as f64 / begin.elapsed().as_secs_f64());
             self.costs.push(micros(self.cpu() - cpu));
             self.engine.push(micros(engine.cpu() - engine_cpu));
         }
@@ -111,13 +120,13 @@ async fn arrived(sink: &str) -> u64 {
 }
 
 /// The nodes of a cluster, once each owns its part of the shards.
-async fn cluster(engine: &PostgresPair, name: &str, rules: &str) -> Vec<Bus> {
+async fn cluster(engine: &PostgresPair, name: &str, nodes: usize, rules: &str) -> Vec<Bus> {
     let ports = engine
         .ports()
         .map(|port| format!("127.0.0.1:{port}"))
         .join(",");
     let mut buses = Vec::new();
-    for number in 0..NODES {
+    for number in 0..nodes {
         let mut bus = Bus::prepare("");
         bus.write_rules(&format!(
             "store: {{ path: ./store, log: {{ postgres: {{ url: \"postgres://postgres@{ports}/postgres\" }}, cluster: {name}, node: node-{number} }} }}\n{rules}"
@@ -128,9 +137,9 @@ async fn cluster(engine: &PostgresPair, name: &str, rules: &str) -> Vec<Bus> {
     }
     until("the shards are spread", async || {
         let owners = owners(&buses[0]).await;
-        let names = (0..NODES).map(|node| Value::from(format!("node-{node}")));
+        let names = (0..nodes).map(|node| Value::from(format!("node-{node}")));
         let mut counts = names.map(|name| owners.iter().filter(|owner| **owner == name).count());
-        counts.all(|count| (count + 1) * NODES > owners.len())
+        counts.all(|count| (count + 1) * nodes > owners.len())
     })
     .await;
     buses
@@ -169,10 +178,13 @@ async fn main() {
         sink
     );
     let engine = PostgresPair::start().await;
+    if arguments.iter().any(|one| one == "capped") {
+        return capped(&engine, &sink, &rules).await;
+    }
     for (name, ty, what) in TYPES.into_iter().filter(|(name, ..)| is_wanted(name)) {
         let mut subjects = [
             Subject::new("one node", vec![Bus::start(&rules).await]),
-            Subject::new("three nodes", cluster(&engine, name, &rules).await),
+            Subject::new("three nodes", cluster(&engine, name, NODES, &rules).await),
         ];
         println!(
             "{what:<28}{:>10}{:>12}{:>14}{:>8}",
@@ -183,7 +195,7 @@ async fn main() {
                 for subject in &mut subjects {
                     // The first round warms up.
                     subject
-                        .measure((ty, callers), &sink, &engine, round > 0)
+                        .measure((ty, EVENTS, callers), &sink, &engine, round > 0)
                         .await;
                 }
             }
@@ -192,6 +204,73 @@ async fn main() {
         let [_, mut nodes] = subjects;
         rest(&mut nodes, &engine).await;
         println!();
+    }
+}
+
+/// Measures more and more nodes, each with its part of a core.
+async fn capped(engine: &PostgresPair, sink: &str, rules: &str) {
+    println!(
+        "{:<28}{:>10}{:>12}{:>14}{:>8}",
+        format!("nodes with {CAP} % of a core"),
+        "events/s",
+        "nodes µs",
+        "engine µs",
+        "ratio"
+    );
+    let mut one = None;
+    for nodes in CAPPED {
+        let buses = cluster(engine, &format!("of-{nodes}"), nodes, rules).await;
+        let mut subject = Subject::new("capped nodes", buses);
+        let _caps: Vec<_> = subject.buses.iter().map(|bus| Cap::on(bus.pid())).collect();
+        let events = CAPPED_EVENTS * nodes as u64;
+        let load = ("order.paid", events, CAPPED_CALLERS * nodes);
+        for round in 0..=ROUNDS {
+            subject.measure(load, sink, engine, round > 0).await;
+        }
+        let rate = median(subject.rates);
+        println!(
+            "{nodes:<28}{rate:>10.0}{:>12.1}{:>14.1}{:>8.2}",
+            median(subject.costs),
+            median(subject.engine),
+            rate / *one.get_or_insert(rate),
+        );
+    }
+}
+
+/// A control group that gives a process its part of a core.
+struct Cap(PathBuf);
+
+impl Cap {
+    fn on(process: u32) -> Self {
+        let first = Path::new("/sys/fs/cgroup/cpu");
+        let parent = first.is_dir().then_some(first);
+        let parent = parent.unwrap_or(Path::new("/sys/fs/cgroup"));
+        let cap = Self(parent.join(format!("pointsman-{process}")));
+        std::fs::create_dir(&cap.0).expect("root can make a control group");
+        if cap.0.join("cpu.max").exists() {
+            cap.write("cpu.max", &format!("{} 100000", CAP * 1_000));
+        } else {
+            cap.write("cpu.cfs_period_us", "100000");
+            cap.write("cpu.cfs_quota_us", &(CAP * 1_000).to_string());
+        }
+        cap.write("cgroup.procs", &process.to_string());
+        cap
+    }
+
+    fn write(&self, file: &str, value: &str) {
+        std::fs::write(self.0.join(file), value).expect("root can set a control group");
+    }
+}
+
+impl Drop for Cap {
+    fn drop(&mut self) {
+        // Whoever is in it lives on in its parent, and a group with nobody in it can be removed.
+        let members = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        let parent = self.0.parent().expect("it lies in another one");
+        for member in members.lines() {
+            let _ = std::fs::write(parent.join("cgroup.procs"), member);
+        }
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

@@ -30,6 +30,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 pub struct PostgresServer {
     server: Server,
     port: u16,
+    environment: Vec<(String, String)>,
 }
 
 impl PostgresServer {
@@ -92,6 +93,7 @@ impl PostgresServer {
         let own = Self {
             server,
             port: free_port(),
+            environment: Vec::new(),
         };
         own.make_data();
         own
@@ -134,6 +136,11 @@ impl PostgresServer {
         );
         fs::write(self.data().join("postgresql.conf"), lines)
             .expect("the configuration can be written");
+    }
+
+    /// Gives it variables, which it has after [`PostgresServer::restart`].
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
     }
 
     /// Has it read its configuration again, as it runs.
@@ -236,6 +243,7 @@ impl PostgresServer {
         self.kill();
         let mut command = program("postgres");
         command.arg("-D").arg(self.data());
+        command.envs(self.environment.iter().cloned());
         let port = self.port;
         self.server
             .start(command, async || {

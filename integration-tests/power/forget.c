@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -136,6 +137,14 @@ ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
   return syscall(SYS_pwrite64, fd, bytes, count, offset);
 }
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) { return pwrite64(fd, bytes, count, offset); }
+
+ssize_t pwritev64(int fd, const struct iovec *pieces, int count, off64_t offset) {
+  uint64_t length = 0;
+  for (int i = 0; i < count; i++) length += pieces[i].iov_len;
+  note(fd, (uint64_t)offset, length);
+  return syscall(SYS_pwritev, fd, pieces, count, offset, 0);
+}
+ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t offset) { return pwritev64(fd, pieces, count, offset); }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
   off_t at = fcntl(fd, F_GETFL) & O_APPEND ? lseek(fd, 0, SEEK_END) : lseek(fd, 0, SEEK_CUR);

@@ -33,10 +33,11 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long a takeover may take, on a machine that is busy with other tests.
 const FAILOVER: Duration = Duration::from_secs(30);
 
-/// A node, and its way to each of the engine's servers.
+/// A node, its way to each of the engine's servers, and the way of other nodes to it.
 struct Member {
     bus: Bus,
     proxies: Vec<Proxy>,
+    door: Proxy,
     /// What its rule file says of its store.
     store: String,
 }
@@ -55,12 +56,13 @@ impl Member {
     /// Cuts it off from the engine without telling either side, or lets them reach each other again.
     fn cut(&self, is_cut: bool) {
         for proxy in &self.proxies {
-            proxy.set(if is_cut {
-                Fault::BlackHole
-            } else {
-                Fault::None
-            });
+            proxy.set(fault(is_cut));
         }
+    }
+
+    /// Cuts it off from what other nodes ask it, likewise.
+    fn shut(&self, is_shut: bool) {
+        self.door.set(fault(is_shut));
     }
 
     /// Has it own nothing while another one can, or ends that; returns what it says of itself.
@@ -88,6 +90,14 @@ impl Member {
     }
 }
 
+fn fault(is_cut: bool) -> Fault {
+    if is_cut {
+        Fault::BlackHole
+    } else {
+        Fault::None
+    }
+}
+
 struct Nodes {
     engine: Engine,
     members: Vec<Member>,
@@ -110,12 +120,15 @@ impl Nodes {
             bus.set_environment(vec![("NODE".to_owned(), format!("node-{number}"))]);
             let ports: Vec<_> = proxies.iter().map(Proxy::port).collect();
             let log = engine.settings(&ports);
+            let door = Proxy::start(bus.admin_port());
             let store = format!(
-                "store: {{ path: ./store, log: {{ {log}, shards: {shards}, node: {{ env: NODE }}, takeover: 2s }} }}\n"
+                "store: {{ path: ./store, log: {{ {log}, shards: {shards}, node: {{ env: NODE }}, address: 127.0.0.1:{}, takeover: 2s }} }}\n",
+                door.port()
             );
             let mut member = Member {
                 bus,
                 proxies,
+                door,
                 store,
             };
             member.write(rules);
@@ -386,7 +399,7 @@ async fn a_shard_whose_log_is_damaged_stops_alone() {
     .await;
     nodes.members[1].bus.terminate().await;
     nodes.next_owner(1).await;
-    let Engine::Postgres(server) = &nodes.engine else {
+    let Engine::Postgres(server, _) = &nodes.engine else {
         unreachable!("it was started");
     };
     let last = "SELECT max(place) FROM pointsman_default.log WHERE shard = 1";
@@ -427,7 +440,14 @@ async fn a_shard_whose_log_is_damaged_stops_alone() {
 }
 
 /// What becomes of nodes where nobody has asked for more.
-const BLOWS: &[Blow] = &[Blow::Empty, Blow::Pause, Blow::Cut, Blow::Stop, Blow::Drain];
+const BLOWS: &[Blow] = &[
+    Blow::Empty,
+    Blow::Pause,
+    Blow::Cut,
+    Blow::Apart,
+    Blow::Stop,
+    Blow::Drain,
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_over_postgresql_whatever_goes_wrong() {

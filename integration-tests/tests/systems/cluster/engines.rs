@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use async_nats::jetstream;
+use pointsman_integration_tests::power::Power;
 use pointsman_integration_tests::until;
 use pointsman_test_brokers::{NatsCluster, NatsRelease, NatsServer, PostgresPair, PostgresServer};
 
 /// What keeps the log.
 pub enum Engine {
-    Postgres(PostgresServer),
+    /// One server, on a disk that forgets what was not synced when its power is cut.
+    Postgres(PostgresServer, Power),
     /// A primary with a synchronous standby.
     Pair(PostgresPair),
     Nats(NatsServer),
@@ -21,6 +23,8 @@ pub enum Engine {
 pub enum Accident {
     /// All servers die, and come back.
     Crash,
+    /// The power of its machine is cut, and comes back.
+    PowerCut,
     /// The primary dies, and the standby takes its place.
     FailOver,
     /// The server dies that leads the log's stream, and comes back.
@@ -33,7 +37,11 @@ pub enum Accident {
 
 impl Engine {
     pub async fn postgres() -> Self {
-        Self::Postgres(PostgresServer::start("").await)
+        let mut server = PostgresServer::start("").await;
+        let power = Power::over(&server.data());
+        server.set_environment(power.environment(true));
+        server.restart().await;
+        Self::Postgres(server, power)
     }
 
     pub async fn pair() -> Self {
@@ -54,7 +62,7 @@ impl Engine {
 
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Postgres(_) => "PostgreSQL",
+            Self::Postgres(..) => "PostgreSQL",
             Self::Pair(_) => "PostgreSQL with a standby",
             Self::Nats(_) => "nats-server",
             Self::Three(_) => "three nats-servers",
@@ -63,7 +71,8 @@ impl Engine {
 
     pub fn accidents(&self) -> &'static [Accident] {
         match self {
-            Self::Postgres(_) | Self::Nats(_) => &[Accident::Crash],
+            Self::Postgres(..) => &[Accident::Crash, Accident::PowerCut],
+            Self::Nats(_) => &[Accident::Crash],
             Self::Pair(_) => &[Accident::FailOver, Accident::Crash],
             Self::Three(_) => &[
                 Accident::LeaderCrash,
@@ -76,7 +85,7 @@ impl Engine {
 
     pub fn ports(&self) -> Vec<u16> {
         match self {
-            Self::Postgres(server) => vec![server.port()],
+            Self::Postgres(server, _) => vec![server.port()],
             Self::Pair(pair) => pair.ports().into(),
             Self::Nats(server) => vec![server.port()],
             Self::Three(servers) => servers.ports().into(),
@@ -90,7 +99,7 @@ impl Engine {
             hosts.collect::<Vec<_>>().join(between)
         };
         match self {
-            Self::Postgres(_) | Self::Pair(_) => {
+            Self::Postgres(..) | Self::Pair(_) => {
                 let hosts = hosts("", ",");
                 format!("postgres: {{ url: \"postgres://postgres@{hosts}/postgres\" }}")
             }
@@ -108,7 +117,12 @@ impl Engine {
     /// [`Engine::mend`], and nothing waits for it.
     pub async fn meet(&mut self, accident: Accident) {
         match (self, accident) {
-            (Self::Postgres(server), Accident::Crash) => server.restart().await,
+            (Self::Postgres(server, _), Accident::Crash) => server.restart().await,
+            (Self::Postgres(server, power), Accident::PowerCut) => {
+                server.kill();
+                assert_ne!(power.cut(), 0, "every write was synced");
+                server.restart().await;
+            }
             (Self::Nats(server), Accident::Crash) => server.restart().await,
             (Self::Pair(pair), Accident::Crash) => pair.restart().await,
             (Self::Pair(pair), Accident::FailOver) => pair.fail_over(),
@@ -132,7 +146,7 @@ impl Engine {
     /// Has everything as it was, but for who leads.
     pub async fn mend(&mut self) {
         match self {
-            Self::Postgres(_) | Self::Nats(_) => {}
+            Self::Postgres(..) | Self::Nats(_) => {}
             Self::Pair(pair) => pair.mend().await,
             Self::Three(servers) => servers.mend().await,
         }

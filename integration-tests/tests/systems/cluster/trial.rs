@@ -31,6 +31,8 @@ pub enum Blow {
     Pause,
     /// It is cut off from the engine, and must stop by itself.
     Cut,
+    /// No other node can reach it, and it goes on with what it owns.
+    Apart,
     /// It is asked to stop.
     Stop,
     /// It gives its shards to others, and gets some back.
@@ -43,6 +45,7 @@ const ALL: &[Blow] = &[
     Blow::Empty,
     Blow::Pause,
     Blow::Cut,
+    Blow::Apart,
     Blow::Stop,
     Blow::Drain,
 ];
@@ -212,6 +215,7 @@ impl Trial {
             Blow::Cut => self.nodes.members[owner].cut(true),
             Blow::Stop => drop(bus.terminate().await),
             Blow::Drain => drop(self.nodes.members[owner].drain(true).await),
+            Blow::Apart => return self.part(owner).await,
         }
         self.nodes.next_owner(owner).await;
         let member = &mut self.nodes.members[owner];
@@ -224,8 +228,19 @@ impl Trial {
             Blow::Pause => signal(member.bus.pid(), "CONT"),
             Blow::Cut => member.cut(false),
             Blow::Drain => drop(member.drain(false).await),
+            Blow::Apart => unreachable!("no other node owns its shards"),
         }
         self.nodes.spared(owner).await;
+    }
+
+    /// Keeps other nodes from reaching one: what they cannot pass on to it, its sender brings again
+    /// to the next one.
+    async fn part(&self, owner: usize) {
+        let member = &self.nodes.members[owner];
+        member.shut(true);
+        let before = self.sender.count();
+        self.takes(before + BETWEEN, PATIENCE).await;
+        member.shut(false);
     }
 }
 
