@@ -140,6 +140,11 @@ impl Slot {
         }
     }
 
+    /// Whether this is the shard, and it is here.
+    fn is(&self, shard: &Arc<dyn Shard>) -> bool {
+        self.here().is_some_and(|here| Arc::ptr_eq(&here, shard))
+    }
+
     /// Whether another machine has it, as far as this one knows.
     #[must_use]
     pub fn is_there(&self) -> bool {

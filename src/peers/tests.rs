@@ -6,10 +6,11 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use pointsman_connectors::listener::Refusal;
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
+use pointsman_journal::sharded::Sharded;
 use pointsman_journal::suite::{START, append_of, entry, stored, wanted};
 use pointsman_journal::{Append, DeadSelection, EventsFrom, Journal, JournalError, Shard};
 use pointsman_peer::{Remote, Shards};
-use pointsman_schemas::{Reject, Sequence, Text};
+use pointsman_schemas::{Clock, JournalId, Reject, Sequence, SystemClock, Text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -259,6 +260,22 @@ async fn what_was_sent_to_a_node_that_dies_may_have_happened() {
         let told = remote.reader().totals().await.unwrap_err();
         assert!(matches!(told, JournalError::Io(_)), "{fate:?}: {told:?}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_dies_while_it_numbers_subscriptions_is_asked_again_elsewhere() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (journal, slots) = Sharded::of_slots(1, JournalId(7), &clock).unwrap();
+    let dying = remote_at(doomed(Fate::Unanswered).await, None);
+    slots[0].put_there(Some(Arc::new(dying)));
+    let refused = journal.subscribe(vec![wanted("r")]).await.unwrap_err();
+    assert!(matches!(refused, JournalError::Away(_)), "{refused:?}");
+
+    let (owner, _own) = Owner::new();
+    let bus = TestBus::start_with(Some(owner), &[]).await;
+    slots[0].put_there(Some(Arc::new(remote_at(bus.address, None))));
+    let numbers = journal.subscribe(vec![wanted("r")]).await.unwrap();
+    assert_eq!(numbers.len(), 1);
 }
 
 #[tokio::test]

@@ -75,8 +75,7 @@ impl Journal for Slot {
             return self.call_here(append).await?.ok_or_else(|| self.away());
         }
         self.call_with(append, |shard, append| {
-            let here = self.here();
-            let is_here = here.is_some_and(|here| Arc::ptr_eq(&here, &shard));
+            let is_here = self.is(&shard);
             let append = if is_here {
                 shifted(&*shard, append)
             } else {
@@ -342,8 +341,17 @@ impl Shard for Slot {
         &self,
         wanted: Vec<Subscription>,
     ) -> Result<Vec<SubscriptionNumber>, JournalError> {
-        self.call_with(wanted, async |shard, wanted| shard.assign(wanted).await)
-            .await
+        self.call_with(wanted, |shard, wanted| {
+            let is_here = self.is(&shard);
+            async move {
+                match shard.assign(wanted).await {
+                    // What has a number keeps it: this can be asked again.
+                    Err(JournalError::Io(why)) if !is_here => Err(JournalError::Away(why)),
+                    assigned => assigned,
+                }
+            }
+        })
+        .await
     }
 
     async fn note(
