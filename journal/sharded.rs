@@ -12,12 +12,14 @@
 //!
 //! # Which shard
 //!
-//! 1. A source that keeps a cursor or rows of a position is at home in one shard: everything that
-//!    it appends goes there, each append whole. So do its rejects, and those of every other source.
-//! 2. Of any other source, an entry goes where what decides about its deliveries is the same: by
-//!    the order key of a delivery, else by the rule's key that guards it. Where its deliveries
-//!    have keys of several shards a copy of the event goes to each of those, with the deliveries
-//!    whose keys are there.
+//! 1. A source that keeps a cursor or rows of a position is at home in one shard of all: everything
+//!    that it appends goes there, each append whole. So do its rejects, and those of every other
+//!    source.
+//! 2. An entry of any other source goes into one of the shards that its tenant has: all of them,
+//!    unless it is said otherwise ([`Sharded::divide_by`]). It goes where what decides about its
+//!    deliveries is the same: by the order key of a delivery, else by the rule's key that guards it.
+//!    Where its deliveries have keys of several shards a copy of the event goes to each of those,
+//!    with the deliveries whose keys are there.
 //! 3. An entry without such keys goes by what deduplicates it: its own key, or its identity.
 //! 4. What is left goes to the shard whose turn it is, of those that are on this machine where any
 //!    is. A turn is [`TURN_ENTRIES`] entries long, so that appends which wait together share a
@@ -25,7 +27,7 @@
 //!
 //! So all events of one source with one order key are in one shard, in the order in which they were
 //! appended; that of several sources has no order to keep. A repeated event comes to the shard of
-//! the first one, as long as the rules find the same keys in it.
+//! the first one, as long as the rules find the same keys in it, and the tenant has the same shards.
 //!
 //! # On several machines
 //!
@@ -53,23 +55,25 @@
 //!   moment (16 ms) that the page before came to.
 
 mod lease;
+mod placement;
 mod reader;
 pub(crate) mod replay;
 pub(crate) mod route;
 mod slot;
 mod subscribe;
+pub mod tenants;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use parking_lot::RwLock;
 use pointsman_schemas::{
     Clock, Cursor, DeliveryId, Event, JournalId, Name, PositionRow, Sequence, SubscriptionNumber,
@@ -77,11 +81,13 @@ use pointsman_schemas::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::placement::Placements;
 use self::reader::ShardedReader;
 pub use self::route::TURN_ENTRIES;
 pub use self::slot::Slot;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use self::subscribe::numbered;
+pub use self::tenants::TenantShards;
 use self::waiting::Bounds;
 pub use self::waiting::Waiting;
 use crate::{
@@ -97,6 +103,8 @@ pub const SHARDS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Sharded {
     shards: Shards,
+    /// Which of them each tenant has.
+    placements: Arc<Placements>,
     /// Entries that have gone by turns.
     turns: AtomicUsize,
     /// With which shard the next lease begins.
@@ -205,7 +213,9 @@ impl Sharded {
         if let Some(((twice, _), _)) = neighbours.find(|((one, _), (next, _))| one == next) {
             return Err(NoShards::Twice(*twice));
         }
-        Ok(Arc::new(Self::over(numbered, watch::Sender::default())))
+        let placements = Arc::new(Placements::new(numbered.len()));
+        let moves = watch::Sender::default();
+        Ok(Arc::new(Self::over(numbered, placements, moves)))
     }
 
     /// The journal of so many shards, of which none is here yet, and the slot of each in their
@@ -222,16 +232,25 @@ impl Sharded {
             return Err(NoShards::Count(count.into()));
         }
         let moves = watch::Sender::default();
-        let slot = |number| Slot::new(number, id, Arc::clone(clock), moves.clone());
+        let placements = Arc::new(Placements::new(count.into()));
+        let slot = |number| {
+            let (clock, placements) = (Arc::clone(clock), Arc::clone(&placements));
+            Slot::new((number, id), clock, placements, moves.clone())
+        };
         let slots: Vec<Slot> = (0..count).filter_map(ShardNumber::new).map(slot).collect();
         let shard = |slot: &Slot| (slot.shard(), Arc::new(slot.clone()) as Arc<dyn Shard>);
         let numbered = slots.iter().map(shard).collect();
-        Ok((Arc::new(Self::over(numbered, moves)), slots))
+        Ok((Arc::new(Self::over(numbered, placements, moves)), slots))
     }
 
-    fn over(numbered: Vec<(ShardNumber, Arc<dyn Shard>)>, moves: watch::Sender<u64>) -> Self {
+    fn over(
+        numbered: Vec<(ShardNumber, Arc<dyn Shard>)>,
+        placements: Arc<Placements>,
+        moves: watch::Sender<u64>,
+    ) -> Self {
         Self {
             shards: Shards(numbered.into()),
+            placements,
             turns: AtomicUsize::new(0),
             first: AtomicUsize::new(0),
             at_home: RwLock::default(),
@@ -265,6 +284,32 @@ impl Sharded {
     #[must_use]
     pub fn is_home_here(&self, tenant: &Name, source: &Name) -> bool {
         self.home(tenant, source).is_here()
+    }
+
+    /// Divides what is appended from now on so that each tenant has as many shards as it says here.
+    /// Of those tenants that are `stopped` nothing is taken in, neither here nor from other machines:
+    /// it waits, and fails with [`JournalError::Away`] after a while.
+    pub fn divide_by(&self, shards: &TenantShards, stopped: BTreeSet<Name>) {
+        self.placements.set(shards, stopped);
+    }
+
+    /// Waits until everything has ended that was divided otherwise than it is now, as far as it was
+    /// for a shard on this machine or came in here.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], [`JournalError::Away`].
+    pub async fn divided_so(&self) -> Result<(), JournalError> {
+        self.placements.earlier_ended().await;
+        // What nobody waits for any longer may be on its way to a commit: nothing overtakes it.
+        let here = self.shards.iter().filter(|shard| shard.is_here());
+        try_join_all(here.map(|shard| shard.last_subscription())).await?;
+        Ok(())
+    }
+
+    /// Returns how many shards there are, on all machines.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shards.len()
     }
 
     /// Changes whenever a shard has come to this machine or has left it.

@@ -8,6 +8,8 @@ use pointsman_schemas::{Event, Name};
 use smallvec::SmallVec;
 
 use super::Sharded;
+use super::placement::Placement;
+use super::tenants::Places;
 use crate::key::hash;
 use crate::{Append, Appended, Entry, Guards, Identity, JournalError, NewDelivery};
 
@@ -19,7 +21,7 @@ pub(crate) fn home(tenant: &Name, source: &Name) -> usize {
     place(hash(&["shard:at-home", tenant.as_str(), source.as_str()]))
 }
 
-/// The place of an order key's deliveries, likewise.
+/// The place of an order key's deliveries, to be taken modulo the number of its tenant's shards.
 pub(crate) fn of_key(tenant: &Name, order_key: u64) -> usize {
     place(hash(&[
         "shard:key",
@@ -72,10 +74,12 @@ impl Sharded {
         // What has no entries has nothing to be divided.
         let is_at_home =
             keeps_position || append.entries.is_empty() || self.at_home.read().contains(&source);
+        // Held until it has ended. The source of a position may be elsewhere after a wait.
+        let placement = self.placements.of(&append, keeps_position).await?;
         if is_at_home || self.shards.len() == 1 {
             return self.home(&source.0, &source.1).append(append).await;
         }
-        let Division { parts, answers } = self.divide(append);
+        let Division { parts, answers } = self.divide(append, &placement);
         let append = async |(place, part)| Ok((place, self.at(place).append(part).await?));
         let done = join_all(parts.into_iter().map(append)).await;
         let done: BTreeMap<usize, Vec<Appended>> = done.into_iter().collect::<Result<_, _>>()?;
@@ -86,8 +90,9 @@ impl Sharded {
             .collect())
     }
 
-    fn divide(&self, append: Append) -> Division {
+    fn divide(&self, append: Append, placement: &Placement) -> Division {
         let (tenant, origin) = (append.tenant, append.origin);
+        let places = placement.places(&tenant);
         let empty = || Append {
             tenant: tenant.clone(),
             origin: origin.clone(),
@@ -99,7 +104,7 @@ impl Sharded {
         let (mut parts, mut answers) = (BTreeMap::new(), Vec::with_capacity(append.entries.len()));
         for entry in append.entries {
             let mut own = SmallVec::new();
-            for (place, piece) in self.pieces(&tenant, &origin, entry) {
+            for (place, piece) in self.pieces((&tenant, &origin), places, entry) {
                 let part: &mut Append = parts.entry(place).or_insert_with(empty);
                 own.push((place, part.entries.len()));
                 part.entries.push(piece);
@@ -113,40 +118,46 @@ impl Sharded {
         Division { parts, answers }
     }
 
-    /// The place of the shard whose turn it is.
-    fn next_in_turn(&self) -> usize {
+    /// The place of the shard among these whose turn it is.
+    fn next_in_turn(&self, places: &Places) -> usize {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed) / TURN_ENTRIES;
-        let shards = self.shards.iter().enumerate();
-        let here = shards.filter(|(_, shard)| shard.is_here());
-        let here: SmallVec<[usize; 16]> = here.map(|(place, _)| place).collect();
-        let all = turn % self.shards.len();
-        here.get(turn % here.len().max(1)).copied().unwrap_or(all)
+        let shards = (0..places.len()).map(|index| places.at(index));
+        let is_here = |place: &usize| self.at(*place).is_here();
+        let here: SmallVec<[usize; 16]> = shards.filter(is_here).collect();
+        let any = || places.at(turn);
+        here.get(turn % here.len().max(1))
+            .copied()
+            .unwrap_or_else(any)
     }
 
     /// The copies of an entry, each with the deliveries that are decided about in its shard; nearly
     /// always one.
-    fn pieces(&self, tenant: &Name, origin: &Name, entry: Entry) -> Vec<(usize, Entry)> {
+    fn pieces(
+        &self,
+        (tenant, origin): (&Name, &Name),
+        places: &Places,
+        entry: Entry,
+    ) -> Vec<(usize, Entry)> {
         let of_key = |key: u64| of_key(tenant, key);
         let anchor = |one: &NewDelivery| {
             let guard = || guarding(&entry, one).map(|identity| place(identity.0));
             let place = one.order_key.map(of_key).or_else(guard)?;
-            Some(place % self.shards.len())
+            Some(places.at(place))
         };
         let anchors: SmallVec<[Option<usize>; 2]> = entry.deliveries.iter().map(anchor).collect();
-        let mut places: SmallVec<[usize; 2]> = anchors.iter().flatten().copied().collect();
-        let first = places.first().copied();
-        places.sort_unstable();
-        places.dedup();
+        let mut anchored: SmallVec<[usize; 2]> = anchors.iter().flatten().copied().collect();
+        let first = anchored.first().copied();
+        anchored.sort_unstable();
+        anchored.dedup();
         let Some(first) = first else {
             let dead = entry.dead.as_ref().and_then(|dead| dead.order_key);
             let place = dead
                 .map(of_key)
                 .or_else(|| deduplicated(tenant, origin, &entry));
-            let place =
-                place.map_or_else(|| self.next_in_turn(), |place| place % self.shards.len());
+            let place = place.map_or_else(|| self.next_in_turn(places), |place| places.at(place));
             return vec![(place, entry)];
         };
-        if places.len() == 1 {
+        if anchored.len() == 1 {
             return vec![(first, entry)];
         }
         let piece = |place| {
@@ -159,7 +170,7 @@ impl Sharded {
             };
             (place, piece)
         };
-        places.iter().map(|place| piece(*place)).collect()
+        anchored.iter().map(|place| piece(*place)).collect()
     }
 }
 

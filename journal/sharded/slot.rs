@@ -26,10 +26,11 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{JournalError, Reader, Shard, ShardNumber};
+use super::placement::{Placement, Placements};
+use crate::{Append, JournalError, Reader, Shard, ShardNumber};
 
 /// How long a call waits for somebody who has the shard.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How soon it asks again where the shard is said to be and is not.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -47,6 +48,7 @@ struct Inner {
     id: JournalId,
     clock: Arc<dyn Clock>,
     place: watch::Sender<Place>,
+    placements: Arc<Placements>,
     /// Counts what has come into the slots of a journal and has left them.
     moves: watch::Sender<u64>,
     /// Read by each call under way of a journal that is here.
@@ -97,9 +99,9 @@ impl fmt::Debug for Slot {
 impl Slot {
     /// A slot without a shard. Whatever comes, it has this identity and this clock.
     pub(super) fn new(
-        number: ShardNumber,
-        id: JournalId,
+        (number, id): (ShardNumber, JournalId),
         clock: Arc<dyn Clock>,
+        placements: Arc<Placements>,
         moves: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -108,6 +110,7 @@ impl Slot {
                 id,
                 clock,
                 place: watch::Sender::new(Place::Nowhere),
+                placements,
                 moves,
                 calls: RwLock::new(()),
             }),
@@ -312,6 +315,20 @@ impl Slot {
             Place::There(_) | Place::Nowhere => Err(self.away()),
             Place::Closed => Err(JournalError::Closed),
         }
+    }
+
+    /// What has come from another machine was divided there: it is taken in only where it would be
+    /// divided in the same way here, and what is returned is held until it is. Of what is divided
+    /// here that is so.
+    ///
+    /// # Errors
+    /// [`JournalError::Away`].
+    fn admit(&self, append: &Append) -> Result<Option<Arc<Placement>>, JournalError> {
+        if self.forwards {
+            return Ok(None);
+        }
+        let place = self.inner.number.get().into();
+        self.inner.placements.admit(append, place).map(Some)
     }
 
     fn away(&self) -> JournalError {

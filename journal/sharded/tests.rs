@@ -4,6 +4,7 @@ mod division;
 mod listing;
 mod moving;
 mod replaying;
+mod tenants;
 
 use tempfile::TempDir;
 
@@ -17,20 +18,23 @@ fn number(number: u16) -> ShardNumber {
     ShardNumber::new(number).unwrap()
 }
 
+fn in_memory(count: u16, clock: &Arc<dyn Clock>, bounds: Bounds) -> Arc<Sharded> {
+    let options = MemoryOptions {
+        retention: bounds.retention,
+        bytes_max: bounds.bytes_max,
+        ..MemoryOptions::default()
+    };
+    let shard =
+        |place| MemoryJournal::shard(Arc::clone(clock), options, number(place)) as Arc<dyn Shard>;
+    Sharded::new((0..count).map(shard).collect()).unwrap()
+}
+
 struct InMemory(u16);
 
 #[async_trait]
 impl Implementation for InMemory {
     async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
-        let options = MemoryOptions {
-            retention: bounds.retention,
-            bytes_max: bounds.bytes_max,
-            ..MemoryOptions::default()
-        };
-        let shard = |place| {
-            MemoryJournal::shard(Arc::clone(&clock), options, number(place)) as Arc<dyn Shard>
-        };
-        Sharded::new((0..self.0).map(shard).collect()).unwrap()
+        in_memory(self.0, &clock, bounds)
     }
 
     fn keeps_numbers(&self) -> bool {
@@ -126,6 +130,42 @@ mod of_three {
 mod of_four {
     use super::*;
     crate::conformance!(over shards: InMemory(4));
+}
+
+/// Three shards, of which `default` has so many: the first one before others.
+struct Few(u16);
+
+#[async_trait]
+impl Implementation for Few {
+    async fn open(&self, clock: Arc<dyn Clock>, bounds: Bounds) -> Arc<dyn Journal> {
+        let journal = in_memory(3, &clock, bounds);
+        journal.divide_by(&tenants::with(self.0), BTreeSet::new());
+        journal
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        true
+    }
+
+    fn persists(&self) -> bool {
+        false
+    }
+
+    fn as_it_lies(&self) -> Box<dyn FnOnce() + Send> {
+        Box::new(|| {})
+    }
+
+    async fn upkeep(&self) {}
+}
+
+mod of_tenants_with_one_of_three {
+    use super::*;
+    crate::conformance!(over shards: Few(1));
+}
+
+mod of_tenants_with_two_of_three {
+    use super::*;
+    crate::conformance!(over shards: Few(2));
 }
 
 /// As many shards, and every source at home in one of them: what goes whole is as in one journal.

@@ -74,6 +74,7 @@ impl Journal for Slot {
             };
             return self.call_here(append).await?.ok_or_else(|| self.away());
         }
+        let _held = self.admit(&append)?;
         self.call_with(append, |shard, append| {
             let is_here = self.is(&shard);
             let append = if is_here {

@@ -7,13 +7,13 @@ use crate::suite::{self, entry, last};
 use crate::{Entry, NewDelivery, QuotaOwner};
 
 /// Nodes that have the slots of so many shards each.
-struct Nodes {
+pub(super) struct Nodes {
     shards: Vec<Arc<MemoryJournal>>,
     nodes: Vec<(Arc<Sharded>, Vec<Slot>)>,
 }
 
 impl Nodes {
-    fn new(nodes: usize, count: u16) -> Self {
+    pub(super) fn new(nodes: usize, count: u16) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(RuntimeClock::new(START));
         let shard = |place| {
             let clock = Arc::clone(&clock);
@@ -27,7 +27,7 @@ impl Nodes {
     }
 
     /// Has a shard come to a node, and the others know.
-    async fn own(&self, node: usize, shard: usize) -> CancellationToken {
+    pub(super) async fn own(&self, node: usize, shard: usize) -> CancellationToken {
         let fence = CancellationToken::new();
         let (journal, slots) = &self.nodes[node];
         let shared = Arc::clone(&self.shards[shard]) as Arc<dyn Shard>;
@@ -43,7 +43,7 @@ impl Nodes {
         fence
     }
 
-    fn journal(&self, node: usize) -> &Arc<Sharded> {
+    pub(super) fn journal(&self, node: usize) -> &Arc<Sharded> {
         &self.nodes[node].0
     }
 
