@@ -35,6 +35,7 @@ use pointsman_connectors::listener::ListenSettings;
 use pointsman_connectors::nats::NatsEngine;
 use pointsman_connectors::{RunsOn, SourceSettings, TargetSettings};
 use pointsman_journal::Start;
+use pointsman_journal::sharded::TenantShards;
 use pointsman_log::Cluster;
 use pointsman_rules::transform::{EventMapping, Transform};
 use pointsman_rules::{Filter, TextTemplate};
@@ -70,6 +71,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// What each tenant may use, of those that have a quota.
     pub quotas: Vec<(Name, Quota)>,
+    /// In how many shards of a cluster the events of each tenant are to lie.
+    pub shards: TenantShards,
     /// What decides, in the order of the files: rules, and pipes behind them.
     pub rules: Vec<Rule>,
     /// The files' own tests.

@@ -18,9 +18,12 @@
 //!    compiled it, with what it takes from the environment and from files.
 //! 2. A node goes over to what is stored as in force, never to what it proposed or prepared.
 //! 3. What a node has for itself (`listen`, `admin`, `store`) is in no version.
+//! 4. A tenant has another number of shards from the moment at which a version is stored as in force,
+//!    and each node divides events by that as soon as it has read it: see [`moving`].
 
 pub mod kept;
 mod mine;
+mod moving;
 mod rows;
 pub mod view;
 
@@ -30,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_journal::sharded::Slot;
+use pointsman_journal::sharded::{Sharded, Slot, TenantShards};
 use pointsman_journal::{JournalError, Shard};
 use pointsman_schemas::Timestamp;
 use tokio::sync::watch;
@@ -57,6 +60,7 @@ const MISTAKES_MAX: usize = 20;
 pub struct Versions {
     /// The first shard, wherever it is.
     slot: Slot,
+    journal: Arc<Sharded>,
     nodes: Nodes,
     background: Arc<Background>,
     /// Where relative paths begin.
@@ -95,10 +99,10 @@ impl fmt::Debug for Versions {
 }
 
 impl Versions {
-    /// Those of the cluster that has this first shard, for a node whose own files are `files`.
-    /// Relative paths begin in `folder`.
+    /// Those of the cluster that has this journal and its first shard, for a node whose own files are
+    /// `files`. Relative paths begin in `folder`.
     pub fn new(
-        slot: Slot,
+        (journal, slot): (Arc<Sharded>, Slot),
         nodes: Nodes,
         background: Arc<Background>,
         folder: PathBuf,
@@ -107,6 +111,7 @@ impl Versions {
     ) -> Self {
         Self {
             slot,
+            journal,
             nodes,
             background,
             folder,
@@ -187,8 +192,10 @@ impl Versions {
                 }
             }
             let kept = self.told.borrow().clone();
-            if let Some(version) = kept.as_ref().and_then(|kept| kept.proposed.as_ref()) {
-                self.prepare(version).await;
+            if let Some(kept) = kept
+                && let Some(version) = &kept.proposed
+            {
+                self.prepare(version, &kept).await;
             }
         }
     }
@@ -215,11 +222,13 @@ impl Versions {
                 );
             }
         }
+        self.divide(&kept, before.as_deref());
         self.told.send_replace(Some(Arc::new(kept)));
     }
 
-    /// Compiles a proposed version, and says whether this node could work with it.
-    async fn prepare(&self, version: &Version) {
+    /// Compiles a proposed version, sees to it that its tenants can have the shards that it says, and
+    /// says whether this node could work with it.
+    async fn prepare(&self, version: &Version, kept: &Kept) {
         let number = version.number;
         let is_done = {
             let mine = self.mine.lock();
@@ -230,9 +239,16 @@ impl Versions {
                     .is_some_and(|(own, _)| *own == number)
         };
         if is_done {
+            if let Some(why) = self.has_been_stopped_for_long(number) {
+                self.object(number, vec![why]).await;
+            }
             return;
         }
-        match self.read(version).await {
+        let prepared = match self.read(version).await {
+            Ok(config) => self.make_way(version, kept, &config).await.map(|()| config),
+            unready => unready,
+        };
+        match prepared {
             Ok(config) => {
                 self.mine.lock().prepared = Some((number, config));
                 self.nodes.say_of_rules(|rules| rules.prepared = number);
@@ -240,14 +256,17 @@ impl Versions {
             Err(Unready::Away(why)) => {
                 tracing::debug!(number, why, "a proposed version cannot be read now");
             }
-            Err(Unready::Mistakes(why)) => {
-                let node = self.nodes.own_name();
-                let objection = Objection { number, node, why };
-                match Rows(&self.slot).object(&objection).await {
-                    Ok(()) => self.mine.lock().refused = number,
-                    Err(error) => tracing::debug!(number, %error, "refusing a proposed version"),
-                }
-            }
+            Err(Unready::Mistakes(why)) => self.object(number, why).await,
+        }
+    }
+
+    /// Refuses a proposed version.
+    async fn object(&self, number: u64, why: Vec<String>) {
+        let node = self.nodes.own_name();
+        let objection = Objection { number, node, why };
+        match Rows(&self.slot).object(&objection).await {
+            Ok(()) => self.mine.lock().refused = number,
+            Err(error) => tracing::debug!(number, %error, "refusing a proposed version"),
         }
     }
 
@@ -281,13 +300,18 @@ impl Versions {
             })
     }
 
-    /// Proposes files, and returns under which id. With `is_first` they count only where there is no
-    /// version yet.
+    /// Proposes files whose tenants are to have these shards, and returns under which id. With
+    /// `is_first` they count only where there is no version yet.
     ///
     /// # Errors
     /// [`ProposeError`]; of one of the journal's that is not [`JournalError::Away`] they may have been
     /// proposed.
-    pub async fn propose(&self, files: &RuleFiles, is_first: bool) -> Result<String, ProposeError> {
+    pub async fn propose(
+        &self,
+        files: &RuleFiles,
+        shards: TenantShards,
+        is_first: bool,
+    ) -> Result<String, ProposeError> {
         if files.bytes() > FILES_BYTES_MAX {
             return Err(ProposeError::Large);
         }
@@ -299,6 +323,7 @@ impl Versions {
             by: self.nodes.own_name(),
             at: Timestamp::now(),
             is_first,
+            shards,
         };
         Rows(&self.slot).propose(proposal, files).await?;
         Ok(id)

@@ -31,13 +31,17 @@ pub type WantedShards = Option<NonZeroU16>;
 pub struct TenantShards(pub BTreeMap<Name, WantedShards>);
 
 impl TenantShards {
-    /// What a tenant has of which nobody says it: `default` all, every other one a single shard.
+    /// What tenants have of which nobody says it: `default` all, every other one a single shard.
     #[must_use]
-    pub fn usual(tenant: &Name) -> WantedShards {
-        match *tenant == Name::default_tenant() {
-            true => None,
-            false => Some(NonZeroU16::MIN),
-        }
+    pub fn usual_of<'n>(tenants: impl IntoIterator<Item = &'n Name>) -> Self {
+        let default = Name::default_tenant();
+        let usual = |tenant: &Name| (*tenant != default).then_some(NonZeroU16::MIN);
+        let tenants = tenants.into_iter();
+        Self(
+            tenants
+                .map(|tenant| (tenant.clone(), usual(tenant)))
+                .collect(),
+        )
     }
 
     /// How many of so many shards a tenant has; all where it is not known here.

@@ -66,6 +66,7 @@ pub(super) async fn run<S: Fn(&[Diagnostic])>(
     let Some(first) = slots.first().cloned() else {
         return Ok(());
     };
+    let first = (Arc::clone(&journal), first);
     let folder = std::env::current_dir()
         .map_err(|error| RunError::System("find the folder of the rule files", error))?;
     let (background, own) = (Arc::clone(&process.background), Own::of(&config));
@@ -199,7 +200,7 @@ async fn propose_changes(
             continue;
         }
         versions.has_files(&files);
-        match versions.propose(&files, false).await {
+        match versions.propose(&files, config.shards, false).await {
             Ok(_) => tracing::info!("the changed rule files are proposed to the cluster"),
             Err(ProposeError::Large) => tracing::error!("{}", ProposeError::Large),
             Err(error) => {

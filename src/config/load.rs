@@ -18,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_connectors::listener::{Keys, ListenSettings};
+use pointsman_journal::sharded::TenantShards;
 use pointsman_schemas::{Interval, Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
-use super::quota::quota_of;
+use super::quota::tenant_quota_of;
 use super::raw::{RawAdmin, RawLog, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
@@ -292,6 +293,7 @@ impl<'d> Loader<'d, '_> {
             Some((listen, deduplicate::deduplicate(piece)))
         });
         let (listen, deduplicate) = listen.unwrap_or_default();
+        let (quotas, shards) = self.quotas();
         let mut config = Config {
             listen,
             deduplicate,
@@ -299,7 +301,8 @@ impl<'d> Loader<'d, '_> {
             store: self.store(),
             sources: Vec::new(),
             targets: Vec::new(),
-            quotas: self.quotas(),
+            quotas,
+            shards,
             rules: Vec::new(),
             tests: Vec::new(),
         };
@@ -331,10 +334,12 @@ impl<'d> Loader<'d, '_> {
         (!self.documents.is_empty()).then_some(config)
     }
 
-    /// What tenants may use. Of each, one file may say it.
-    fn quotas(&self) -> Vec<(Name, Quota)> {
+    /// What tenants may use, and how many shards each has. Of each, one file may say it.
+    fn quotas(&self) -> (Vec<(Name, Quota)>, TenantShards) {
         let mut places: Vec<(&Name, String)> = Vec::new();
         let mut quotas = Vec::new();
+        let tenants = self.documents.iter().map(|document| &document.tenant);
+        let mut shards = TenantShards::usual_of(tenants);
         for document in self.documents {
             let Some(at) = document.top().get("quota") else {
                 continue;
@@ -353,9 +358,17 @@ impl<'d> Loader<'d, '_> {
             }
             let span = at.entry.map_or(at.node.span, |entry| entry.key_span);
             places.push((tenant, document.place(span)));
-            quotas.extend(quota_of(document.top()).map(|quota| (tenant.clone(), quota)));
+            let Some((quota, wanted)) = tenant_quota_of(document.top()) else {
+                continue;
+            };
+            if wanted.is_some() {
+                shards.0.insert(tenant.clone(), wanted);
+            }
+            if !quota.is_empty() {
+                quotas.push((tenant.clone(), quota));
+            }
         }
-        quotas
+        (quotas, shards)
     }
 
     /// What may stand in one of the files only.

@@ -17,7 +17,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::quota::RawQuota;
+use super::quota::RawTenantQuota;
 use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 pub use names::Known;
@@ -89,7 +89,7 @@ pub fn rule_file() -> Value {
         "admin": generator.subschema_for::<RawAdmin>(),
         "store": generator.subschema_for::<RawStore>(),
         "tenant": generator.subschema_for::<Name>(),
-        "quota": generator.subschema_for::<RawQuota>(),
+        "quota": generator.subschema_for::<RawTenantQuota>(),
     });
     let mut definitions = Value::Object(generator.take_definitions(true));
     let (mut source, mut target) = (source, target);

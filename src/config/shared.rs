@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use pointsman_journal::sharded::TenantShards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,6 +56,7 @@ impl Own {
             sources: Vec::new(),
             targets: Vec::new(),
             quotas: Vec::new(),
+            shards: TenantShards::default(),
             rules: Vec::new(),
             tests: Vec::new(),
         })

@@ -1,5 +1,6 @@
 //! What a cluster keeps about the versions of its rules, and how that goes on: without I/O.
 
+use pointsman_journal::sharded::TenantShards;
 use pointsman_schemas::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub struct Proposal {
     pub at: Timestamp,
     /// Whether it is only for a cluster that has no version yet.
     pub is_first: bool,
+    /// How many shards its tenants are to have.
+    #[serde(default)]
+    pub shards: TenantShards,
 }
 
 /// A node that cannot work with a proposed version.
@@ -97,6 +101,10 @@ pub struct Kept {
     pub proposed: Option<Version>,
     /// How the last proposals ended that are none of these, the last one last.
     pub ended: Vec<Ended>,
+    /// How many shards each tenant has, those included that are in no version any longer. It lies in
+    /// a row of its own, for whoever reads the store.
+    #[serde(skip)]
+    pub shards: TenantShards,
 }
 
 impl Kept {
@@ -140,7 +148,12 @@ impl Kept {
             if proposal.is_first {
                 return vec![self.end(proposal, None, End::Late)];
             }
-            if Some(in_force).filter(says_the_same).is_some() {
+            // Where tenants have kept other shards than it says, it may be in force anew.
+            let has_its_shards = self
+                .shards
+                .changed_by(&proposal.shards, usize::MAX)
+                .is_empty();
+            if has_its_shards && says_the_same(&in_force) {
                 // Whoever goes back to it takes back what was proposed meanwhile.
                 let taken_back = self.take_proposed(|_| true);
                 dropped.extend(taken_back.map(|one| self.replaced(one, number)));
@@ -172,6 +185,15 @@ impl Kept {
     }
 
     fn put_in_force(&mut self, version: Version, now: Timestamp) -> Vec<Proposal> {
+        let is_first = self.in_force.is_none();
+        for (tenant, wanted) in &version.proposal.shards.0 {
+            let known = self.shards.0.entry(tenant.clone());
+            let known = known.or_insert(*wanted);
+            // What waits in imported stores waits where it should by what these say.
+            if !is_first {
+                *known = *wanted;
+            }
+        }
         let since = Some(now);
         let before = self.in_force.replace(Version { since, ..version });
         let forgotten = std::mem::replace(&mut self.before, before);
@@ -258,6 +280,7 @@ mod tests {
             by: Name::new("a").unwrap(),
             at: Timestamp(1),
             is_first: false,
+            shards: TenantShards::default(),
         }
     }
 
@@ -291,7 +314,11 @@ mod tests {
             assert_eq!(self.0 != before, has_changed, "what changes is counted");
             assert_eq!(self.0.revision, before.revision + u64::from(has_changed));
             let bytes = serde_json::to_vec(&self.0).unwrap();
-            self.0 = serde_json::from_slice(&bytes).unwrap();
+            let shards = TenantShards::decode(&self.0.shards.encode()).unwrap();
+            self.0 = Kept {
+                shards,
+                ..serde_json::from_slice(&bytes).unwrap()
+            };
             dropped.map(|dropped| dropped.into_iter().map(|one| one.id).collect())
         }
 
@@ -401,6 +428,54 @@ mod tests {
         assert_eq!(cluster.0.fate("p"), Some(Fate::InForce(1)));
         assert_eq!(cluster.0.fate("q"), Some(Fate::Replaced(1)));
         assert_eq!(cluster.0.fate("r"), None);
+    }
+
+    fn shards(count: u16) -> TenantShards {
+        let tenant = Name::new("acme").unwrap();
+        TenantShards([(tenant, std::num::NonZeroU16::new(count))].into())
+    }
+
+    fn with_shards(id: &str, hash: &str, count: u16) -> Inbox {
+        let proposal = Proposal {
+            shards: shards(count),
+            ..proposal(id, hash)
+        };
+        Inbox {
+            proposals: vec![proposal],
+            objections: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tenants_have_the_shards_of_the_version_in_force_and_those_that_are_gone_keep_theirs() {
+        let mut cluster = Cluster(Kept::default());
+        cluster.step(with_shards("p", "x", 1), &[]);
+        assert_eq!(cluster.0.shards, shards(1));
+        cluster.step(with_shards("q", "y", 2), &[1]);
+        assert_eq!(cluster.0.shards, shards(1), "it is not in force yet");
+        cluster.hear(&[2]);
+        assert_eq!(cluster.0.shards, shards(2));
+        cluster.propose("r", "z", &[2]);
+        cluster.hear(&[3]);
+        assert_eq!((cluster.0.number(), &cluster.0.shards), (3, &shards(2)));
+    }
+
+    #[test]
+    fn what_stores_say_of_tenants_holds_until_a_later_version_says_otherwise() {
+        // Stores that were imported.
+        let mut cluster = Cluster(Kept {
+            shards: shards(3),
+            ..Kept::default()
+        });
+        cluster.step(with_shards("p", "x", 1), &[]);
+        assert_eq!((cluster.0.number(), &cluster.0.shards), (1, &shards(3)));
+        // The same once more is another version, since it would change something.
+        cluster.step(with_shards("q", "x", 1), &[1]);
+        assert_eq!(cluster.0.fate("q"), Some(Fate::Proposed(2)));
+        cluster.hear(&[2]);
+        assert_eq!((cluster.0.number(), &cluster.0.shards), (2, &shards(1)));
+        cluster.step(with_shards("r", "x", 1), &[2]);
+        assert_eq!(cluster.0.fate("r"), Some(Fate::InForce(2)));
     }
 
     #[test]

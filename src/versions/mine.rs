@@ -4,6 +4,7 @@ use pointsman_cluster::RulesPulse;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::kept::Version;
+use super::moving::Stopped;
 use super::{AGAIN, Unready, Versions};
 use crate::config::{Config, RuleFiles};
 
@@ -20,6 +21,8 @@ pub(super) struct Mine {
     pub(super) refused: u64,
     /// Before then nothing is put in force.
     pub(super) not_before: Option<Instant>,
+    /// The version for whose sake it takes in nothing of some tenants.
+    pub(super) stopped: Option<Stopped>,
     /// It owns nothing because it has no rules to work with.
     pub(super) is_drained: bool,
 }
@@ -46,11 +49,14 @@ impl Versions {
 
     /// Proposes this node's files for a cluster that has no version yet; false where they were not.
     async fn propose_first(&self, files: &RuleFiles) -> bool {
-        if let Err(why) = self.compile(files.clone()).await {
-            self.cannot(&why.join("; "));
-            return false;
-        }
-        let proposed = self.propose(files, true).await;
+        let config = match self.compile(files.clone()).await {
+            Ok(config) => config,
+            Err(why) => {
+                self.cannot(&why.join("; "));
+                return false;
+            }
+        };
+        let proposed = self.propose(files, config.shards, true).await;
         if let Err(error) = &proposed {
             tracing::warn!(%error, "proposing the rule files of this node; it is tried again");
         }

@@ -4,6 +4,7 @@
 //! | key | what |
 //! |---|---|
 //! | `a` | [`Kept`], which the shard's owner alone changes |
+//! | `b` | how many shards each tenant has ([`TenantShards`]), which changes with it |
 //! | `f` id row | a part of the files of a proposal |
 //! | `p` time id | a proposal that waits to be looked at |
 //! | `q` number node | a node that refuses a version |
@@ -12,6 +13,8 @@
 //! append: so each counts once, whoever owns the shard meanwhile.
 
 use bytes::Bytes;
+use pointsman_journal::sharded::TenantShards;
+use pointsman_journal::sharded::tenants::{CLUSTER, RULE_VERSIONS, TENANT_SHARDS};
 use pointsman_journal::{JournalError, Shard};
 use pointsman_schemas::{Name, PositionChange, PositionRow};
 use serde::Serialize;
@@ -43,9 +46,13 @@ impl Rows<'_> {
     /// # Errors
     /// As [`Journal::positions`](pointsman_journal::Journal::positions), and where it makes no sense.
     pub async fn kept(&self) -> Result<Kept, JournalError> {
-        let rows = self.page(None, 1).await?;
-        let row = rows.first().filter(|row| row.key == KEPT);
-        row.map_or_else(|| Ok(Kept::default()), read)
+        let rows = self.page(None, 2).await?;
+        let row = |key: &[u8]| rows.iter().find(|row| row.key == key);
+        let mut kept: Kept = row(KEPT).map_or_else(|| Ok(Kept::default()), read)?;
+        if let Some(row) = row(TENANT_SHARDS) {
+            kept.shards = TenantShards::decode(&row.value).map_err(|error| damaged(&error))?;
+        }
+        Ok(kept)
     }
 
     /// What waits to be looked at.
@@ -120,10 +127,14 @@ impl Rows<'_> {
         let mut changes: Vec<_> = gone
             .map(|key| PositionChange { key, value: None })
             .collect();
-        changes.push(PositionChange {
-            key: Bytes::from_static(KEPT),
-            value: Some(write(kept)?.into()),
-        });
+        let own = [
+            (KEPT, write(kept)?.into()),
+            (TENANT_SHARDS, kept.shards.encode()),
+        ];
+        changes.extend(own.map(|(key, value)| PositionChange {
+            key: Bytes::from_static(key),
+            value: Some(value),
+        }));
         self.change(changes).await
     }
 
@@ -172,7 +183,7 @@ impl Rows<'_> {
 /// The tenant and the source under which the rows are kept.
 fn keeper() -> Result<(Name, Name), JournalError> {
     let name = |text| Name::new(text).map_err(|error| JournalError::Io(error.to_string()));
-    Ok((name("pointsman-cluster")?, name("rule-versions")?))
+    Ok((name(CLUSTER)?, name(RULE_VERSIONS)?))
 }
 
 fn prefix(id: &str) -> Vec<u8> {
@@ -195,7 +206,7 @@ fn write(value: &impl Serialize) -> Result<Vec<u8>, JournalError> {
     serde_json::to_vec(value).map_err(|error| JournalError::Io(error.to_string()))
 }
 
-fn damaged(error: &serde_json::Error) -> JournalError {
+fn damaged(error: &dyn std::fmt::Display) -> JournalError {
     JournalError::Damaged(format!(
         "what is kept of the versions of the rules: {error}"
     ))
@@ -226,6 +237,7 @@ mod tests {
             by: Name::new("a").unwrap(),
             at: Timestamp(at),
             is_first: false,
+            shards: TenantShards::default(),
         }
     }
 
@@ -259,8 +271,10 @@ mod tests {
         for (one, expect) in inbox.proposals.iter().zip([files("c"), long, files("b")]) {
             assert!(rows.files(one).await.unwrap() == Some(expect), "{one:?}");
         }
+        let tenants = [Name::default_tenant(), Name::new("acme").unwrap()];
         let kept = Kept {
             revision: 5,
+            shards: TenantShards::usual_of(&tenants),
             ..Kept::default()
         };
         let dropped = &inbox.proposals[1..2];

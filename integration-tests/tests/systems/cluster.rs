@@ -9,6 +9,7 @@ mod jury;
 mod ported;
 mod quotas;
 mod shares;
+mod tenants;
 mod trial;
 mod versions;
 

@@ -115,11 +115,12 @@ async fn propose(admin: Arc<Admin>, (): (), body: FilesBody) -> Answer<ProposalV
         Ok(files) => files,
         Err(mistakes) => return Ok(refused(mistakes.iter().map(Diagnostic::line).collect())),
     };
-    if let Err(why) = versions.compile(files.clone()).await {
-        return Ok(refused(why));
-    }
+    let config = match versions.compile(files.clone()).await {
+        Ok(config) => config,
+        Err(why) => return Ok(refused(why)),
+    };
     let id = versions
-        .propose(&files, false)
+        .propose(&files, config.shards, false)
         .await
         .map_err(|error| match error {
             ProposeError::Large => Refused::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
