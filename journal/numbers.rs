@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use pointsman_schemas::{Name, PositionChange, SubscriptionNumber};
 
+use crate::sharded::tenants::CLUSTER;
 use crate::{Append, JournalError, Role, Shard, Subscription, SubscriptionIdentity};
 
 /// How many rows are read or changed at a time.
@@ -16,7 +17,7 @@ const ROWS: usize = 1_000;
 /// The tenant and the source under which the rows are kept.
 fn keeper() -> Result<(Name, Name), JournalError> {
     let name = |text| Name::new(text).map_err(|error| JournalError::Io(error.to_string()));
-    Ok((name("pointsman-cluster")?, name("subscription-numbers")?))
+    Ok((name(CLUSTER)?, name("subscription-numbers")?))
 }
 
 /// As [`Shard::assign`], with the rows in `journal`. Nobody else may be at it meanwhile.

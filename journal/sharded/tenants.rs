@@ -44,6 +44,12 @@ impl TenantShards {
         )
     }
 
+    /// Whether nothing is said of any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many of so many shards a tenant has; all where it is not known here.
     #[must_use]
     pub fn count(&self, tenant: &Name, of: usize) -> usize {

@@ -25,11 +25,9 @@ use crate::disk::record::{
 use crate::disk::replication::Part;
 use crate::disk::row::{PendingRow, read_row};
 use crate::disk::schema::{self, Ledger};
+use crate::sharded::TenantShards;
+use crate::sharded::tenants::CLUSTER;
 use crate::{Counts, Replay};
-
-/// The tenant under which a cluster keeps what is its own: numbers of subscriptions, which are made
-/// anew where one begins, and versions of its rules.
-const CLUSTER: &str = "pointsman-cluster";
 
 /// What an export has, and what a person has to know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +61,14 @@ pub fn export_stores(
     let stores: Vec<Store> = stores.collect::<Result<_, _>>()?;
     let mut writer = Writer::new(out);
     let mut unread = Unread::default();
-    writer.write(&Line::Head(head(&stores, shards, clock.now())))?;
+    let tenants = match stores.first() {
+        Some(first) => first.tenants(&mut unread)?,
+        None => TenantShards::default(),
+    };
+    writer.write(&Line::Head(Head {
+        tenants,
+        ..head(&stores, shards, clock.now())
+    }))?;
     writer.subscriptions(&stores)?;
     writer.replays(&stores)?;
     for store in &stores {
@@ -124,6 +129,7 @@ fn head(stores: &[Store], shards: u16, at: Timestamp) -> Head {
         quarantined: sum(|ledger| ledger.quarantined),
         lost_commits: sum(|ledger| ledger.lost_commits),
         dropped: dropped.iter().sum(),
+        tenants: TenantShards::default(),
     }
 }
 
@@ -135,7 +141,7 @@ fn notes(stores: &[Store], unread: &Unread) -> Result<Vec<String>, PortableError
     for store in stores {
         notes.extend(store.findings.iter().cloned());
         set_aside += store.set_aside()?;
-        has_versions |= store.has_position(CLUSTER, "rule-versions")?;
+        has_versions |= store.has_rule_versions()?;
     }
     if set_aside > 0 {
         notes.push(format!(
@@ -295,6 +301,7 @@ impl<'o> Writer<'o> {
         self.rows((store, unread), ("positions", positions), |row| {
             let (tenant, source): (String, String) = (row.get(0)?, row.get(1)?);
             let line = || {
+                // Numbers of subscriptions are made anew where a cluster begins.
                 if tenant == CLUSTER {
                     return Ok(None);
                 }

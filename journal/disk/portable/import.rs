@@ -11,7 +11,7 @@ mod replays;
 mod store;
 mod whole;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ use super::line::{
 };
 use crate::ShardNumber;
 use crate::disk::record::{EventRow, Noted};
-use crate::sharded::{SHARDS_MAX, route};
+use crate::sharded::tenants::Places as TenantPlaces;
+use crate::sharded::{SHARDS_MAX, TenantShards, route};
 
 /// Bytes of lines after which what was written is moved into the databases.
 const BYTES_AT_ONCE: usize = 32 * 1024 * 1024;
@@ -93,6 +94,9 @@ struct Import {
     head: Head,
     stores: Vec<NewStore>,
     places: Places,
+    /// How many shards each tenant has, and where they are.
+    tenants: TenantShards,
+    tenant_places: HashMap<Name, TenantPlaces>,
     subscriptions: BTreeMap<u32, SubscriptionLine>,
     /// The sources that keep a cursor or a position.
     at_home: HashSet<(Name, Name)>,
@@ -110,6 +114,8 @@ impl Import {
         let before_first = stores.iter().map(NewStore::before_first).collect();
         Ok(Self {
             places: Places::create(&folder.places(), head.shards, before_first)?,
+            tenants: head.tenants.clone(),
+            tenant_places: HashMap::new(),
             head,
             stores,
             subscriptions: BTreeMap::new(),
@@ -129,7 +135,10 @@ impl Import {
         match line {
             // Whoever reads the lines sees to these.
             Line::Head(_) | Line::End(_) => {}
-            Line::Subscription(line) => drop(self.subscriptions.insert(line.number, line)),
+            Line::Subscription(line) => {
+                self.place_tenant(&line.identity.tenant);
+                self.subscriptions.insert(line.number, line);
+            }
             Line::Replay(line) => self.replays.add(line),
             Line::Cursor(line) => {
                 self.at_home
@@ -164,6 +173,19 @@ impl Import {
             Line::History(line) => self.history(line)?,
         }
         Ok(())
+    }
+
+    /// Finds the shards of a tenant. Where the export does not say how many there are, it has as many
+    /// as one that is new.
+    fn place_tenant(&mut self, tenant: &Name) {
+        if self.tenant_places.contains_key(tenant) {
+            return;
+        }
+        for (tenant, usual) in TenantShards::usual_of([tenant]).0 {
+            self.tenants.0.entry(tenant).or_insert(usual);
+        }
+        let places = self.tenants.places(tenant, self.stores.len());
+        self.tenant_places.insert(tenant.clone(), places);
     }
 
     fn is_known(&self, subscription: u32) -> Result<(), PortableError> {
@@ -209,6 +231,7 @@ impl Import {
         for letter in &line.dead {
             self.is_known(letter.subscription)?;
         }
+        self.place_tenant(&row.tenant);
         let number = self.places.number(old)?;
         let deliveries = (self.places.waiting(old)?, line.dead);
         for (index, piece) in self.pieces(&row, deliveries).into_iter().enumerate() {
@@ -251,7 +274,9 @@ impl Import {
             pending: Vec::new(),
             dead: Vec::new(),
         };
-        let of_key = |key: Option<u64>| key.map(|key| route::of_key(&row.tenant, key) % count);
+        let places = self.tenant_places.get(&row.tenant);
+        let own = |hash: usize| places.map_or(hash, |places| places.at(hash));
+        let of_key = |key: Option<u64>| key.map(|key| own(route::of_key(&row.tenant, key)));
         let source = (row.tenant.clone(), row.origin.clone());
         let is_whole = count == 1 || self.at_home.contains(&source);
         let mut keys = pending.iter().map(|line| line.order_key);
@@ -260,7 +285,7 @@ impl Import {
         let first = if is_whole {
             route::home(&source.0, &source.1)
         } else {
-            first.unwrap_or_else(|| route::of_event(&row.tenant, &row.origin, &row.event))
+            first.unwrap_or_else(|| own(route::of_event(&row.tenant, &row.origin, &row.event)))
         };
         let mut pieces = vec![whole(first)];
         let place = |pieces: &mut Vec<Piece>, key: Option<u64>| {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::event::PortableEvent;
 use crate::disk::record::Noted;
+use crate::sharded::TenantShards;
 use crate::{
     Activity, AttemptEntry, Backlog, Counts, DeadReason, LastOutcome, Priority, Replay, ReplayId,
     SubscriptionIdentity, TaskState, WaitReason,
@@ -71,6 +72,9 @@ pub(super) struct Head {
     pub(super) lost_commits: u64,
     /// The counts of subscriptions that are gone.
     pub(super) dropped: Counts,
+    /// How many shards tenants have, of a cluster.
+    #[serde(default, skip_serializing_if = "TenantShards::is_empty")]
+    pub(super) tenants: TenantShards,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

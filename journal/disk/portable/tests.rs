@@ -6,3 +6,4 @@ mod content;
 mod moved;
 mod replays;
 mod streams;
+mod tenants;

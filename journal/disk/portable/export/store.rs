@@ -3,19 +3,22 @@
 use std::path::Path;
 
 use pointsman_schemas::{Clock, JournalId, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::PortableError;
 use super::super::event::PortableEvent;
 use super::super::line::DeadLine;
+use super::Unread;
 use crate::LastOutcome;
 use crate::disk::committed::CommittedState;
 use crate::disk::open::{hold_against_mark, prepare};
 use crate::disk::raw::DatabaseFile;
-use crate::disk::record::{Damage, DeadRow, EventRow};
+use crate::disk::record::{Damage, DeadRow, EventRow, decode_position};
 use crate::disk::replication::{is_copy, read_log_mark};
 use crate::disk::store::{Lock, Mark};
 use crate::disk::{OpenError, check, schema};
+use crate::sharded::TenantShards;
+use crate::sharded::tenants::{CLUSTER, RULE_VERSIONS, TENANT_SHARDS};
 
 /// A store that is exported: nobody else has it meanwhile.
 pub(super) struct Store {
@@ -99,9 +102,28 @@ impl Store {
         Ok(count.cast_unsigned())
     }
 
-    /// Whether it has rows of a position under these names.
-    pub(super) fn has_position(&self, tenant: &str, source: &str) -> rusqlite::Result<bool> {
-        let select = "SELECT 1 FROM positions WHERE tenant = ?1 AND source = ?2 LIMIT 1";
-        self.connection.prepare(select)?.exists([tenant, source])
+    /// Whether it has versions of a cluster's rules.
+    pub(super) fn has_rule_versions(&self) -> rusqlite::Result<bool> {
+        let select =
+            "SELECT 1 FROM positions WHERE tenant = ?1 AND source = ?2 AND key <> ?3 LIMIT 1";
+        let of = params![CLUSTER, RULE_VERSIONS, TENANT_SHARDS];
+        self.connection.prepare(select)?.exists(of)
+    }
+
+    /// How many shards tenants have, as it says.
+    pub(super) fn tenants(&self, unread: &mut Unread) -> rusqlite::Result<TenantShards> {
+        let select = "SELECT value FROM positions WHERE tenant = ?1 AND source = ?2 AND key = ?3";
+        let of = params![CLUSTER, RULE_VERSIONS, TENANT_SHARDS];
+        let value = self.connection.query_row(select, of, |row| row.get(0));
+        let Some(value): Option<Vec<u8>> = value.optional()? else {
+            return Ok(TenantShards::default());
+        };
+        let value = decode_position(CLUSTER, RULE_VERSIONS, TENANT_SHARDS, &value);
+        let wrong = |_| Damage("it says of no tenant how many shards that has");
+        let tenants = value.and_then(|value| TenantShards::decode(&value).map_err(wrong));
+        Ok(tenants.unwrap_or_else(|damage| {
+            unread.count("positions", damage);
+            TenantShards::default()
+        }))
     }
 }

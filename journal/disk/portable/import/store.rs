@@ -25,6 +25,8 @@ use crate::disk::row::{PendingRow, RowKey};
 use crate::disk::schema::{self, Ledger, Purpose};
 use crate::disk::store::{Lock, Mark, sync_directory};
 use crate::shard::before_first;
+use crate::sharded::TenantShards;
+use crate::sharded::tenants::{CLUSTER, RULE_VERSIONS, TENANT_SHARDS};
 use crate::{Due, Replay, ShardNumber};
 
 /// What all stores that are filled at a time may cache together, and one at least.
@@ -199,8 +201,24 @@ impl NewStore {
     }
 
     pub(super) fn position(&self, line: &PositionLine) -> rusqlite::Result<()> {
-        let (tenant, source) = (line.tenant.as_str(), line.source.as_str());
-        let (key, value) = (&*line.key.0, &*line.value.0);
+        let source = (line.tenant.as_str(), line.source.as_str());
+        self.row(source, &line.key.0, &line.value.0)
+    }
+
+    /// Says how many shards tenants have, as a cluster does in its first one.
+    pub(super) fn tenants(&self, shards: &TenantShards) -> rusqlite::Result<()> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        self.row((CLUSTER, RULE_VERSIONS), TENANT_SHARDS, &shards.encode())
+    }
+
+    fn row(
+        &self,
+        (tenant, source): (&str, &str),
+        key: &[u8],
+        value: &[u8],
+    ) -> rusqlite::Result<()> {
         let value = encode_position(tenant, source, key, value);
         let replace = "REPLACE INTO positions VALUES (?1, ?2, ?3, ?4)";
         self.execute(replace, params![tenant, source, key, value])

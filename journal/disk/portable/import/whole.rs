@@ -24,6 +24,9 @@ impl Import {
         notes.extend(again.iter().map(|id| {
             format!("the replay {id} goes on with the first event that it has not looked at: some come again")
         }));
+        if let Some(first) = self.stores.first() {
+            first.tenants(&self.tenants)?;
+        }
         let actual = self.stores.iter().map(NewStore::count);
         let actual: Vec<Actual> = actual.collect::<Result<_, _>>()?;
         let mut subscriptions = vec![BTreeMap::new(); actual.len()];
