@@ -66,6 +66,22 @@ impl TenantShards {
         changed.cloned().collect()
     }
 
+    /// Returns the tenants that have not all of so many shards, with the numbers of those that they
+    /// have.
+    #[must_use]
+    pub fn few(&self, of: usize) -> Vec<(Name, Vec<u16>)> {
+        let few = |tenant: &Name| {
+            let Places::Few(places) = self.places(tenant, of) else {
+                return None;
+            };
+            let numbers = places.iter().filter_map(|place| u16::try_from(*place).ok());
+            let mut numbers: Vec<u16> = numbers.collect();
+            numbers.sort_unstable();
+            Some((tenant.clone(), numbers))
+        };
+        self.0.keys().filter_map(few).collect()
+    }
+
     /// Where the shards of a tenant are among so many.
     pub(crate) fn places(&self, tenant: &Name, of: usize) -> Places {
         let count = self.count(tenant, of);
@@ -184,6 +200,14 @@ mod tests {
         assert_eq!(none.changed_by(&with("acme", 3), 4), [tenant("acme")]);
         assert_eq!(with("acme", 3).changed_by(&none, 4), [], "it says nothing");
         assert_eq!(with("acme", 3).changed_by(&with("acme", 3), 1), []);
+    }
+
+    #[test]
+    fn those_are_listed_that_have_not_all() {
+        let mut shards = with("acme", 3);
+        shards.0.insert(Name::default_tenant(), None);
+        assert_eq!(shards.few(16), [(tenant("acme"), vec![5, 9, 11])]);
+        assert_eq!(shards.few(3), []);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::error::{CommandError, write_new};
 use crate::config::{RuleFile, RuleFiles};
 use crate::output::{self, OutputArgs};
 use crate::versions::view::{
-    NodeRules, ProposalState, ProposalView, RefusedView, VersionView, VersionsView,
+    NodeRules, ProposalState, ProposalView, RefusedView, TenantView, VersionView, VersionsView,
 };
 
 /// What is said of a bus that has no other nodes.
@@ -147,7 +147,20 @@ async fn show(of: &OfArgs) -> Result<String, CommandError> {
     };
     let headings = ["NODE", "VERSION", "OWN FILES", "TROUBLE"];
     let table = output::table(headings, versions.nodes.iter().map(row));
-    Ok(format!("{text}\n{table}"))
+    Ok(format!("{text}\n{table}{}", tenants(&versions.tenants)))
+}
+
+/// The tenants that have not all shards.
+fn tenants(tenants: &[TenantView]) -> String {
+    if tenants.is_empty() {
+        return String::new();
+    }
+    let row = |one: &TenantView| {
+        let shards: Vec<_> = one.shards.iter().map(u16::to_string).collect();
+        [one.tenant.to_string(), shards.join(", ")]
+    };
+    let table = output::table(["TENANT", "SHARDS"], tenants.iter().map(row));
+    format!("\n{table}")
 }
 
 async fn versions(client: &Client) -> Result<VersionsView, CommandError> {
@@ -329,6 +342,16 @@ mod tests {
         let sound = "targets: { a: { stdout: {} } }\nrules: { r: { to: a } }\n";
         let refused = put_of(sound).await.unwrap_err().to_string();
         assert!(refused.contains("runs on one machine"), "{refused}");
+    }
+
+    #[test]
+    fn tenants_are_shown_with_their_shards() {
+        let view = TenantView {
+            tenant: Name::new("acme").unwrap(),
+            shards: vec![5, 11],
+        };
+        assert_eq!(tenants(&[view]), "\nTENANT  SHARDS\nacme    5, 11\n");
+        assert_eq!(tenants(&[]), "");
     }
 
     #[test]

@@ -18,6 +18,17 @@ pub struct VersionsView {
     pub refused: Option<RefusedView>,
     /// The living nodes.
     pub nodes: Vec<NodeRules>,
+    /// The tenants that have not all shards.
+    #[serde(default)]
+    pub tenants: Vec<TenantView>,
+}
+
+/// A tenant that has not all shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantView {
+    pub tenant: Name,
+    /// The shards that its events lie in.
+    pub shards: Vec<u16>,
 }
 
 /// A version of the rules.
@@ -92,9 +103,11 @@ pub enum ProposalState {
 }
 
 impl VersionsView {
-    /// What is kept, and what living nodes say.
+    /// What is kept, and what living nodes say of a cluster of so many shards.
     #[must_use]
-    pub fn new(kept: &Kept, living: &[(Name, Pulse)]) -> Self {
+    pub fn new(kept: &Kept, living: &[(Name, Pulse)], shards: u16) -> Self {
+        let few = kept.shards.few(shards.into()).into_iter();
+        let tenants = few.map(|(tenant, shards)| TenantView { tenant, shards });
         let refused = kept.ended.iter().rev().find_map(|ended| match &ended.how {
             End::Refused(objection) if objection.number > kept.number() => Some(objection),
             _ => None,
@@ -108,6 +121,7 @@ impl VersionsView {
                 why: objection.why.clone(),
             }),
             nodes: living.iter().map(NodeRules::new).collect(),
+            tenants: tenants.collect(),
         }
     }
 }

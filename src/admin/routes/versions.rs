@@ -87,10 +87,10 @@ fn versions(admin: &Admin) -> Answer<(&Arc<Versions>, &Nodes)> {
 
 async fn version(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<VersionsView> {
     let Ok((versions, nodes)) = versions(&admin) else {
-        return Ok(VersionsView::new(&Kept::default(), &[]));
+        return Ok(VersionsView::new(&Kept::default(), &[], 1));
     };
     let kept = versions.kept().await?;
-    Ok(VersionsView::new(&kept, &nodes.living()))
+    Ok(VersionsView::new(&kept, &nodes.living(), nodes.0.shards()))
 }
 
 async fn files(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<FilesBody> {

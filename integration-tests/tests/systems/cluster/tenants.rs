@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Method;
 use pointsman_integration_tests::bus::binary;
 use pointsman_integration_tests::{Answer, Caller, Sink, until};
+use serde_json::json;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -150,6 +151,10 @@ async fn a_tenant_has_its_shards_and_has_others_once_nothing_of_it_waits() {
     .await;
     let first = nodes.waits_in(SUBJECTS).await;
     assert_eq!(first.len(), 1, "{first:?}");
+    let said = nodes.members[2].bus.api("/api/v1/rules/version").await;
+    let shard: u16 = first[0].parse().unwrap();
+    let tenants = json!([{ "tenant": "acme", "shards": [shard] }]);
+    assert_eq!(said["tenants"], tenants);
 
     // It has no others while that waits, and takes events again once that is said.
     let (is_done, told) = nodes.put_both(&url, 3).await;
