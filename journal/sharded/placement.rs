@@ -57,8 +57,11 @@ impl Placement {
         self.few.get(tenant).unwrap_or(&self.all)
     }
 
-    fn is_stopped(&self, tenant: &Name) -> bool {
-        !self.stopped.is_empty() && self.stopped.contains(tenant)
+    /// Whether nothing is taken in of what an append has.
+    fn stops(&self, append: &Append) -> bool {
+        !self.stopped.is_empty()
+            && !append.entries.is_empty()
+            && self.stopped.contains(&append.tenant)
     }
 
     /// Whether what another machine has divided belongs in the shard at this place, which is one of
@@ -72,7 +75,7 @@ impl Placement {
         let is_home = || route::home(&append.tenant, &append.origin) % of == place;
         let deliveries = append.entries.iter().flat_map(|entry| &entry.deliveries);
         let mut keys = deliveries.filter_map(|delivery| delivery.order_key);
-        !self.is_stopped(&append.tenant)
+        !self.stops(append)
             && (places.contains(place) || is_home())
             && keys.all(|key| places.at(route::of_key(&append.tenant, key)) == place)
     }
@@ -102,6 +105,11 @@ impl Placements {
 
     pub(super) fn now(&self) -> Arc<Placement> {
         self.now.load_full()
+    }
+
+    /// Whether nothing is taken in now of what an append has.
+    pub(super) fn stops(&self, append: &Append) -> bool {
+        self.now.load().stops(append)
     }
 
     /// Divides what comes from now on by this, and takes in nothing of what is stopped.
@@ -142,7 +150,7 @@ impl Placements {
         has_to_be_now: bool,
     ) -> Result<Arc<Placement>, JournalError> {
         let now = self.now();
-        if append.entries.is_empty() || !now.is_stopped(&append.tenant) {
+        if !now.stops(append) {
             return Ok(now);
         }
         drop(now);
@@ -150,7 +158,7 @@ impl Placements {
         let mut changes = self.changes.subscribe();
         loop {
             let now = self.now();
-            if !now.is_stopped(&append.tenant) {
+            if !now.stops(append) {
                 return Ok(now);
             }
             drop(now);

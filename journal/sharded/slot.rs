@@ -250,6 +250,19 @@ impl Slot {
     where
         F: Future<Output = Result<T, JournalError>>,
     {
+        self.call_while(|_| true, argument, work).await
+    }
+
+    /// The same for as long as it makes sense to ask again.
+    async fn call_while<A: Clone, T, F>(
+        &self,
+        makes_sense: impl Fn(&A) -> bool,
+        argument: A,
+        work: impl Fn(Arc<dyn Shard>, A) -> F,
+    ) -> Result<T, JournalError>
+    where
+        F: Future<Output = Result<T, JournalError>>,
+    {
         let until = Instant::now() + PATIENCE;
         let mut seen = self.inner.place.subscribe();
         loop {
@@ -271,7 +284,7 @@ impl Slot {
                 }
             };
             let now = Instant::now();
-            if now >= until || !self.forwards {
+            if now >= until || !self.forwards || !makes_sense(&argument) {
                 return Err(away);
             }
             tokio::select! {

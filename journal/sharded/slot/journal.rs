@@ -75,7 +75,10 @@ impl Journal for Slot {
             return self.call_here(append).await?.ok_or_else(|| self.away());
         }
         let _held = self.admit(&append)?;
-        self.call_with(append, |shard, append| {
+        // Before its tenant can have other shards, what was divided among the old ones has to end:
+        // what waits gives up, and is divided anew when it is sent again.
+        let goes_on = |append: &Append| !self.inner.placements.stops(append);
+        self.call_while(goes_on, append, |shard, append| {
             let is_here = self.is(&shard);
             let append = if is_here {
                 shifted(&*shard, append)

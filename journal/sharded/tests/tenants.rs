@@ -227,12 +227,39 @@ async fn what_was_divided_before_ends_before_a_change_goes_on() {
     });
     tokio::task::yield_now().await;
     for _ in 0..2 {
-        journal.divide_by(&with(1), stopped());
+        // For the sake of another tenant.
+        journal.divide_by(&with(1), [Name::new("other").unwrap()].into());
         let early = timeout(Duration::from_secs(1), journal.divided_so()).await;
         assert!(early.is_err(), "it waits for what is under way");
     }
     journal.divided_so().await.unwrap();
     assert!(append.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_node_that_has_stopped_ends_once_its_own_node_stops() {
+    let nodes = Nodes::new(2, 2);
+    for shard in 0..2 {
+        nodes.own(1, shard).await;
+    }
+    let subscription = nodes.journal(1).subscribe(vec![wanted("r")]).await.unwrap()[0];
+    nodes.journal(1).divide_by(&with(2), stopped());
+    let journal = Arc::clone(nodes.journal(0));
+    let append = tokio::spawn({
+        let journal = Arc::clone(&journal);
+        let append = append_of(vec![keyed("e", subscription, 7)]);
+        async move { journal.append(append).await }
+    });
+    let second = Duration::from_secs(1);
+    sleep(second).await;
+    assert!(!append.is_finished());
+    journal.divide_by(&with(2), stopped());
+    timeout(second, journal.divided_so())
+        .await
+        .unwrap()
+        .unwrap();
+    let ended = append.await.unwrap();
+    assert!(matches!(ended, Err(JournalError::Away(_))), "{ended:?}");
 }
 
 /// What two nodes take in and deliver meanwhile.
