@@ -2,32 +2,31 @@
 //! may act.
 
 mod balance;
+mod hearing;
 mod pulse;
 mod shares;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use pointsman_log::{Beat, Log, Shard};
+use pointsman_log::{Beat, Beats, Log, Shard};
 use pointsman_schemas::Name;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::hearing::Heard;
+pub use self::hearing::Member;
 use self::pulse::owned;
 pub use self::pulse::{Format, Pulse, Role, RulesPulse, ShardPulse};
 use crate::backlogs::Backlogs;
 use crate::record::VERSION_LAST;
 use crate::shares::Shares;
-
-/// Nodes that have been silent for so many takeover times are forgotten.
-const FORGOTTEN_AFTER: u32 = 60;
 
 /// How many beats a node makes within its takeover time.
 const BEATS: u32 = 10;
@@ -60,32 +59,6 @@ impl Identity {
             records: VERSION_LAST,
         }
     }
-}
-
-/// What was heard of a node.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its name.
-    pub node: Name,
-    /// What it said last.
-    pub pulse: Pulse,
-    /// When that was heard.
-    pub heard: Instant,
-    /// When it was heard first.
-    pub since: Instant,
-    /// When a beat of it came last, be it one that came late: the engine keeps one of each node, so
-    /// a later one, which was acknowledged, may have been there until that took its place.
-    stirred: Instant,
-}
-
-#[derive(Debug)]
-struct Heard {
-    /// By process.
-    members: BTreeMap<u64, Member>,
-    /// Since when this node hears the others without interruption, as far as its own beats tell.
-    live_since: Instant,
-    /// When it last heard itself.
-    echo: Option<Instant>,
 }
 
 /// What the node does with a shard.
@@ -165,27 +138,26 @@ impl Heart {
                 ..Doing::default()
             })
         };
+        let engines = log.beats();
         let heart = Arc::new(Self {
             shares: Mutex::new(Shares::new(me.incarnation, me.takeover)),
             backlogs: Mutex::new(Backlogs::new(shards, me.takeover)),
             is_shared_anew: Notify::new(),
-            me,
             doing: (0..shards).map(doing).collect(),
             news: Arc::clone(&news),
             is_draining: AtomicBool::default(),
             rules: Mutex::default(),
-            heard: Mutex::new(Heard {
-                members: BTreeMap::new(),
-                live_since: Instant::now(),
-                echo: None,
-            }),
+            heard: Mutex::new(Heard::begin(engines.len(), me.takeover / 2)),
+            me,
             acknowledged: Mutex::new(None),
             #[cfg(test)]
             is_hasty: Default::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&heart).beat(Arc::clone(log)));
-        tasks.spawn(Arc::clone(&heart).listen(Arc::clone(log)));
+        for (engine, beats) in engines.into_iter().enumerate() {
+            tasks.spawn(Arc::clone(&heart).listen(engine, beats));
+        }
         (heart, Beating { _tasks: tasks })
     }
 
@@ -251,54 +223,25 @@ impl Heart {
         }
     }
 
-    async fn listen(self: Arc<Self>, log: Arc<dyn Log>) {
-        let mut beats = log.beats();
+    async fn listen(self: Arc<Self>, engine: usize, mut beats: Beats) {
         while let Some(Beat { node, body }) = beats.next().await {
             match serde_json::from_slice(&body) {
-                Ok(pulse) => self.hear(node, pulse),
+                Ok(pulse) => self.hear(engine, node, pulse),
                 Err(error) => tracing::debug!(%node, %error, "a beat that cannot be read"),
             }
         }
         tracing::error!("the beats of other nodes can be heard no more");
     }
 
-    fn hear(&self, node: Name, mut pulse: Pulse) {
+    fn hear(&self, engine: usize, node: Name, mut pulse: Pulse) {
         let now = Instant::now();
         self.hear_shares(&mut pulse, now);
         self.hear_backlogs(&mut pulse, now);
         let mut heard = self.heard.lock();
-        if pulse.incarnation == self.me.incarnation {
-            let gap = self.me.takeover / 2;
-            if heard.echo.is_none_or(|echo| now - echo > gap) {
-                heard.live_since = now;
-            }
-            heard.echo = Some(now);
-            return;
+        match pulse.incarnation == self.me.incarnation {
+            true => heard.hear_itself(engine, now),
+            false => heard.hear(engine, node, pulse, now),
         }
-        match heard.members.entry(pulse.incarnation) {
-            Entry::Occupied(mut member) => {
-                let member = member.get_mut();
-                member.stirred = now;
-                // One that came late says nothing of now.
-                if member.pulse.number < pulse.number {
-                    (member.pulse, member.heard) = (pulse, now);
-                }
-            }
-            Entry::Vacant(vacant) => {
-                vacant.insert(Member {
-                    node,
-                    pulse,
-                    heard: now,
-                    since: now,
-                    stirred: now,
-                });
-            }
-        }
-        let kept = |member: &Member| {
-            let takeover = Duration::from_millis(member.pulse.takeover_ms);
-            now - member.heard < takeover.saturating_mul(FORGOTTEN_AFTER)
-        };
-        heard.members.retain(|_, member| kept(member));
     }
 
     /// What was heard of other nodes: of each the process that was heard last.
@@ -327,21 +270,16 @@ impl Heart {
             .cloned()
     }
 
-    /// For how long nothing was heard of a process while this node heard others well; none where it
-    /// hears nobody just now.
+    /// For how long nothing was heard of a process, through one of the engines at least, while this
+    /// node heard others well through that; none where it hears nobody just now.
     pub(crate) fn silence(&self, incarnation: u64) -> Option<Duration> {
-        let live_since = self.live_since()?;
-        let heard = self.heard.lock();
-        let last = heard.members.get(&incarnation).map(|member| member.stirred);
-        Some(Instant::now() - last.map_or(live_since, |last| last.max(live_since)))
+        self.heard.lock().silence(incarnation, Instant::now())
     }
 
     /// Since when this node hears the others without interruption; none where it hears nobody just
     /// now.
     fn live_since(&self) -> Option<Instant> {
-        let heard = self.heard.lock();
-        let echo = heard.echo?;
-        (echo.elapsed() <= self.me.takeover / 2).then_some(heard.live_since)
+        self.heard.lock().live_since()
     }
 
     /// What a process has said last.

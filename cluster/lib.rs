@@ -20,7 +20,9 @@
 //! 2. A node acts for a shard (leases, calls targets) from when its claim holds and the owner before it
 //!    has said that it stopped, or was silent for its takeover time, until it is told of a later
 //!    claim or until its last acknowledged beat, counted from when that began, is older than its
-//!    takeover time less a fifth. That takes clocks that run alike, not clocks that agree.
+//!    takeover time less a fifth. That takes clocks that run alike, not clocks that agree. Where the
+//!    log lies in several engines a beat is acknowledged once all of them have it, and whoever is
+//!    not heard through one of them is silent.
 //! 3. A store is complete, or does not become an owner's.
 
 mod backlogs;

@@ -2,7 +2,7 @@
 
 use pointsman_schemas::Name;
 
-use crate::Shard;
+use crate::{Part, Shard};
 
 /// The most shards of a cluster. Each is followed and costs the engine a stream; nodes that share a
 /// cluster are no more than its shards.
@@ -12,14 +12,16 @@ pub const SHARDS_MAX: u16 = 256;
 /// PostgreSQL leaves for a name, since it cuts longer ones without a word.
 const NAME_BYTES_MAX: usize = 32;
 
-/// A cluster's name and the number of its shards.
+/// A cluster's name and the number of its shards, all of them or those that one of several engines
+/// keeps.
 ///
 /// The first node that opens the log of a cluster creates it, with as many shards as it says. Every
-/// later one adopts it, and is refused where it says another number.
+/// later one adopts it, and is refused where it says another number, or another part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     name: Name,
     shards: u16,
+    part: Option<Part>,
 }
 
 /// There can be no such cluster.
@@ -46,7 +48,27 @@ impl Cluster {
         if !(1..=SHARDS_MAX).contains(&shards) {
             return Err(InvalidCluster::Shards(shards));
         }
-        Ok(Self { name, shards })
+        Ok(Self {
+            name,
+            shards,
+            part: None,
+        })
+    }
+
+    /// The part of it that one of several engines keeps: shard s lies in that with the index s modulo
+    /// their number.
+    #[must_use]
+    pub fn of_part(&self, part: Part) -> Self {
+        Self {
+            part: Some(part),
+            ..self.clone()
+        }
+    }
+
+    /// Which part of it this is; none where it is the whole.
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        self.part
     }
 
     /// Its name.
@@ -55,16 +77,17 @@ impl Cluster {
         &self.name
     }
 
-    /// How many shards it has.
+    /// How many shards it has, wherever they lie.
     #[must_use]
     pub fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// Whether it has this shard.
+    /// Whether it has this shard, in this part where it is one.
     #[must_use]
     pub fn has(&self, shard: Shard) -> bool {
-        shard.0 < self.shards
+        let is_kept = |part: Part| shard.0.checked_rem(part.engines) == Some(part.index);
+        shard.0 < self.shards && self.part.is_none_or(is_kept)
     }
 
     /// Refuses a shard that it does not have.
@@ -89,5 +112,20 @@ mod tests {
         assert!(of("c", SHARDS_MAX).is_ok());
         assert_eq!(of("c", 0), Err(InvalidCluster::Shards(0)));
         assert_eq!(of("c", 257), Err(InvalidCluster::Shards(257)));
+    }
+
+    #[test]
+    fn each_shard_is_in_one_of_the_parts() {
+        let whole = Cluster::new(Name::new("c").unwrap(), 5).unwrap();
+        let kept = |index| {
+            let part = whole.of_part(Part {
+                index,
+                engines: 3,
+                set: None,
+            });
+            (0..9).filter(|shard| part.has(Shard(*shard))).collect()
+        };
+        let kept: [Vec<u16>; 3] = [kept(0), kept(1), kept(2)];
+        assert_eq!(kept, [vec![0, 3], vec![1, 4], vec![2]]);
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong. No message has a URL or a password in it.
 
+use crate::part::Foreign;
 use crate::{BODY_BYTES_MAX, Place, Shard};
 
 /// Why a log cannot be opened.
@@ -25,6 +26,17 @@ pub enum OpenError {
         found: u16,
         /// How many it was to be opened with.
         wanted: u16,
+    },
+    /// The engine is not this one of the engines of the cluster, which never change.
+    #[error(
+        "the cluster {cluster} {why}; other engines are another store.log.cluster, filled by store \
+         export and store import"
+    )]
+    Part {
+        /// Its name.
+        cluster: String,
+        /// What it is.
+        why: Foreign,
     },
 }
 

@@ -4,14 +4,16 @@
 //! [`Log`] is the seam, with its whole contract. It knows bytes and places; what a record means,
 //! and who may write which, is not its business. There is a log in PostgreSQL, one in NATS
 //! JetStream, and a simulated one for tests. Whatever implements it passes the suite behind the
-//! feature `test-util`.
+//! feature `test-util`. [`several`] makes one log of those in several engines.
 
 mod cluster;
 mod error;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod part;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod several;
 #[cfg(feature = "test-util")]
 pub mod simulated;
 #[cfg(feature = "test-util")]
@@ -19,6 +21,7 @@ pub mod suite;
 
 pub use cluster::{Cluster, InvalidCluster, SHARDS_MAX};
 pub use error::{FollowError, LogError, OpenError};
+pub use part::{Foreign, Part};
 
 use std::fmt;
 
@@ -93,7 +96,7 @@ pub struct Beat {
     pub body: Bytes,
 }
 
-/// The beats of all nodes. See [`Log::beats`].
+/// The beats of all nodes, as one engine has them. See [`Log::beats`].
 pub type Beats = BoxStream<'static, Beat>;
 
 /// The log of one cluster, as one node sees it.
@@ -156,16 +159,18 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::Unknown`], as for the dropped future.
     async fn trim(&self, shard: Shard, before: Place) -> Result<(), LogError>;
 
-    /// Replaces the beat of a node, durably.
+    /// Replaces the beat of a node, durably: in each engine, where there are several.
     ///
     /// Beats that overlap replace each other in any order, and one whose future was dropped or whose
     /// outcome is unknown may still do so: a body that must not be overtaken says its own number.
     ///
     /// # Errors
-    /// As [`Log::append`], but for [`LogError::NoShard`].
+    /// As [`Log::append`], but for [`LogError::NoShard`]. [`LogError::Unknown`] also where only some
+    /// of several engines have it.
     async fn beat(&self, node: &Name, body: Bytes) -> Result<(), LogError>;
 
-    /// Reads the latest beat of every node that has one, then each newer one, for ever.
+    /// Reads the latest beat of every node that has one, then each newer one, for ever: by a stream
+    /// for each engine, of which there is one unless the log is [`several::Several`].
     ///
     /// A stream yields no beat twice and may leave out those that were replaced meanwhile. The beat
     /// of a node that is gone stays for a day. What is listed at the beginning may be that old: who
@@ -173,7 +178,7 @@ pub trait Log: Send + Sync + 'static {
     /// stream waits.
     ///
     /// Its `next` is cancel-safe, and dropping the stream ends the reading.
-    fn beats(&self) -> Beats;
+    fn beats(&self) -> Vec<Beats>;
 }
 
 /// A log that has been opened.
@@ -181,6 +186,8 @@ pub trait Log: Send + Sync + 'static {
 pub struct Opened<L> {
     /// The log.
     pub log: L,
+    /// Which part of the cluster the engine keeps, and of which set; none where it keeps all of it.
+    pub part: Option<Part>,
     /// What is at stake with the engine as it is set up, each a sentence for the operator.
     pub warnings: Vec<String>,
 }
@@ -190,6 +197,8 @@ pub struct Opened<L> {
 pub struct Probed {
     /// Whether the log is there already; else the first node that opens it makes it.
     pub is_there: bool,
+    /// As [`Opened::part`], of a log that is there.
+    pub part: Option<Part>,
     /// What is at stake, as [`Opened::warnings`].
     pub warnings: Vec<String>,
 }

@@ -64,16 +64,20 @@ impl NatsLog {
     ///
     /// # Errors
     /// [`OpenError::Unavailable`] where JetStream does not answer in time, [`OpenError::Shards`]
-    /// where the cluster has another number of shards, and [`OpenError::Refused`] where JetStream
-    /// refuses, is older than 2.10, takes no messages of 1 MiB, or has one of the streams in a form
+    /// where the cluster has another number of shards, [`OpenError::Part`] where the engine keeps
+    /// another part of it, and [`OpenError::Refused`] where JetStream refuses, is older than 2.10, takes no messages of 1 MiB, or has one of the streams in a form
     /// that would lose records.
     pub async fn open(cluster: Cluster, options: Options) -> Result<Opened<Self>, OpenError> {
         let replicas = options.replicas;
         let log = Self::connect(cluster, options).await?;
         let adopted = streams::adopt(&log.context, &log.names, &log.cluster, replicas);
-        log.in_time(adopted).await?;
+        let part = log.in_time(adopted).await?;
         let warnings = streams::warnings(replicas);
-        Ok(Opened { log, warnings })
+        Ok(Opened {
+            log,
+            part,
+            warnings,
+        })
     }
 
     /// Looks whether [`NatsLog::open`] would succeed, as far as can be seen without making a stream,
@@ -85,8 +89,10 @@ impl NatsLog {
         let replicas = options.replicas;
         let log = Self::connect(cluster, options).await?;
         let probed = streams::probe(&log.context, &log.names, &log.cluster, replicas);
+        let (is_there, part) = log.in_time(probed).await?;
         Ok(Probed {
-            is_there: log.in_time(probed).await?,
+            is_there,
+            part,
             warnings: streams::warnings(replicas),
         })
     }
@@ -223,10 +229,10 @@ impl Log for NatsLog {
         Ok(())
     }
 
-    fn beats(&self) -> Beats {
+    fn beats(&self) -> Vec<Beats> {
         let feed = Feed::new(self.context.clone(), self.names.beat_stream(), 0);
         let prefix = self.names.beat_subject("");
-        stream::unfold((feed, prefix), async |(mut feed, prefix)| {
+        let beats = stream::unfold((feed, prefix), async |(mut feed, prefix)| {
             loop {
                 let Some(message) = feed.next().await else {
                     // Nothing comes: it may be that nothing comes any more.
@@ -240,7 +246,7 @@ impl Log for NatsLog {
                     return Some((Beat { node, body }, (feed, prefix)));
                 }
             }
-        })
-        .boxed()
+        });
+        vec![beats.boxed()]
     }
 }

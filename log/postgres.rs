@@ -93,15 +93,17 @@ impl PostgresLog {
     /// # Errors
     /// [`OpenError::Settings`] where the URL cannot be read, [`OpenError::Unavailable`] where
     /// PostgreSQL does not answer in time, [`OpenError::Shards`] where the cluster has another
-    /// number of shards, and [`OpenError::Refused`] where PostgreSQL refuses or would lose records:
+    /// number of shards, [`OpenError::Part`] where the engine keeps another part of it, and
+    /// [`OpenError::Refused`] where PostgreSQL refuses or would lose records:
     /// with `fsync` or `synchronous_commit` off, unlogged tables, or a standby.
     pub async fn open(cluster: Cluster, options: Options) -> Result<Opened<Self>, OpenError> {
-        let (dialer, session) = dial(&options).await?;
+        let (dialer, session) = dial(&cluster, &options).await?;
         let until = Instant::now() + options.timeout;
         let warnings = session.durability().warnings();
         let schema = schema::name(&cluster);
         let made = timeout_at(until, schema::adopt(&session, &schema, &cluster)).await;
-        made.unwrap_or_else(|_| Err(OpenError::Unavailable(session::NO_ANSWER.to_owned())))?;
+        let unavailable = |_| Err(OpenError::Unavailable(session::NO_ANSWER.to_owned()));
+        let part = made.unwrap_or_else(unavailable)?;
         let pool = |purpose, size| Pool::new(Arc::clone(&dialer), purpose, size);
         let reading = pool(Purpose::Read, 1);
         let log = Self {
@@ -128,7 +130,11 @@ impl PostgresLog {
             timeout: options.timeout,
             cluster,
         };
-        Ok(Opened { log, warnings })
+        Ok(Opened {
+            log,
+            part,
+            warnings,
+        })
     }
 
     /// Looks whether [`PostgresLog::open`] would succeed, and changes nothing.
@@ -136,12 +142,14 @@ impl PostgresLog {
     /// # Errors
     /// As [`PostgresLog::open`].
     pub async fn probe(cluster: Cluster, options: Options) -> Result<Probed, OpenError> {
-        let (_, session) = dial(&options).await?;
+        let (_, session) = dial(&cluster, &options).await?;
         let schema = schema::name(&cluster);
         let probed = timeout(options.timeout, schema::probe(&session, &schema, &cluster)).await;
         let unavailable = |_| Err(OpenError::Unavailable(session::NO_ANSWER.to_owned()));
+        let found = probed.unwrap_or_else(unavailable)?;
         Ok(Probed {
-            is_there: probed.unwrap_or_else(unavailable)?,
+            is_there: found.is_some(),
+            part: found.flatten(),
             warnings: session.durability().warnings(),
         })
     }
@@ -151,8 +159,14 @@ impl PostgresLog {
     }
 }
 
-async fn dial(options: &Options) -> Result<(Arc<Dialer>, Session), OpenError> {
-    let dialer = Dialer::new(config(options)?, options.tls.clone(), options.timeout);
+async fn dial(cluster: &Cluster, options: &Options) -> Result<(Arc<Dialer>, Session), OpenError> {
+    let engine = cluster.part().map(|part| part.index + 1);
+    let dialer = Dialer::new(
+        config(options)?,
+        options.tls.clone(),
+        options.timeout,
+        engine,
+    );
     let until = Instant::now() + options.timeout;
     let session = dialer.dial(until).await.map_err(OpenError::from)?;
     Ok((Arc::new(dialer), session))
@@ -256,12 +270,12 @@ impl Log for PostgresLog {
         Ok(())
     }
 
-    fn beats(&self) -> Beats {
-        beats::listen(
+    fn beats(&self) -> Vec<Beats> {
+        vec![beats::listen(
             Arc::clone(&self.beats),
             self.list_beats.clone(),
             self.timeout,
-        )
+        )]
     }
 }
 

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
 
-use crate::{Beat, Beats, Cluster, FollowError, Follower, Log, LogError, Next, OpenError};
+use crate::{Beat, Beats, Cluster, FollowError, Follower, Log, LogError, Next, OpenError, Opened};
 use crate::{Place, Shard, fits};
 use state::{ClusterState, Look};
 
@@ -34,26 +34,33 @@ impl Node {
     /// Opens the log of a cluster.
     ///
     /// # Errors
-    /// [`OpenError::Shards`] where the cluster has another number of shards, and
-    /// [`OpenError::Unavailable`] where nothing has come of it in time.
+    /// [`OpenError::Shards`] where the cluster has another number of shards, [`OpenError::Part`]
+    /// where the engine keeps another part of it, and [`OpenError::Unavailable`] where nothing has
+    /// come of it in time.
     pub async fn open(&self, cluster: Cluster) -> Result<SimulatedLog, OpenError> {
+        Ok(self.open_part(cluster).await?.log)
+    }
+
+    /// The same, and which part of the cluster the engine keeps.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub async fn open_part(&self, cluster: Cluster) -> Result<Opened<SimulatedLog>, OpenError> {
         let log = SimulatedLog {
             node: self.clone(),
             cluster,
         };
-        let wanted = log.cluster.shards();
-        let found = log
-            .call(|cluster| cluster.shards())
+        let (shards, part) = log
+            .call(|cluster| (cluster.shards(), cluster.part()))
             .await
             .map_err(|error| OpenError::Unavailable(error.to_string()))?;
-        if found != wanted {
-            return Err(OpenError::Shards {
-                cluster: log.cluster.name().to_string(),
-                found,
-                wanted,
-            });
-        }
-        Ok(log)
+        log.cluster.admit(shards, part)?;
+        let warnings = Vec::new();
+        Ok(Opened {
+            log,
+            part,
+            warnings,
+        })
     }
 
     /// Cuts the node off from the engine, or lets it reach the engine again.
@@ -117,9 +124,9 @@ impl Log for SimulatedLog {
         self.call(move |cluster| cluster.beat(node, body)).await
     }
 
-    fn beats(&self) -> Beats {
+    fn beats(&self) -> Vec<Beats> {
         let seen: BTreeMap<Name, u64> = BTreeMap::new();
-        stream::unfold((self.clone(), seen), async |(log, mut seen)| {
+        let beats = stream::unfold((self.clone(), seen), async |(log, mut seen)| {
             let Node { engine, number } = &log.node;
             let mut changed = engine.changes();
             loop {
@@ -132,8 +139,8 @@ impl Log for SimulatedLog {
                 }
                 changed.changed().await.ok()?;
             }
-        })
-        .boxed()
+        });
+        vec![beats.boxed()]
     }
 }
 

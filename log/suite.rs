@@ -196,13 +196,27 @@ async fn is_silent<T>(stream: &mut (impl futures::Stream<Item = T> + Unpin)) -> 
     timeout(NOTHING, stream.next()).await.is_err()
 }
 
-/// Reads beats until there has been one of each of these nodes with these bodies.
-async fn hears(beats: &mut Beats, mut wanted: Vec<(&str, &str)>) {
-    while !wanted.is_empty() {
-        let beat = soon("a beat", beats.next()).await.unwrap();
-        wanted
-            .retain(|(node, body)| !(beat.node.as_str() == *node && beat.body == body.as_bytes()));
+/// Reads the beats of each engine until there has been one of each of these nodes with these bodies.
+async fn hears(beats: &mut [Beats], wanted: &[(&str, &str)]) {
+    assert!(!beats.is_empty());
+    for beats in beats {
+        let mut wanted = wanted.to_vec();
+        while !wanted.is_empty() {
+            let beat = soon("a beat", beats.next()).await.unwrap();
+            wanted.retain(|(node, body)| {
+                !(beat.node.as_str() == *node && beat.body == body.as_bytes())
+            });
+        }
     }
+}
+
+/// Whether no engine has a beat any more.
+async fn are_silent(beats: &mut [Beats]) -> bool {
+    let silent = beats.iter_mut().map(is_silent);
+    futures::future::join_all(silent)
+        .await
+        .into_iter()
+        .all(|is_silent| is_silent)
 }
 
 /// Bytes that nobody can compress, the same for the same number.

@@ -105,12 +105,14 @@ impl Heart {
         let now = Instant::now();
         let heard = self.heard.lock();
         let mut members = heard.members.values();
-        members.all(|member| member.pulse.format.records >= records || !is_alive(member, now))
+        members.all(|member| member.pulse.format.records >= records || !member.speaks(now))
     }
 
-    /// The oldest format that a living node writes which is not being drained.
+    /// The oldest format that a node writes which speaks, and is not being drained.
     fn oldest_format(&self) -> Format {
-        let others = self.living().filter(|member| !member.pulse.draining);
+        let now = Instant::now();
+        let others = self.members().into_iter();
+        let others = others.filter(|member| member.speaks(now) && !member.pulse.draining);
         let others = others.map(|member| member.pulse.format);
         others.fold(self.me.format(), Format::min)
     }
@@ -130,7 +132,7 @@ impl Heart {
     fn living(&self) -> impl Iterator<Item = Member> + use<> {
         let now = Instant::now();
         let members = self.members().into_iter();
-        members.filter(move |member| is_alive(member, now))
+        members.filter(move |member| member.is_alive(now))
     }
 
     /// The living nodes that have everything of a shard, and have been heard for so long.
@@ -141,10 +143,6 @@ impl Heart {
         };
         self.living().filter(is_spare).collect()
     }
-}
-
-fn is_alive(member: &Member, now: Instant) -> bool {
-    now - member.heard < Duration::from_millis(member.pulse.takeover_ms)
 }
 
 /// Whether a node that says this is to own nothing while another one can.

@@ -98,16 +98,16 @@ async fn of_a_node_that_was_restarted_its_last_process_counts() {
     let (heart, _beating) = heart_of_a().await;
     heart.doing(SHARD).set(Role::Owner, 1);
     heart.is_draining.store(true, Ordering::Relaxed);
-    heart.hear(name("b"), pulse(2, 1, Role::Spare));
+    heart.hear(0, name("b"), pulse(2, 1, Role::Spare));
     assert_eq!(heart.heir(SHARD), None, "it has just been heard first");
     advance(TAKEOVER).await;
-    heart.hear(name("b"), pulse(2, 2, Role::Spare));
+    heart.hear(0, name("b"), pulse(2, 2, Role::Spare));
     assert_eq!(heart.heir(SHARD), Some(name("b")));
     // The process before this one is no other node.
-    heart.hear(name("a"), pulse(3, 1, Role::Spare));
+    heart.hear(0, name("a"), pulse(3, 1, Role::Spare));
     assert_eq!(heart.members().len(), 1);
     advance(TAKEOVER / 10).await;
-    heart.hear(name("b"), pulse(4, 1, Role::Filling));
+    heart.hear(0, name("b"), pulse(4, 1, Role::Filling));
     let members = heart.members();
     let members: Vec<_> = members.iter().map(|one| one.pulse.incarnation).collect();
     assert_eq!(members, [4]);
@@ -120,11 +120,11 @@ async fn a_beat_that_came_late_may_hide_a_later_one() {
     let (heart, _beating) = heart_of_a().await;
     let silence = || heart.silence(2).unwrap();
     sleep_until(Instant::now() + TAKEOVER).await;
-    heart.hear(name("b"), pulse(2, 8, Role::Owner));
+    heart.hear(0, name("b"), pulse(2, 8, Role::Owner));
     sleep_until(Instant::now() + TAKEOVER / 2).await;
     assert_eq!(silence(), TAKEOVER / 2);
     // The tenth was acknowledged, and this one has taken its place before anybody heard it.
-    heart.hear(name("b"), pulse(2, 7, Role::Spare));
+    heart.hear(0, name("b"), pulse(2, 7, Role::Spare));
     assert_eq!(silence(), Duration::ZERO);
     let pulse = heart.pulse(2).unwrap();
     assert_eq!((pulse.number, pulse.of(SHARD).role), (8, Role::Owner));
@@ -135,7 +135,7 @@ async fn what_is_new_of_the_rules_is_said_at_once() {
     let way = Engine::new(1, Faults::none()).node();
     let log = way.open(Cluster::new(name("c"), 1).unwrap()).await.unwrap();
     let log = Arc::new(log) as Arc<dyn Log>;
-    let mut beats = log.beats();
+    let mut beats = log.beats().remove(0);
     let me = Identity {
         node: name("a"),
         incarnation: 1,
@@ -249,7 +249,7 @@ async fn a_node_does_not_act_on_a_claim_of_its_own_that_has_been_followed() {
     let mut acts_where_b_knows = |number: u64, epoch: u64| {
         let mut said = pulse(2, number, Role::Spare);
         said.shards[0].epoch = epoch;
-        heart.hear(name("b"), said);
+        heart.hear(0, name("b"), said);
         matches!(watch.look(&following, false), Look::Own(_))
     };
     assert!(!acts_where_b_knows(1, 1), "it may act itself");
@@ -288,9 +288,9 @@ async fn records_are_packed_once_all_living_nodes_can_read_that() {
     assert!(is_packed().await, "nobody else is there");
     let mut older = pulse(2, 1, Role::Idle);
     older.format.records = 1;
-    heart.hear(name("b"), older);
+    heart.hear(0, name("b"), older);
     assert!(!is_packed().await);
-    heart.hear(name("b"), pulse(3, 1, Role::Idle));
+    heart.hear(0, name("b"), pulse(3, 1, Role::Idle));
     assert!(!is_packed().await, "it may be the other process that lives");
     advance(TAKEOVER).await;
     assert!(is_packed().await);
@@ -328,7 +328,7 @@ async fn a_node_rests_once_the_owner_has_appended_and_not_before() {
             };
             let mut said = pulse(incarnation, number, role);
             said.shards[0].epoch = 2;
-            heart.hear(name(&format!("node-{incarnation}")), said);
+            heart.hear(0, name(&format!("node-{incarnation}")), said);
         }
         sleep_until(Instant::now() + TAKEOVER / 10).await;
         heart.doing(SHARD).pulse().role

@@ -1,6 +1,5 @@
 //! The streams of a cluster: their names, making them, and what is wrong with those that are there.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -12,13 +11,16 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, ErrorCode};
 
-use crate::{BODY_BYTES_MAX, Cluster, OpenError, Shard};
+use crate::{BODY_BYTES_MAX, Cluster, OpenError, Part, Shard};
 
 /// How long a beat is listed after its node has gone.
 const BEATS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a cluster says how many shards it has.
 const SHARDS: &str = "pointsman-shards";
+
+/// Where one of several engines says which it is.
+const PART: &str = "pointsman-part";
 
 /// What the streams and subjects of a cluster are called. A cluster's name has no `_` and no `.`.
 #[derive(Clone, Debug)]
@@ -94,8 +96,10 @@ fn wanted(names: &Names, cluster: &Cluster, replicas: usize) -> Vec<Config> {
         retention: RetentionPolicy::Limits,
         ..Config::default()
     };
+    let shards = (SHARDS.to_owned(), cluster.shards().to_string());
+    let part = cluster.part().map(|part| (PART.to_owned(), part.written()));
     let meta = Config {
-        metadata: HashMap::from([(SHARDS.to_owned(), cluster.shards().to_string())]),
+        metadata: [shards].into_iter().chain(part).collect(),
         ..of(
             format!("PM_{}_meta", cluster.name()),
             format!("pm.{}.meta", cluster.name()),
@@ -111,39 +115,43 @@ fn wanted(names: &Names, cluster: &Cluster, replicas: usize) -> Vec<Config> {
         deny_delete: true,
         ..of(names.log_stream(shard), names.log_subject(shard))
     };
-    let logs = (0..cluster.shards()).map(Shard).map(log);
+    let shards = (0..cluster.shards()).map(Shard);
+    let logs = shards.filter(|shard| cluster.has(*shard)).map(log);
     [meta, beats].into_iter().chain(logs).collect()
 }
 
-/// Makes the streams that are not there, and refuses those that are there in another form.
+/// Makes the streams that are not there, and refuses those that are there in another form. Returns
+/// which part of the cluster they are.
 pub(super) async fn adopt(
     context: &Context,
     names: &Names,
     cluster: &Cluster,
     replicas: usize,
-) -> Result<(), OpenError> {
+) -> Result<Option<Part>, OpenError> {
+    let mut part = None;
     for stream in wanted(names, cluster, replicas) {
         let found = make(context, &stream).await?;
-        check(&found, &stream, cluster)?;
+        part = part.or(check(&found, &stream, cluster)?);
     }
-    Ok(())
+    Ok(part)
 }
 
-/// Whether all streams are there; refuses those that are there in another form.
+/// Whether all streams are there, and which part of the cluster they are; refuses those that are
+/// there in another form.
 pub(super) async fn probe(
     context: &Context,
     names: &Names,
     cluster: &Cluster,
     replicas: usize,
-) -> Result<bool, OpenError> {
-    let mut are_there = true;
+) -> Result<(bool, Option<Part>), OpenError> {
+    let (mut are_there, mut part) = (true, None);
     for stream in wanted(names, cluster, replicas) {
         match find(context, &stream.name).await? {
-            Some(found) => check(&found, &stream, cluster)?,
+            Some(found) => part = part.or(check(&found, &stream, cluster)?),
             None => are_there = false,
         }
     }
-    Ok(are_there)
+    Ok((are_there, part))
 }
 
 async fn find(context: &Context, name: &str) -> Result<Option<Config>, OpenError> {
@@ -180,23 +188,23 @@ async fn make(context: &Context, wanted: &Config) -> Result<Config, OpenError> {
     }
 }
 
-/// Refuses a stream that is there in another form.
-fn check(found: &Config, wanted: &Config, cluster: &Cluster) -> Result<(), OpenError> {
+/// Refuses a stream that is there in another form. Returns which part of the cluster it says that
+/// the engine keeps.
+fn check(found: &Config, wanted: &Config, cluster: &Cluster) -> Result<Option<Part>, OpenError> {
     if let Some(what) = difference(found, wanted) {
         return Err(OpenError::Refused(format!(
             "the stream {} {what}, and records would be lost with it",
             wanted.name
         )));
     }
-    let shards = |stream: &Config| stream.metadata.get(SHARDS).and_then(|n| n.parse().ok());
-    if shards(wanted).is_some() && shards(found) != shards(wanted) {
-        return Err(OpenError::Shards {
-            cluster: cluster.name().to_string(),
-            found: shards(found).unwrap_or_default(),
-            wanted: cluster.shards(),
-        });
+    if !wanted.metadata.contains_key(SHARDS) {
+        return Ok(None);
     }
-    Ok(())
+    let said = |key| found.metadata.get(key);
+    let shards = said(SHARDS).and_then(|shards| shards.parse().ok());
+    let part = said(PART).and_then(|part| Part::read(part));
+    cluster.admit(shards.unwrap_or_default(), part)?;
+    Ok(part)
 }
 
 fn is_missing(error: &GetStreamError) -> bool {

@@ -92,6 +92,7 @@ impl Pool {
         let Ok(mut dialing) = timeout_at(until, self.dialing.lock()).await else {
             return Err(LogError::Unavailable(NO_ANSWER.to_owned()));
         };
+        let engine = self.dialer.engine();
         loop {
             if let Some((not_before, error)) = &dialing.failed {
                 sleep_until((*not_before).min(until)).await;
@@ -103,7 +104,7 @@ impl Pool {
             match self.dialer.dial(until).await {
                 Ok(session) => {
                     if dialing.failures > 0 {
-                        tracing::info!("connected to PostgreSQL again");
+                        tracing::info!(engine, "connected to PostgreSQL again");
                     }
                     *dialing = Dialing::default();
                     return Ok(session);
@@ -111,7 +112,7 @@ impl Pool {
                 Err(error) => {
                     let error = LogError::from(error);
                     if dialing.failures == 0 {
-                        tracing::warn!(%error, "the log has lost PostgreSQL and tries again");
+                        tracing::warn!(%error, engine, "the log has lost PostgreSQL and tries again");
                     }
                     let pause = spread(RECONNECT.after(dialing.failures), rand::random());
                     dialing.failures = dialing.failures.saturating_add(1);

@@ -1,12 +1,15 @@
 //! The tables of a cluster.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::session::{NO_ANSWER, Session, said};
-use crate::{Cluster, OpenError};
+use crate::{Cluster, OpenError, Part, Shard};
 
 /// The form of the tables. It changes when they do.
 const FORMAT: i32 = 1;
+
+/// The same, where the table of the cluster says as well which of several engines this is.
+const FORMAT_OF_PART: i32 = 2;
 
 /// Held while a cluster is made, by whoever makes one in this database.
 const LOCK: i64 = i64::from_be_bytes(*b"pointsmn");
@@ -23,9 +26,13 @@ pub(super) fn name(cluster: &Cluster) -> String {
 /// by whoever comes by. Bodies are not compressed, since they are mostly random to PostgreSQL, and
 /// lie with their rows where they fit into a page: apart they would be in pieces, each with an entry
 /// in an index.
-fn tables(schema: &str) -> String {
+fn tables(schema: &str, cluster: &Cluster) -> String {
+    let part = match cluster.part() {
+        Some(_) => ", part text NOT NULL",
+        None => "",
+    };
     format!(
-        "CREATE TABLE {schema}.cluster (format int4 NOT NULL, shards int4 NOT NULL);
+        "CREATE TABLE {schema}.cluster (format int4 NOT NULL, shards int4 NOT NULL{part});
          CREATE TABLE {schema}.head (shard int4 PRIMARY KEY, first int8 NOT NULL, last int8 NOT NULL)
              WITH (fillfactor = 10);
          CREATE TABLE {schema}.log (shard int4, place int8, body bytea NOT NULL, PRIMARY KEY (shard, place))
@@ -37,12 +44,12 @@ fn tables(schema: &str) -> String {
 }
 
 /// Makes the cluster where it is not there, and refuses what does not fit to it. Nodes that do so
-/// at once wait for each other.
+/// at once wait for each other. Returns which part of the cluster is there.
 pub(super) async fn adopt(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<(), OpenError> {
+) -> Result<Option<Part>, OpenError> {
     let client = session.client();
     let adopt = async {
         client.batch_execute("BEGIN").await?;
@@ -61,15 +68,16 @@ pub(super) async fn adopt(
         .unwrap_or_else(|error| Err(failure(schema, &error)))
 }
 
-/// Whether the cluster is there, and fits. Where it is not, whether it could be made.
+/// Which part of the cluster is there, where it is and fits. Where it is not, whether it could be
+/// made.
 pub(super) async fn probe(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<bool, OpenError> {
+) -> Result<Option<Option<Part>>, OpenError> {
     let probe = async {
         if is_there(session, schema, "cluster").await? {
-            return Ok(check(session, schema, cluster).await?.map(|()| true));
+            return Ok(check(session, schema, cluster).await?.map(Some));
         }
         let may_make = "SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace \
                         WHERE '\"' || nspname || '\"' = $1), \
@@ -85,7 +93,7 @@ pub(super) async fn probe(
             ))
         };
         Ok(match row.try_get::<_, bool>(0)? {
-            true => Ok(false),
+            true => Ok(None),
             false => Err(refused()),
         })
     };
@@ -134,23 +142,67 @@ async fn make(
             .batch_execute(&format!("CREATE SCHEMA {schema}"))
             .await?;
     }
-    client.batch_execute(&tables(schema)).await?;
-    let shards = i32::from(cluster.shards());
+    client.batch_execute(&tables(schema, cluster)).await?;
+    note(session, schema, cluster).await?;
+    let shards: Vec<i32> = (0..cluster.shards())
+        .filter(|shard| cluster.has(Shard(*shard)))
+        .map(i32::from)
+        .collect();
     client
         .execute_typed(
-            &format!("INSERT INTO {schema}.cluster VALUES ($1, $2)"),
-            &[(&FORMAT, Type::INT4), (&shards, Type::INT4)],
-        )
-        .await?;
-    client
-        .execute_typed(
-            &format!(
-                "INSERT INTO {schema}.head SELECT shard, 1, 0 FROM generate_series(0, $1 - 1) shard"
-            ),
-            &[(&shards, Type::INT4)],
+            &format!("INSERT INTO {schema}.head SELECT shard, 1, 0 FROM unnest($1) shard"),
+            &[(&shards, Type::INT4_ARRAY)],
         )
         .await?;
     Ok(())
+}
+
+/// Has the cluster say how many shards it has, and which part of them is here.
+async fn note(
+    session: &Session,
+    schema: &str,
+    cluster: &Cluster,
+) -> Result<(), tokio_postgres::Error> {
+    let client = session.client();
+    let shards = i32::from(cluster.shards());
+    let Some(part) = cluster.part() else {
+        let insert = format!("INSERT INTO {schema}.cluster VALUES ($1, $2)");
+        let values: [(&(dyn ToSql + Sync), _); 2] = [(&FORMAT, Type::INT4), (&shards, Type::INT4)];
+        return client.execute_typed(&insert, &values).await.map(drop);
+    };
+    let part = part.written();
+    let insert = format!("INSERT INTO {schema}.cluster VALUES ($1, $2, $3)");
+    let values: [(&(dyn ToSql + Sync), _); 3] = [
+        (&FORMAT_OF_PART, Type::INT4),
+        (&shards, Type::INT4),
+        (&part, Type::TEXT),
+    ];
+    client.execute_typed(&insert, &values).await.map(drop)
+}
+
+/// What a log that is there says of its cluster.
+struct Noted {
+    format: i32,
+    shards: u16,
+    part: Option<Part>,
+}
+
+async fn noted(session: &Session, schema: &str) -> Result<Noted, tokio_postgres::Error> {
+    let client = session.client();
+    let statement = format!("SELECT format, shards FROM {schema}.cluster");
+    let row = client.query_typed_one(&statement, &[]).await?;
+    let (format, shards): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
+    let mut part = None;
+    if format == FORMAT_OF_PART {
+        let statement = format!("SELECT part FROM {schema}.cluster");
+        let row = client.query_typed_one(&statement, &[]).await?;
+        part = Part::read(row.try_get(0)?);
+    }
+    Ok(Noted {
+        format,
+        shards: u16::try_from(shards).unwrap_or_default(),
+        part,
+    })
 }
 
 /// Looks whether what is there is this cluster, and whether it is written to the log of PostgreSQL.
@@ -158,23 +210,21 @@ async fn check(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<Result<(), OpenError>, tokio_postgres::Error> {
+) -> Result<Result<Option<Part>, OpenError>, tokio_postgres::Error> {
     let client = session.client();
-    let row = client
-        .query_typed_one(&format!("SELECT format, shards FROM {schema}.cluster"), &[])
-        .await?;
-    let (format, shards): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
-    if format != FORMAT {
+    let Noted {
+        format,
+        shards,
+        part,
+    } = noted(session, schema).await?;
+    if ![FORMAT, FORMAT_OF_PART].contains(&format) {
         return Ok(Err(OpenError::Refused(format!(
-            "the tables of {schema} have format {format}, and this version reads {FORMAT}"
+            "the tables of {schema} have format {format}, and this version reads those up to \
+             {FORMAT_OF_PART}"
         ))));
     }
-    if shards != i32::from(cluster.shards()) {
-        return Ok(Err(OpenError::Shards {
-            cluster: cluster.name().to_string(),
-            found: u16::try_from(shards).unwrap_or_default(),
-            wanted: cluster.shards(),
-        }));
+    if let Err(refused) = cluster.admit(shards, part) {
+        return Ok(Err(refused));
     }
     let unlogged = client
         .query_typed(
@@ -189,6 +239,6 @@ async fn check(
             "the table {schema}.{} is unlogged, and a crash empties it; run ALTER TABLE … SET LOGGED",
             row.try_get::<_, String>(0)?
         )))),
-        None => Ok(Ok(())),
+        None => Ok(Ok(part)),
     }
 }

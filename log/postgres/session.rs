@@ -42,6 +42,8 @@ pub(super) struct Dialer {
     config: Config,
     tls: Option<Tls>,
     timeout: Duration,
+    /// Which of several engines it is, counted from 1.
+    engine: Option<u16>,
 }
 
 /// Why there is no session.
@@ -101,12 +103,19 @@ impl Dialer {
         config: Config,
         tls: Option<rustls::ClientConfig>,
         timeout: Duration,
+        engine: Option<u16>,
     ) -> Self {
         Self {
             config,
             tls: tls.map(Tls::new),
             timeout,
+            engine,
         }
+    }
+
+    /// Which of several engines it opens sessions of, as the log shows it.
+    pub(super) fn engine(&self) -> Option<u16> {
+        self.engine
     }
 
     /// Opens a session, and refuses a server that would lose records.
@@ -128,7 +137,7 @@ impl Dialer {
     {
         let (client, connection) = self.config.connect(tls).await?;
         let warned = Arc::new(AtomicU64::new(0));
-        let driver = tokio::spawn(drive(connection, Arc::clone(&warned)));
+        let driver = tokio::spawn(drive(connection, Arc::clone(&warned), self.engine));
         let driver = AbortOnDropHandle::new(driver);
         client.batch_execute(&set_up(self.timeout)).await?;
         let row = client.query_typed_one(durability::STATEMENT, &[]).await?;
@@ -151,7 +160,7 @@ impl Dialer {
 }
 
 /// Moves the bytes of a connection, and counts the warnings among its notices.
-async fn drive<S, T>(mut connection: Connection<S, T>, warned: Arc<AtomicU64>)
+async fn drive<S, T>(mut connection: Connection<S, T>, warned: Arc<AtomicU64>, engine: Option<u16>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -161,7 +170,7 @@ where
         if let AsyncMessage::Notice(notice) = message
             && notice.parsed_severity() == Some(Severity::Warning)
         {
-            tracing::warn!(notice = notice.message(), "PostgreSQL warns");
+            tracing::warn!(notice = notice.message(), engine, "PostgreSQL warns");
             warned.fetch_add(1, Ordering::Relaxed);
         }
     }

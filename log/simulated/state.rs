@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pointsman_schemas::Name;
 use tokio::time::Instant;
 
-use crate::{Cluster, Place, Shard};
+use crate::{Cluster, Part, Place, Shard};
 
 /// Everything, of all clusters.
 #[derive(Debug, Default)]
@@ -26,15 +26,18 @@ pub(super) struct State {
 impl State {
     /// The cluster, which is made where it is not there yet.
     pub(super) fn cluster(&mut self, cluster: &Cluster) -> &mut ClusterState {
+        // Drawn by what has happened so far, which the seed decides.
+        let set = self.calls;
         self.clusters
             .entry(cluster.name().clone())
-            .or_insert_with(|| ClusterState::new(cluster.shards()))
+            .or_insert_with(|| ClusterState::new(cluster, set))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct ClusterState {
     shards: Vec<ShardState>,
+    part: Option<Part>,
     beats: BTreeMap<Name, (u64, Bytes)>,
     beaten: u64,
 }
@@ -63,9 +66,11 @@ pub(super) enum Look {
 }
 
 impl ClusterState {
-    fn new(shards: u16) -> Self {
+    fn new(cluster: &Cluster, set: u64) -> Self {
+        let shards = 0..cluster.shards();
         Self {
-            shards: (0..shards).map(|_| ShardState::default()).collect(),
+            shards: shards.map(|_| ShardState::default()).collect(),
+            part: cluster.part().map(|part| part.founded(|| set)),
             beats: BTreeMap::new(),
             beaten: 0,
         }
@@ -73,6 +78,10 @@ impl ClusterState {
 
     pub(super) fn shards(&self) -> u16 {
         u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn part(&self) -> Option<Part> {
+        self.part
     }
 
     #[expect(

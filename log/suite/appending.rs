@@ -69,7 +69,7 @@ pub async fn what_does_not_fit_is_refused(engine: &dyn Implementation) {
     assert_eq!(soon("the end", follower.next()).await, None);
     // Nothing has come of it.
     assert!(is_silent(&mut log.follow(SHARD, Place::START)).await);
-    assert!(is_silent(&mut log.beats()).await);
+    assert!(are_silent(&mut log.beats()).await);
 }
 
 pub async fn an_append_comes_behind_what_was_acknowledged_before(engine: &dyn Implementation) {

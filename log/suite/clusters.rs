@@ -21,8 +21,8 @@ pub async fn clusters_do_not_see_each_other(engine: &dyn Implementation) {
         let read = whole(&**log, Shard(1), *last).await;
         assert!(read.iter().all(|body| body == of), "{of} has read {read:?}");
         let mut beats = log.beats();
-        hears(&mut beats, vec![("node", of)]).await;
-        assert!(engine.is_rough() || is_silent(&mut beats).await);
+        hears(&mut beats, &[("node", of)]).await;
+        assert!(engine.is_rough() || are_silent(&mut beats).await);
     }
 }
 

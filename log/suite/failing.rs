@@ -28,7 +28,7 @@ pub async fn nothing_acknowledged_is_lost_when_the_engine_crashes(engine: &dyn I
     let late = open(engine, cluster(2)).await;
     let read = whole(&*late, SHARD, last).await;
     assert!(read == followed, "the order has changed");
-    hears(&mut late.beats(), vec![("node", "3")]).await;
+    hears(&mut late.beats(), &[("node", "3")]).await;
 }
 
 pub async fn a_node_that_is_cut_off_is_told_and_goes_on_afterwards(engine: &dyn Implementation) {
@@ -38,7 +38,7 @@ pub async fn a_node_that_is_cut_off_is_told_and_goes_on_afterwards(engine: &dyn 
     let first = append(&*log, SHARD, "before").await;
     records(&mut follower, Place::START, first).await;
     beat(&*log, "node", "before").await;
-    hears(&mut beats, vec![("node", "before")]).await;
+    hears(&mut beats, &[("node", "before")]).await;
 
     engine.cut(true);
     let begin = Instant::now();
@@ -72,5 +72,5 @@ pub async fn a_node_that_is_cut_off_is_told_and_goes_on_afterwards(engine: &dyn 
         "{others:?}"
     );
     beat(&*log, "node", "after").await;
-    hears(&mut beats, vec![("node", "after")]).await;
+    hears(&mut beats, &[("node", "after")]).await;
 }
