@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use pointsman_journal::disk::{ApplyError, Commit, OpenError, Refused};
+use pointsman_log::several::{Kept, Several};
 use pointsman_log::simulated::{Engine, Faults, Node as Way};
-use pointsman_log::{Cluster, Log, Shard};
+use pointsman_log::{Cluster, Log, OpenError as NoLog, Part, Shard};
 use pointsman_schemas::Name;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -108,7 +109,8 @@ struct World {
     /// By shard.
     seen: Vec<Mutex<Seen>>,
     counts: Mutex<Counts>,
-    engine: Arc<Engine>,
+    /// Of several each keeps its part of the shards.
+    engines: Vec<Arc<Engine>>,
     cluster: Cluster,
     /// Whether owners give up what they own after a while, without a reason.
     is_restless: AtomicBool,
@@ -116,13 +118,24 @@ struct World {
 
 impl World {
     fn new(seed: u64, faults: Faults, shards: u16, is_restless: bool) -> Arc<Self> {
+        Self::over(1, seed, faults, shards, is_restless)
+    }
+
+    fn over(engines: u64, seed: u64, faults: Faults, shards: u16, is_restless: bool) -> Arc<Self> {
+        // The first has the seed itself.
+        let engine = |number| Engine::new(seed ^ (number << 32), faults.clone());
         Arc::new(Self {
             seen: (0..shards).map(|_| Mutex::default()).collect(),
             counts: Mutex::default(),
-            engine: Engine::new(seed, faults),
+            engines: (0..engines).map(engine).collect(),
             cluster: Cluster::new(Name::new("c").unwrap(), shards).unwrap(),
             is_restless: is_restless.into(),
         })
+    }
+
+    /// The ways of a new node to the engines.
+    fn ways(&self) -> Ways {
+        Ways(self.engines.iter().map(Engine::node).collect())
     }
 
     /// The disks of a new node.
@@ -135,6 +148,36 @@ impl World {
     }
 }
 
+/// The ways of a node to all engines.
+#[derive(Clone)]
+struct Ways(Vec<Way>);
+
+impl Ways {
+    fn cut(&self, cut: bool) {
+        self.0.iter().for_each(|way| way.cut(cut));
+    }
+
+    /// Opens the log, as the program does.
+    async fn open(&self, cluster: &Cluster) -> Result<Arc<dyn Log>, NoLog> {
+        if let [way] = &*self.0 {
+            return Ok(Arc::new(way.open(cluster.clone()).await?));
+        }
+        let (mut engines, mut set) = (Vec::new(), None);
+        for (index, way) in (0..).zip(&self.0) {
+            let part = Part {
+                index,
+                engines: u16::try_from(self.0.len()).unwrap(),
+                set,
+            };
+            let opened = way.open_part(cluster.of_part(part)).await?;
+            set = opened.part.and_then(|part| part.set);
+            let (name, log) = (format!("engine {index}"), Arc::new(opened.log));
+            engines.push(Kept { name, log });
+        }
+        Ok(Arc::new(Several::new(engines)))
+    }
+}
+
 /// Acts for as long as it is there.
 struct Acting<'a>(&'a World, Shard);
 
@@ -144,7 +187,7 @@ impl<'a> Acting<'a> {
         assert_eq!(
             acting, None,
             "two nodes act with shard {shard}, one is {node}, {:?}",
-            world.engine
+            world.engines
         );
         world.counts.lock().ownerships += 1;
         Self(world, shard)
@@ -163,15 +206,15 @@ type Disks = Vec<Arc<Mutex<Disk>>>;
 /// The life of one process.
 async fn live(
     world: Arc<World>,
-    way: Way,
+    ways: Ways,
     (number, format): (usize, u16),
     disks: Disks,
     heart: Arc<Mutex<Option<Arc<Heart>>>>,
     mut random: StdRng,
 ) {
     let log = loop {
-        if let Ok(log) = way.open(world.cluster.clone()).await {
-            break Arc::new(log) as Arc<dyn Log>;
+        if let Ok(log) = ways.open(&world.cluster).await {
+            break log;
         }
         sleep(Duration::from_millis(500)).await;
     };

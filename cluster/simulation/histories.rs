@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_log::simulated::{Faults, Node as Way};
+use pointsman_log::simulated::{Engine, Faults, Node as Way};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Counts, Disk, Disks, Seen, World, live};
+use super::{Counts, Disk, Disks, Seen, Ways, World, live};
 use crate::heart::{Heart, Role, ShardPulse};
 
 const NODES: usize = 3;
@@ -21,7 +21,7 @@ const ROUGH: Duration = Duration::from_secs(300);
 const CALM: Duration = Duration::from_secs(600);
 
 struct Process {
-    way: Way,
+    ways: Ways,
     disks: Disks,
     heart: Arc<Mutex<Option<Arc<Heart>>>>,
     task: JoinHandle<()>,
@@ -30,18 +30,18 @@ struct Process {
 fn start(
     world: &Arc<World>,
     number: usize,
-    way: Way,
+    ways: Ways,
     disks: Disks,
     random: &mut StdRng,
 ) -> Process {
-    start_with(world, (number, 1), way, disks, random)
+    start_with(world, (number, 1), ways, disks, random)
 }
 
 /// The same, of a program with this format.
 fn start_with(
     world: &Arc<World>,
     program: (usize, u16),
-    way: Way,
+    ways: Ways,
     disks: Disks,
     random: &mut StdRng,
 ) -> Process {
@@ -49,51 +49,35 @@ fn start_with(
     let heart = Arc::default();
     let life = live(
         Arc::clone(world),
-        way.clone(),
+        ways.clone(),
         program,
         disks.clone(),
         Arc::clone(&heart),
         random,
     );
     Process {
-        way,
+        ways,
         disks,
         heart,
         task: tokio::spawn(life),
     }
 }
 
-async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
+async fn play(seed: u64, faults: Faults, shards: u16, engines: u64) -> Counts {
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::new(seed, faults, shards, true);
+    let world = World::over(engines, seed, faults, shards, true);
     let mut processes: Vec<_> = (0..NODES)
-        .map(|number| {
-            start(
-                &world,
-                number,
-                world.engine.node(),
-                world.empty(),
-                &mut random,
-            )
-        })
+        .map(|number| start(&world, number, world.ways(), world.empty(), &mut random))
         .collect();
     let end = Instant::now() + ROUGH;
     while Instant::now() < end {
         sleep(Duration::from_millis(random.random_range(100..20_000))).await;
         let number = random.random_range(0..NODES);
         match random.random_range(0..15) {
-            0..=3 => {
-                processes[number].way.cut(true);
-                let way = processes[number].way.clone();
-                let healed = Duration::from_millis(random.random_range(100..30_000));
-                tokio::spawn(async move {
-                    sleep(healed).await;
-                    way.cut(false);
-                });
-            }
+            0..=3 => cut_some(&world, &processes, number, &mut random),
             4..=7 => {
                 let Process {
-                    way, disks, task, ..
+                    ways, disks, task, ..
                 } = &processes[number];
                 task.abort();
                 // What a process had in its hands is gone before another has its lock.
@@ -109,9 +93,9 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
                         *disk.lock() = Disk::default();
                     }
                 }
-                processes[number] = start(&world, number, way.clone(), disks.clone(), &mut random);
+                processes[number] = start(&world, number, ways.clone(), disks.clone(), &mut random);
             }
-            8 => world.engine.crash(),
+            8 => any_engine(&world, &mut random).crash(),
             // It claims what another one owns and works with.
             9..=11 => {
                 if let Some(heart) = &*processes[number].heart.lock() {
@@ -123,14 +107,15 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
                     heart.is_draining.store(random.random(), Ordering::Relaxed);
                 }
             }
-            _ => world
-                .engine
-                .stall(Duration::from_millis(random.random_range(10..8_000))),
+            _ => {
+                let stall = Duration::from_millis(random.random_range(10..8_000));
+                any_engine(&world, &mut random).stall(stall);
+            }
         }
     }
     world.is_restless.store(false, Ordering::Relaxed);
     for process in &processes {
-        process.way.cut(false);
+        process.ways.cut(false);
         if let Some(heart) = &*process.heart.lock() {
             heart.is_draining.store(false, Ordering::Relaxed);
         }
@@ -140,6 +125,39 @@ async fn play(seed: u64, faults: Faults, shards: u16) -> Counts {
         process.task.abort();
     }
     *world.counts.lock()
+}
+
+/// Cuts a node off from the engine for a time; where there are several, from all or one of them, or
+/// all nodes from one.
+fn cut_some(world: &World, processes: &[Process], number: usize, random: &mut StdRng) {
+    let engine = any(world.engines.len(), random);
+    // Of one engine there is one way to do it.
+    let ways: Vec<Way> = match any(world.engines.len().min(2) * 2 - 1, random) {
+        0 => processes[number].ways.0.clone(),
+        1 => vec![processes[number].ways.0[engine].clone()],
+        _ => {
+            let ways = processes.iter().map(|one| one.ways.0[engine].clone());
+            ways.collect()
+        }
+    };
+    let healed = Duration::from_millis(random.random_range(100..30_000));
+    ways.iter().for_each(|way| way.cut(true));
+    tokio::spawn(async move {
+        sleep(healed).await;
+        ways.iter().for_each(|way| way.cut(false));
+    });
+}
+
+fn any_engine<'a>(world: &'a World, random: &mut StdRng) -> &'a Engine {
+    &world.engines[any(world.engines.len(), random)]
+}
+
+/// One of so many. Of one nothing is drawn.
+fn any(of: usize, random: &mut StdRng) -> usize {
+    match of {
+        1 => 0,
+        _ => random.random_range(0..of),
+    }
 }
 
 /// What each process says that it does.
@@ -227,6 +245,10 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 }
 
 fn play_all(usual: u64, faults: &Faults, shards: u16) -> Counts {
+    play_over(1, usual, faults, shards)
+}
+
+fn play_over(engines: u64, usual: u64, faults: &Faults, shards: u16) -> Counts {
     let mut all = Counts::default();
     for seed in seeds(usual) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -234,7 +256,7 @@ fn play_all(usual: u64, faults: &Faults, shards: u16) -> Counts {
             .start_paused(true)
             .build()
             .unwrap();
-        let counts = runtime.block_on(play(seed, faults.clone(), shards));
+        let counts = runtime.block_on(play(seed, faults.clone(), shards, engines));
         all.ownerships += counts.ownerships;
         all.trims += counts.trims;
         all.handovers += counts.handovers;
@@ -270,6 +292,76 @@ fn shards_spread_over_the_nodes_of_a_rough_network() {
     assert!(counts.handovers > 3, "{counts:?}");
 }
 
+#[test]
+fn over_two_engines_nothing_is_lost_and_no_two_nodes_act() {
+    let counts = play_over(2, 4, &Faults::none(), 3);
+    assert!(counts.ownerships > 30 && counts.handovers > 4, "{counts:?}");
+}
+
+#[test]
+fn over_two_engines_in_a_rough_network_nothing_is_lost_and_no_two_nodes_act() {
+    let counts = play_over(2, 8, &Faults::rough(), 3);
+    assert!(counts.ownerships > 20 && counts.trims > 0, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_misses_one_of_two_engines_stops_and_what_he_owned_moves() {
+    let mut random = StdRng::seed_from_u64(9);
+    let world = World::over(2, 9, Faults::none(), 6, false);
+    let processes: Vec<_> = (0..NODES)
+        .map(|number| start(&world, number, world.ways(), world.empty(), &mut random))
+        .collect();
+    let acting = || -> Vec<_> { world.seen.iter().map(|seen| seen.lock().acting).collect() };
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let holds = async {
+            while !holds() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(timeout(CALM, holds).await.is_ok(), "{what}: {:?}", acting());
+    };
+    until("all have their part", &|| is_spread(&world)).await;
+    sleep(CALM / 10).await;
+    let before = acting();
+    // A short absence moves nothing.
+    processes[0].ways.0[1].cut(true);
+    sleep(Duration::from_secs(5)).await;
+    processes[0].ways.0[1].cut(false);
+    sleep(CALM / 10).await;
+    assert_eq!(acting(), before);
+    // With a longer one of the others own also what lies in the engine that it can reach.
+    processes[0].ways.0[1].cut(true);
+    let have_moved = || {
+        acting()
+            .iter()
+            .all(|node| node.is_some_and(|node| node != 0))
+    };
+    let cut_at = Instant::now();
+    until("others own it all", &have_moved).await;
+    let took = cut_at.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    sleep(CALM / 10).await;
+    assert!(have_moved(), "{:?}", acting());
+    processes[0].ways.0[1].cut(false);
+    until("it has its part again", &|| is_spread(&world)).await;
+    // Where nobody can reach one engine nobody acts, and nobody takes over.
+    let cut_all = |cut| processes.iter().for_each(|one| one.ways.0[0].cut(cut));
+    cut_all(true);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(acting(), [None; 6]);
+    sleep(CALM / 10).await;
+    assert_eq!(acting(), [None; 6]);
+    cut_all(false);
+    let healed = Instant::now();
+    until("all goes on", &|| acting().iter().all(Option::is_some)).await;
+    let took = healed.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    settle(&world, &processes, 9, &mut random).await;
+    for process in &processes {
+        process.task.abort();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nodes_that_join_get_their_part_from_one_that_has_everything() {
     let mut random = StdRng::seed_from_u64(7);
@@ -281,8 +373,8 @@ async fn nodes_that_join_get_their_part_from_one_that_has_everything() {
             .all(|node| node.is_some_and(|node| nodes.contains(&node)))
     };
     let mut join = |number| {
-        let (way, disks) = (world.engine.node(), world.empty());
-        start(&world, number, way, disks, &mut random)
+        let (ways, disks) = (world.ways(), world.empty());
+        start(&world, number, ways, disks, &mut random)
     };
     let until = async |what: &str, holds: &dyn Fn() -> bool| {
         let holds = async {
@@ -311,8 +403,8 @@ async fn a_node_that_rests_takes_over_where_the_owner_and_its_spare_are_gone() {
     let world = World::new(8, Faults::none(), 1, false);
     let processes: Vec<_> = (0..NODES)
         .map(|number| {
-            let (way, disks) = (world.engine.node(), world.empty());
-            start(&world, number, way, disks, &mut random)
+            let (ways, disks) = (world.ways(), world.empty());
+            start(&world, number, ways, disks, &mut random)
         })
         .collect();
     let in_role = |wanted| {
@@ -366,8 +458,8 @@ async fn replace_all(seed: u64) {
     let world = World::new(seed, Faults::none(), SHARDS, false);
     let mut processes: Vec<_> = (0..NODES)
         .map(|number| {
-            let (way, disks) = (world.engine.node(), world.empty());
-            start_with(&world, (number, 1), way, disks, &mut random)
+            let (ways, disks) = (world.ways(), world.empty());
+            start_with(&world, (number, 1), ways, disks, &mut random)
         })
         .collect();
     let whole = async |processes: &[Process], random: &mut StdRng| {
@@ -395,9 +487,9 @@ async fn replace_all(seed: u64) {
             tokio::task::yield_now().await;
         }
         sleep(Duration::from_millis(random.random_range(0..20_000))).await;
-        let Process { way, disks, .. } = &processes[number];
-        let (way, disks) = (way.clone(), disks.clone());
-        processes[number] = start_with(&world, (number, 2), way, disks, &mut random);
+        let Process { ways, disks, .. } = &processes[number];
+        let (ways, disks) = (ways.clone(), disks.clone());
+        processes[number] = start_with(&world, (number, 2), ways, disks, &mut random);
         sleep(Duration::from_millis(random.random_range(0..60_000))).await;
         whole(&processes, &mut random).await;
     }
