@@ -276,6 +276,11 @@ impl Heart {
         self.heard.lock().silence(incarnation, Instant::now())
     }
 
+    /// By engine, how long ago this node heard itself through that; none where it never has.
+    pub(crate) fn echoes(&self) -> Vec<Option<Duration>> {
+        self.heard.lock().echoes(Instant::now())
+    }
+
     /// Since when this node hears the others without interruption; none where it hears nobody just
     /// now.
     fn live_since(&self) -> Option<Instant> {
@@ -316,7 +321,7 @@ impl Heart {
             let now = Instant::now();
             let Some(deadline) = self.deadline().filter(|deadline| *deadline > now) else {
                 tracing::error!(
-                    "this node could not reach the log's engine for too long; it stops"
+                    "this node could not reach the log's engine, or one of several, for too long; it stops"
                 );
                 return ended.cancel();
             };

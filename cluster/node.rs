@@ -118,6 +118,13 @@ impl Node {
         u16::try_from(self.heart.shards().len()).unwrap_or(u16::MAX)
     }
 
+    /// By the engine of the log, how long ago this node heard itself through that; none where it never
+    /// has. Shard s lies in that with the index s modulo their number.
+    #[must_use]
+    pub fn echoes(&self) -> Vec<Option<Duration>> {
+        self.heart.echoes()
+    }
+
     /// Has this node own nothing while another one can, or ends that. It is forgotten with the
     /// process.
     pub fn drain(&self, is_draining: bool) {

@@ -31,7 +31,7 @@ use crate::config::{Config, Diagnostic, Loaded};
 use crate::dispatcher;
 use crate::dispatcher::policy::InvalidPolicy;
 
-pub(crate) use self::cluster::probe as probe_log;
+pub(crate) use self::cluster::{LogEngine, LookAtLog, log_engines};
 
 use self::bus::{Bus, Reloaded};
 use self::watch::{Watch, WatchError};

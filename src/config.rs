@@ -111,8 +111,8 @@ pub struct Store {
 /// `store.log`.
 #[derive(Clone, Debug)]
 pub struct StoreLog {
-    /// What keeps the log.
-    pub engine: Engine,
+    /// What keeps the log. Of several each keeps a part of the shards, by their places here.
+    pub engines: Vec<Engine>,
     /// The cluster.
     pub cluster: Cluster,
     /// This node's name; the machine's where there is none.
@@ -133,7 +133,7 @@ impl PartialEq for StoreLog {
 
 impl Eq for StoreLog {}
 
-/// What keeps the log of a cluster.
+/// What keeps the log of a cluster, or a part of it.
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// PostgreSQL.

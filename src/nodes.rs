@@ -70,6 +70,9 @@ impl NodeState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShardView {
     pub shard: u16,
+    /// Which of several engines keeps its log, counted from 1 in the order of `store.log.engines`;
+    /// none where there is one.
+    pub engine: Option<u16>,
     /// The living node that owns it; none where nobody does just now.
     pub owner: Option<Name>,
     /// How many times it has been taken over, the first time included.
@@ -123,9 +126,9 @@ impl Nodes {
     /// All shards.
     #[must_use]
     pub fn shards(&self) -> Vec<ShardView> {
-        let living = self.living();
+        let (living, engines) = (self.living(), self.0.echoes().len());
         (0..self.0.shards())
-            .map(|shard| ShardView::new(shard, &living))
+            .map(|shard| ShardView::new(shard, engines, &living))
             .collect()
     }
 
@@ -216,7 +219,8 @@ impl NodeView {
 }
 
 impl ShardView {
-    fn new(number: u16, living: &[(Name, Pulse)]) -> Self {
+    fn new(number: u16, engines: usize, living: &[(Name, Pulse)]) -> Self {
+        let engines = u16::try_from(engines).ok().filter(|engines| *engines > 1);
         let shard = Shard(number);
         let says = living.iter().map(|(node, pulse)| (node, pulse.of(shard)));
         // One that has not heard yet that it was followed may say that it owns it, too.
@@ -232,6 +236,7 @@ impl ShardView {
         });
         Self {
             shard: number,
+            engine: engines.map(|engines| number % engines + 1),
             owner: owner.map(|(node, _)| node.clone()),
             epoch: says.clone().map(|(_, says)| says.epoch).max().unwrap_or(0),
             place,
@@ -269,6 +274,7 @@ impl Collector for Nodes {
         }
         let own = nodes.iter().find(|node| node.answers);
         encode_rules(own, &mut encoder)?;
+        encode_engines(&self.0.echoes(), &mut encoder)?;
         let is_owned = |shard: u16| own.is_some_and(|own| own.owns.contains(&shard));
         let spares = |shard: &ShardView| shard.followers.iter().filter(|one| one.complete).count();
         let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -330,6 +336,25 @@ fn encode_rules(own: Option<&NodeView>, encoder: &mut DescriptorEncoder<'_>) -> 
     Ok(())
 }
 
+/// How well this node is in touch with each engine of the log.
+fn encode_engines(echoes: &[Option<Duration>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "pointsman_cluster_engine_heard_seconds",
+        "How long ago this node heard its own sign of life through the engine",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (number, echo) in (1..).zip(echoes) {
+        let (engine, heard) = (
+            u64::to_string(&number),
+            echo.map_or(f64::INFINITY, |echo| echo.as_secs_f64()),
+        );
+        let gauge = ConstGauge::<f64>::new(heard);
+        gauge.encode(family.encode_family(&[("engine", engine.as_str())])?)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use pointsman_cluster::ShardPulse;
@@ -357,7 +382,7 @@ mod tests {
         let of = of
             .iter()
             .map(|(node, pulse)| (Name::new(node).unwrap(), pulse.clone()));
-        ShardView::new(0, &of.collect::<Vec<_>>())
+        ShardView::new(0, 1, &of.collect::<Vec<_>>())
     }
 
     #[test]
@@ -374,6 +399,18 @@ mod tests {
             .map(|one| (one.name.as_str(), one.behind))
             .collect();
         assert_eq!(followers, [("c", 2)]);
+    }
+
+    #[test]
+    fn of_several_engines_each_keeps_a_shard_by_turns() {
+        let engines = |number| {
+            let engines: Vec<_> = (0..5)
+                .map(|shard| ShardView::new(shard, number, &[]).engine)
+                .collect();
+            engines
+        };
+        assert_eq!(engines(1), [None; 5]);
+        assert_eq!(engines(3), [1, 2, 3, 1, 2].map(Some));
     }
 
     #[test]

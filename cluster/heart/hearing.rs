@@ -156,6 +156,12 @@ impl Heard {
         live.try_fold(None, |last, live| Some(last.max(Some(live?))))?
     }
 
+    /// By engine, how long ago this node heard itself through that; none where it never has.
+    pub(super) fn echoes(&self, now: Instant) -> Vec<Option<Duration>> {
+        let echoes = self.ears.iter().map(|ear| ear.echo);
+        echoes.map(|echo| Some(now - echo?)).collect()
+    }
+
     /// For how long nothing was heard of a process through one of the engines, while others were
     /// heard well through it; none where nobody is through any.
     pub(super) fn silence(&self, incarnation: u64, now: Instant) -> Option<Duration> {
@@ -262,6 +268,10 @@ mod tests {
         two.beats(9, &[1], &[1]).await;
         assert_eq!(two.silence(), Some(1));
         assert_eq!(two.heard.live_since(), None);
+        assert_eq!(
+            two.heard.echoes(Instant::now()),
+            [Some(BEAT * 10), Some(BEAT)]
+        );
         two.beats(7, &[], &[]).await;
         assert_eq!(two.silence(), None, "he hears nobody");
         two.beats(3, &[0, 1], &[0, 1]).await;

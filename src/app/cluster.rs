@@ -3,6 +3,7 @@
 
 mod backlogs;
 mod engine;
+mod engines;
 mod keeper;
 mod peers;
 mod shares;
@@ -34,7 +35,7 @@ use crate::config::{Config, Diagnostic, Own, RuleFiles, StoreLog};
 use crate::nodes::Nodes;
 use crate::versions::{ProposeError, Versions};
 
-pub(crate) use self::engine::probe;
+pub(crate) use self::engines::{LogEngine, LookAtLog, log_engines};
 pub(super) use self::peers::OwnShards;
 pub(super) use self::shares::Shares;
 
@@ -292,7 +293,7 @@ async fn join(settings: &StoreLog, config: &Config) -> Result<Node, RunError> {
     }
     let mut pause = BACKOFF.initial;
     let log = loop {
-        match engine::open(settings, &node).await {
+        match engines::open(settings, &node).await {
             Ok(log) => break log,
             Err(OpenError::Unavailable(why)) => {
                 tracing::warn!(

@@ -123,6 +123,18 @@ async fn list_shards(args: &ListArgs) -> Result<String, CommandError> {
         ]
     };
     let headings = ["SHARD", "OWNER", "EPOCH", "RECORDS", "FOLLOWERS"];
+    if page.items.iter().all(|shard| shard.engine.is_none()) {
+        return Ok(output::table(headings, page.items.iter().map(row)));
+    }
+    let [shard, owner, epoch, records, followers] = headings;
+    let headings = [shard, "ENGINE", owner, epoch, records, followers];
+    let row = |view: &ShardView| {
+        let [shard, owner, epoch, records, followers] = row(view);
+        let engine = view
+            .engine
+            .map_or_else(|| "-".to_owned(), |engine| engine.to_string());
+        [shard, engine, owner, epoch, records, followers]
+    };
     Ok(output::table(headings, page.items.iter().map(row)))
 }
 

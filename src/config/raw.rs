@@ -74,6 +74,14 @@ pub struct RawLog {
     #[cfg(not(feature = "nats"))]
     #[schemars(skip)]
     pub nats: Option<Value>,
+    /// Several engines keep it, in the place of one: shard 0 lies in the first, shard 1 in the second,
+    /// and so on, from the first again. Never changed, nor their order.
+    #[expect(
+        dead_code,
+        reason = "a key that the schema shows; the loader reads its value where it stands"
+    )]
+    #[schemars(length(min = 2, max = 16))]
+    pub engines: Option<Vec<RawEngine>>,
     /// The cluster's name in the engine: `default` unless it is given, and at most 32 characters.
     pub cluster: Option<String>,
     /// Into how many parts the bus is divided, which the nodes own by turns: `16` by default, at
@@ -86,6 +94,27 @@ pub struct RawLog {
     pub address: Option<Text>,
     /// After how long another node takes over from one that has fallen silent; `10s` by default.
     pub takeover: Option<Interval>,
+}
+
+/// One of `store.log.engines`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "LogEngine")]
+pub struct RawEngine {
+    /// PostgreSQL keeps a part of it.
+    #[cfg(feature = "postgres")]
+    pub postgres: Option<PostgresEngine>,
+    /// Left out of this build.
+    #[cfg(not(feature = "postgres"))]
+    #[schemars(skip)]
+    pub postgres: Option<Value>,
+    /// NATS JetStream keeps a part of it.
+    #[cfg(feature = "nats")]
+    pub nats: Option<NatsEngine>,
+    /// Left out of this build.
+    #[cfg(not(feature = "nats"))]
+    #[schemars(skip)]
+    pub nats: Option<Value>,
 }
 
 impl RawLog {

@@ -1,4 +1,4 @@
-//! The engine that keeps the cluster's log: opened, or only looked at.
+//! An engine that keeps the cluster's log, or a part of it: opened, or only looked at.
 
 use std::sync::Arc;
 #[cfg(any(feature = "nats", feature = "postgres"))]
@@ -8,45 +8,52 @@ use std::time::Duration;
 use pointsman_connectors::engine::PostgresEngine;
 #[cfg(feature = "nats")]
 use pointsman_connectors::nats::NatsEngine;
-#[cfg(not(any(feature = "nats", feature = "postgres")))]
-use pointsman_log::Cluster;
-#[cfg(any(feature = "nats", feature = "postgres"))]
-use pointsman_log::Opened;
 #[cfg(feature = "nats")]
 use pointsman_log::nats::{self, NatsLog};
 #[cfg(feature = "postgres")]
 use pointsman_log::postgres::{self, PostgresLog};
-use pointsman_log::{Log, OpenError, Probed};
-use pointsman_schemas::Name;
+use pointsman_log::{Cluster, Log, OpenError, Opened, Probed};
 
 use crate::config::{Engine, StoreLog};
 
-/// Opens the log in its engine, and says what is at stake with that.
+/// Opens what an engine keeps of a cluster.
 pub(super) async fn open(
+    engine: &Engine,
+    cluster: Cluster,
+    #[cfg_attr(
+        not(any(feature = "nats", feature = "postgres")),
+        expect(unused_variables)
+    )]
     settings: &StoreLog,
-    #[cfg_attr(not(feature = "nats"), expect(unused_variables))] node: &Name,
-) -> Result<Arc<dyn Log>, OpenError> {
-    let cluster = settings.cluster.clone();
-    match &settings.engine {
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables))] name: &str,
+) -> Result<Opened<Arc<dyn Log>>, OpenError> {
+    match engine {
         #[cfg(feature = "postgres")]
         Engine::Postgres(engine) => {
             let options = of_postgres(engine, settings)?;
-            PostgresLog::open(cluster, options).await.map(told)
+            PostgresLog::open(cluster, options).await.map(shared)
         }
         #[cfg(feature = "nats")]
         Engine::Nats(engine) => {
-            let options = of_nats(engine, settings, node.as_str()).await?;
-            NatsLog::open(cluster, options).await.map(told)
+            let options = of_nats(engine, settings, name).await?;
+            NatsLog::open(cluster, options).await.map(shared)
         }
         #[cfg(not(any(feature = "nats", feature = "postgres")))]
         Engine::LeftOut => Err(left_out(&cluster)),
     }
 }
 
-/// Looks whether the log could be opened, and changes nothing.
-pub(crate) async fn probe(settings: &StoreLog) -> Result<Probed, OpenError> {
-    let cluster = settings.cluster.clone();
-    match &settings.engine {
+/// Looks whether it could be opened, and changes nothing.
+pub(super) async fn probe(
+    engine: &Engine,
+    cluster: Cluster,
+    #[cfg_attr(
+        not(any(feature = "nats", feature = "postgres")),
+        expect(unused_variables)
+    )]
+    settings: &StoreLog,
+) -> Result<Probed, OpenError> {
+    match engine {
         #[cfg(feature = "postgres")]
         Engine::Postgres(engine) => {
             PostgresLog::probe(cluster, of_postgres(engine, settings)?).await
@@ -67,11 +74,12 @@ fn left_out(cluster: &Cluster) -> OpenError {
 }
 
 #[cfg(any(feature = "nats", feature = "postgres"))]
-fn told<L: Log>(opened: Opened<L>) -> Arc<dyn Log> {
-    for warning in opened.warnings {
-        tracing::warn!("{warning}");
+fn shared<L: Log>(opened: Opened<L>) -> Opened<Arc<dyn Log>> {
+    Opened {
+        log: Arc::new(opened.log),
+        part: opened.part,
+        warnings: opened.warnings,
     }
-    Arc::new(opened.log)
 }
 
 /// How long a call to the engine may take: a node that cannot reach it has to notice long before

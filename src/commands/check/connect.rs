@@ -7,7 +7,7 @@ use pointsman_connectors::OpenError;
 use pointsman_schemas::{Name, Problem};
 use serde::Serialize;
 
-use crate::app;
+use crate::app::{LogEngine, LookAtLog, log_engines};
 use crate::config::{Config, StoreLog};
 use crate::output;
 
@@ -56,19 +56,34 @@ impl ConnectionCheck {
 /// Tries them all, in the order of the rule files.
 pub(super) async fn all(config: &Config) -> Vec<ConnectionCheck> {
     let mut checks = match &config.store.log {
-        Some(log) => vec![log_of(log).await],
+        Some(log) => log_of(log).await,
         None => Vec::new(),
     };
     checks.extend(sources_and_targets(config).await);
     checks
 }
 
-/// Tries the engine of the log of several machines.
-async fn log_of(settings: &StoreLog) -> ConnectionCheck {
+/// Tries the engines of the log of several machines, one after the other: each has to go with those
+/// before it.
+async fn log_of(settings: &StoreLog) -> Vec<ConnectionCheck> {
+    let (mut looking, mut checks) = (LookAtLog::default(), Vec::new());
+    for engine in log_engines(settings) {
+        checks.push(engine_of(settings, &engine, &mut looking).await);
+    }
+    checks
+}
+
+async fn engine_of(
+    settings: &StoreLog,
+    engine: &LogEngine<'_>,
+    looking: &mut LookAtLog,
+) -> ConnectionCheck {
     let cluster = &settings.cluster;
     let probing = async {
-        let refused = |error: pointsman_log::OpenError| OpenError(Problem::new(error.to_string()));
-        let found = app::probe_log(settings).await.map_err(refused)?;
+        let refused = |error: pointsman_log::OpenError| {
+            OpenError(Problem::new(engine.told(error.to_string())))
+        };
+        let found = looking.look(settings, engine).await.map_err(refused)?;
         let state = if found.is_there {
             format!("the log of cluster {} is there", cluster.name())
         } else {
@@ -78,9 +93,9 @@ async fn log_of(settings: &StoreLog) -> ConnectionCheck {
             )
         };
         let said = [state].into_iter().chain(found.warnings);
-        Ok(said.collect::<Vec<_>>().join("; "))
+        Ok(engine.told(said.collect::<Vec<_>>().join("; ")))
     };
-    let (tenant, kind) = (Name::default_tenant(), settings.engine.kind());
+    let (tenant, kind) = (Name::default_tenant(), engine.kind());
     ConnectionCheck::new("log", &tenant, cluster.name(), kind, bounded(probing).await)
 }
 

@@ -1,6 +1,8 @@
 //! What goes wrong in the writing: a comment that swallows a template, a template as a key, a
 //! password in the open.
 
+use std::ops::Range;
+
 use pointsman_schemas::template::lexer;
 
 use super::Document;
@@ -22,6 +24,12 @@ pub(super) fn lint(document: &Document<'_>) -> Vec<Span> {
                 document.mistakes.report(mistake.help("write the key out"));
             }
             secrets.extend(password(document, entry, node));
+        });
+    }
+    // There it is allowed, and not shown all the same.
+    if let Some(store) = document.top().get("store") {
+        store.node.walk(&mut |_, node| {
+            secrets.extend(password_in(document, node).map(|(_, hidden)| hidden));
         });
     }
     for section in ["sources", "targets", "rules", "pipes", "tests"] {
@@ -295,6 +303,21 @@ fn swallowed(document: &Document<'_>, entry: Option<&Entry>, node: &Node) {
 
 /// A password in a URL that is written out.
 fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Option<Span> {
+    let (inside, hidden) = password_in(document, node)?;
+    let problem = pointsman_schemas::Problem::new("a password stands in this URL").inside(inside);
+    let problem = problem.help(
+        "take it out of the URL and give it as { env: NAME } or { file: path } where the \
+         connector has a place for it",
+    );
+    document
+        .mistakes
+        .report(Mistake::of(problem, entry, node, &document.file.text));
+    document.mistakes.silence(node);
+    Some(hidden)
+}
+
+/// Where a password stands in a URL, and what must not be shown of the file for that.
+fn password_in(document: &Document<'_>, node: &Node) -> Option<(Range<usize>, Span)> {
     let Value::Text(value, style) = &node.value else {
         return None;
     };
@@ -306,28 +329,14 @@ fn password(document: &Document<'_>, entry: Option<&Entry>, node: &Node) -> Opti
         return None;
     }
     let from = start + user.len() + 1;
-    let problem = pointsman_schemas::Problem::new("a password stands in this URL")
-        .inside(from..from + password.len());
-    let problem = problem.help(
-        "take it out of the URL and give it as { env: NAME } or { file: path } where the \
-         connector has a place for it",
-    );
-    document
-        .mistakes
-        .report(Mistake::of(problem, entry, node, &document.file.text));
-    document.mistakes.silence(node);
+    let inside = from..from + password.len();
     // In a block or behind escapes its place is not known to the letter: all of the text is blotted
     // out then.
     let quote = usize::from(*style == Style::Quoted);
     let exact = Span {
-        start: node.span.start + quote + from,
-        end: node.span.start + quote + from + password.len(),
+        start: node.span.start + quote + inside.start,
+        end: node.span.start + quote + inside.end,
     };
-    Some(
-        if document.file.text.get(exact.start..exact.end) == Some(password) {
-            exact
-        } else {
-            node.span
-        },
-    )
+    let is_exact = document.file.text.get(exact.start..exact.end) == Some(password);
+    Some((inside, if is_exact { exact } else { node.span }))
 }

@@ -1,4 +1,6 @@
-//! `store.log`: which engine keeps the log of a cluster, and what this node is in it.
+//! `store.log`: which engines keep the log of a cluster, and what this node is in it.
+
+mod engines;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,9 +8,10 @@ use std::time::Duration;
 use pointsman_log::{Cluster, InvalidCluster};
 use pointsman_schemas::Name;
 
-use crate::config::raw::RawLog;
+use self::engines::engines_of;
+use crate::config::StoreLog;
+use crate::config::raw::{RawEngine, RawLog};
 use crate::config::reader::Piece;
-use crate::config::{Engine, StoreLog};
 
 /// A shorter one would take a pause of the network for the end of a node.
 const TAKEOVER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
@@ -19,6 +22,7 @@ pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
     let RawLog {
         postgres,
         nats,
+        engines: _,
         cluster,
         shards: _,
         node,
@@ -51,67 +55,13 @@ pub(super) fn log_of(raw: RawLog, piece: Piece<'_>) -> Option<StoreLog> {
     ) {
         at.report(error.to_string(), "write a short name, of a-z, 0-9 and -");
     }
-    let engine = match (postgres, nats) {
-        (Some(_), Some(_)) => {
-            piece.report_key(
-                "one engine keeps the log, and these are two",
-                "keep postgres or nats",
-            );
-            None
-        }
-        (Some(postgres), None) => self::postgres(postgres, piece),
-        (None, Some(nats)) => self::nats(nats, piece),
-        (None, None) => {
-            let is_whole = piece.is_whole();
-            if is_whole {
-                piece.report_key(
-                    "it does not say what keeps the log",
-                    "write postgres: { url: … } or nats: { url: … }",
-                );
-            }
-            None
-        }
-    };
+    let engines = engines_of(RawEngine { postgres, nats }, piece, shards);
     Some(StoreLog {
-        engine: engine?,
+        engines: engines?,
         cluster: made.ok()?,
         node,
         address,
         takeover,
         written: piece.source().to_owned(),
     })
-}
-
-#[cfg(feature = "postgres")]
-fn postgres(
-    engine: pointsman_connectors::engine::PostgresEngine,
-    piece: Piece<'_>,
-) -> Option<Engine> {
-    piece.get("postgres")?.report_check(engine.check());
-    Some(Engine::Postgres(engine))
-}
-
-#[cfg(feature = "nats")]
-fn nats(engine: pointsman_connectors::nats::NatsEngine, piece: Piece<'_>) -> Option<Engine> {
-    piece.get("nats")?.report_check(engine.check());
-    Some(Engine::Nats(engine))
-}
-
-#[cfg(not(feature = "postgres"))]
-fn postgres(_: serde_json::Value, piece: Piece<'_>) -> Option<Engine> {
-    left_out(piece, "postgres")
-}
-
-#[cfg(not(feature = "nats"))]
-fn nats(_: serde_json::Value, piece: Piece<'_>) -> Option<Engine> {
-    left_out(piece, "nats")
-}
-
-#[cfg(not(all(feature = "nats", feature = "postgres")))]
-fn left_out(piece: Piece<'_>, engine: &str) -> Option<Engine> {
-    piece.get(engine)?.report_key(
-        format!("this build leaves out {engine}"),
-        format!("build it with the cargo feature `{engine}`"),
-    );
-    None
 }
