@@ -8,6 +8,7 @@ mod everywhere;
 mod jury;
 mod ported;
 mod quotas;
+mod several;
 mod shares;
 mod tenants;
 mod trial;
@@ -59,6 +60,11 @@ impl Member {
         for proxy in &self.proxies {
             proxy.set(fault(is_cut));
         }
+    }
+
+    /// Cuts it off from the last of the engine's servers, likewise.
+    fn cut_last(&self, is_cut: bool) {
+        self.proxies.last().unwrap().set(fault(is_cut));
     }
 
     /// Cuts it off from what other nodes ask it, likewise.

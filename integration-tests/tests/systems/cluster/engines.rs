@@ -1,11 +1,16 @@
 //! What keeps the log, and what can become of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_nats::jetstream;
 use pointsman_integration_tests::power::Power;
 use pointsman_integration_tests::until;
 use pointsman_test_brokers::{NatsCluster, NatsRelease, NatsServer, PostgresPair, PostgresServer};
+use tokio::time::sleep;
+
+/// For how long an engine is away: more than any node may act without it.
+const AWAY: Duration = Duration::from_secs(4);
 
 /// What keeps the log.
 pub enum Engine {
@@ -16,6 +21,12 @@ pub enum Engine {
     Nats(NatsServer),
     /// Three servers, of which each has all.
     Three(NatsCluster),
+    /// One server of each kind, with a part of the shards each.
+    Both {
+        postgres: PostgresServer,
+        power: Power,
+        nats: NatsServer,
+    },
 }
 
 /// What becomes of it.
@@ -33,6 +44,10 @@ pub enum Accident {
     FollowerCrash,
     /// The server that leads does nothing for a while.
     LeaderPause,
+    /// PostgreSQL dies, of several engines, and is back once no node acts any more.
+    PostgresAway,
+    /// NATS dies likewise, and is back at once.
+    NatsCrash,
 }
 
 impl Engine {
@@ -49,11 +64,18 @@ impl Engine {
     }
 
     pub async fn nats() -> Self {
-        let settings = |folder: PathBuf| {
-            let folder = folder.join("store");
-            format!("jetstream {{ store_dir: {folder:?}, sync_interval: always }}\n")
+        Self::Nats(nats_server().await)
+    }
+
+    pub async fn both() -> Self {
+        let Self::Postgres(postgres, power) = Self::postgres().await else {
+            unreachable!("it was started");
         };
-        Self::Nats(NatsServer::start_prepared(NatsRelease::Current, settings).await)
+        Self::Both {
+            postgres,
+            power,
+            nats: nats_server().await,
+        }
     }
 
     pub async fn three() -> Self {
@@ -66,6 +88,7 @@ impl Engine {
             Self::Pair(_) => "PostgreSQL with a standby",
             Self::Nats(_) => "nats-server",
             Self::Three(_) => "three nats-servers",
+            Self::Both { .. } => "PostgreSQL and nats-server",
         }
     }
 
@@ -80,6 +103,11 @@ impl Engine {
                 Accident::LeaderPause,
                 Accident::Crash,
             ],
+            Self::Both { .. } => &[
+                Accident::PostgresAway,
+                Accident::NatsCrash,
+                Accident::PowerCut,
+            ],
         }
     }
 
@@ -89,11 +117,18 @@ impl Engine {
             Self::Pair(pair) => pair.ports().into(),
             Self::Nats(server) => vec![server.port()],
             Self::Three(servers) => servers.ports().into(),
+            Self::Both { postgres, nats, .. } => vec![postgres.port(), nats.port()],
         }
     }
 
     /// `store.log` for a node that reaches it by these ports.
     pub fn settings(&self, ports: &[u16]) -> String {
+        if let (Self::Both { .. }, [postgres, nats]) = (self, ports) {
+            return format!(
+                "engines: [{{ postgres: {{ url: \"postgres://postgres@127.0.0.1:{postgres}/postgres\" }} }}, \
+                 {{ nats: {{ url: \"nats://127.0.0.1:{nats}\", replicas: 1 }} }}]"
+            );
+        }
         let hosts = |before: &str, between: &str| {
             let hosts = ports.iter().map(|port| format!("{before}127.0.0.1:{port}"));
             hosts.collect::<Vec<_>>().join(between)
@@ -110,6 +145,7 @@ impl Engine {
                     hosts("nats://", "\", \"")
                 )
             }
+            Self::Both { .. } => unreachable!("it has two servers"),
         }
     }
 
@@ -139,6 +175,22 @@ impl Engine {
                 let leader = leader(servers).await;
                 servers.pause(leader);
             }
+            (Self::Both { postgres, .. }, Accident::PostgresAway) => {
+                postgres.kill();
+                sleep(AWAY).await;
+                postgres.restart().await;
+            }
+            (Self::Both { nats, .. }, Accident::NatsCrash) => nats.restart().await,
+            (
+                Self::Both {
+                    postgres, power, ..
+                },
+                Accident::PowerCut,
+            ) => {
+                postgres.kill();
+                assert_ne!(power.cut(), 0, "every write was synced");
+                postgres.restart().await;
+            }
             (engine, accident) => panic!("{} has no {accident:?}", engine.name()),
         }
     }
@@ -146,11 +198,20 @@ impl Engine {
     /// Has everything as it was, but for who leads.
     pub async fn mend(&mut self) {
         match self {
-            Self::Postgres(..) | Self::Nats(_) => {}
+            Self::Postgres(..) | Self::Nats(_) | Self::Both { .. } => {}
             Self::Pair(pair) => pair.mend().await,
             Self::Three(servers) => servers.mend().await,
         }
     }
+}
+
+/// A server that syncs whatever it acknowledges.
+async fn nats_server() -> NatsServer {
+    let settings = |folder: PathBuf| {
+        let folder = folder.join("store");
+        format!("jetstream {{ store_dir: {folder:?}, sync_interval: always }}\n")
+    };
+    NatsServer::start_prepared(NatsRelease::Current, settings).await
 }
 
 /// The number of the server that leads the log's stream.

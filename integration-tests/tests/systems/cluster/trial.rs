@@ -31,6 +31,9 @@ pub enum Blow {
     Pause,
     /// It is cut off from the engine, and must stop by itself.
     Cut,
+    /// It is cut off from the last of the engine's servers alone, which is one of several engines, and
+    /// must stop as well.
+    Half,
     /// No other node can reach it, and it goes on with what it owns.
     Apart,
     /// It is asked to stop.
@@ -109,14 +112,12 @@ impl Plan {
 /// and these things that can become of a node; all of them in a long one.
 pub async fn hold(engine: Engine, nodes: usize, shards: usize, blows: &[Blow]) {
     let plan = Plan::read();
-    let blows = if plan.is_long { ALL } else { blows };
-    let accidents = engine.accidents().iter().copied().map(Trouble::Engine);
-    let kinds: Vec<_> = blows
+    let others = ALL
         .iter()
-        .copied()
-        .map(Trouble::Node)
-        .chain(accidents)
-        .collect();
+        .filter(|blow| plan.is_long && !blows.contains(blow));
+    let blows = blows.iter().chain(others);
+    let accidents = engine.accidents().iter().copied().map(Trouble::Engine);
+    let kinds: Vec<_> = blows.copied().map(Trouble::Node).chain(accidents).collect();
     let jury = Jury::start().await;
     let nodes = Nodes::start(engine, nodes, shards, &rules(&jury.url())).await;
     let sender = Sender::start(&nodes.urls(), plan.subjects());
@@ -213,6 +214,7 @@ impl Trial {
             Blow::Kill | Blow::Empty => bus.kill(),
             Blow::Pause => signal(bus.pid(), "STOP"),
             Blow::Cut => self.nodes.members[owner].cut(true),
+            Blow::Half => self.nodes.members[owner].cut_last(true),
             Blow::Stop => drop(bus.terminate().await),
             Blow::Drain => drop(self.nodes.members[owner].drain(true).await),
             Blow::Apart => return self.part(owner).await,
@@ -227,6 +229,7 @@ impl Trial {
             Blow::Kill | Blow::Stop => member.bus.spawn(),
             Blow::Pause => signal(member.bus.pid(), "CONT"),
             Blow::Cut => member.cut(false),
+            Blow::Half => member.cut_last(false),
             Blow::Drain => drop(member.drain(false).await),
             Blow::Apart => unreachable!("no other node owns its shards"),
         }
