@@ -162,14 +162,19 @@ impl Ways {
         if let [way] = &*self.0 {
             return Ok(Arc::new(way.open(cluster.clone()).await?));
         }
-        let (mut engines, mut set) = (Vec::new(), None);
+        let (mut engines, mut set, mut in_use) = (Vec::new(), None, false);
         for (index, way) in (0..).zip(&self.0) {
             let part = Part {
                 index,
                 engines: u16::try_from(self.0.len()).unwrap(),
                 set,
             };
-            let opened = way.open_part(cluster.of_part(part)).await?;
+            let mut cluster = cluster.of_part(part);
+            if in_use {
+                cluster = cluster.existing();
+            }
+            let opened = way.open_part(cluster).await?;
+            in_use |= opened.is_used;
             set = opened.part.and_then(|part| part.set);
             let (name, log) = (format!("engine {index}"), Arc::new(opened.log));
             engines.push(Kept { name, log });

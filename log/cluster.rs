@@ -22,6 +22,8 @@ pub struct Cluster {
     name: Name,
     shards: u16,
     part: Option<Part>,
+    /// Whether nobody may make it any more.
+    exists: bool,
 }
 
 /// There can be no such cluster.
@@ -52,6 +54,7 @@ impl Cluster {
             name,
             shards,
             part: None,
+            exists: false,
         })
     }
 
@@ -62,6 +65,15 @@ impl Cluster {
         Self {
             part: Some(part),
             ..self.clone()
+        }
+    }
+
+    /// The same, which is there already: where it is not it is not made, and that is an error.
+    #[must_use]
+    pub fn existing(self) -> Self {
+        Self {
+            exists: true,
+            ..self
         }
     }
 
@@ -81,6 +93,18 @@ impl Cluster {
     #[must_use]
     pub fn shards(&self) -> u16 {
         self.shards
+    }
+
+    /// Refuses to make it where it has to be there.
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "test-util"))]
+    pub(crate) fn may_be_made(&self) -> Result<(), crate::OpenError> {
+        match self.exists {
+            false => Ok(()),
+            true => Err(crate::OpenError::Part {
+                cluster: self.name.to_string(),
+                why: crate::Foreign::Missing,
+            }),
+        }
     }
 
     /// Whether it has this shard, in this part where it is one.

@@ -188,6 +188,9 @@ pub struct Opened<L> {
     pub log: L,
     /// Which part of the cluster the engine keeps, and of which set; none where it keeps all of it.
     pub part: Option<Part>,
+    /// Whether any node has ever worked with it. Each opens all engines first: where one is in use the
+    /// others are there, and are opened as [`Cluster::existing`] ones.
+    pub is_used: bool,
     /// What is at stake with the engine as it is set up, each a sentence for the operator.
     pub warnings: Vec<String>,
 }
@@ -199,6 +202,8 @@ pub struct Probed {
     pub is_there: bool,
     /// As [`Opened::part`], of a log that is there.
     pub part: Option<Part>,
+    /// As [`Opened::is_used`].
+    pub is_used: bool,
     /// What is at stake, as [`Opened::warnings`].
     pub warnings: Vec<String>,
 }

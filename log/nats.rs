@@ -22,6 +22,7 @@ use futures::{StreamExt, stream};
 use pointsman_schemas::Name;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::part::Found;
 use crate::{
     Beat, Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened, Probed,
 };
@@ -71,11 +72,12 @@ impl NatsLog {
         let replicas = options.replicas;
         let log = Self::connect(cluster, options).await?;
         let adopted = streams::adopt(&log.context, &log.names, &log.cluster, replicas);
-        let part = log.in_time(adopted).await?;
+        let Found { part, is_used } = log.in_time(adopted).await?;
         let warnings = streams::warnings(replicas);
         Ok(Opened {
             log,
             part,
+            is_used,
             warnings,
         })
     }
@@ -89,10 +91,11 @@ impl NatsLog {
         let replicas = options.replicas;
         let log = Self::connect(cluster, options).await?;
         let probed = streams::probe(&log.context, &log.names, &log.cluster, replicas);
-        let (is_there, part) = log.in_time(probed).await?;
+        let (is_there, Found { part, is_used }) = log.in_time(probed).await?;
         Ok(Probed {
             is_there,
             part,
+            is_used,
             warnings: streams::warnings(replicas),
         })
     }

@@ -23,6 +23,14 @@ impl fmt::Display for Part {
     }
 }
 
+/// What an engine has of a cluster.
+#[cfg(any(feature = "nats", feature = "postgres"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) part: Option<Part>,
+    pub(crate) is_used: bool,
+}
+
 #[cfg(any(feature = "nats", feature = "postgres", feature = "test-util"))]
 impl Part {
     /// The same with a set, which is that of a new cluster where none is given.
@@ -106,6 +114,12 @@ pub enum Foreign {
         .1 + 1
     )]
     Place(u16, u16),
+    /// There is nothing, though there has to be.
+    #[error(
+        "has no log in this engine, and one that is in use in those before it: this is not the \
+         engine that it was, or it has lost its log"
+    )]
+    Missing,
     /// It is one of the engines of another cluster.
     #[error(
         "is not the one that the first engine has: that is another cluster of this name, or the \

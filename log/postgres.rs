@@ -31,6 +31,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::types::Type;
 
+use crate::part::Found;
 use crate::{Beats, Cluster, FollowError, Follower, Log, LogError, OpenError, Opened};
 use crate::{Place, Probed, Shard, fits};
 use appends::Appends;
@@ -103,7 +104,7 @@ impl PostgresLog {
         let schema = schema::name(&cluster);
         let made = timeout_at(until, schema::adopt(&session, &schema, &cluster)).await;
         let unavailable = |_| Err(OpenError::Unavailable(session::NO_ANSWER.to_owned()));
-        let part = made.unwrap_or_else(unavailable)?;
+        let Found { part, is_used } = made.unwrap_or_else(unavailable)?;
         let pool = |purpose, size| Pool::new(Arc::clone(&dialer), purpose, size);
         let reading = pool(Purpose::Read, 1);
         let log = Self {
@@ -133,6 +134,7 @@ impl PostgresLog {
         Ok(Opened {
             log,
             part,
+            is_used,
             warnings,
         })
     }
@@ -149,7 +151,8 @@ impl PostgresLog {
         let found = probed.unwrap_or_else(unavailable)?;
         Ok(Probed {
             is_there: found.is_some(),
-            part: found.flatten(),
+            part: found.and_then(|found| found.part),
+            is_used: found.is_some_and(|found| found.is_used),
             warnings: session.durability().warnings(),
         })
     }

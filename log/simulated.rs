@@ -21,7 +21,7 @@ use pointsman_schemas::Name;
 
 use crate::{Beat, Beats, Cluster, FollowError, Follower, Log, LogError, Next, OpenError, Opened};
 use crate::{Place, Shard, fits};
-use state::{ClusterState, Look};
+use state::{ClusterState, Look, State};
 
 /// The way of one node to an engine.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Node {
     ///
     /// # Errors
     /// [`OpenError::Shards`] where the cluster has another number of shards, [`OpenError::Part`]
-    /// where the engine keeps another part of it, and [`OpenError::Unavailable`] where nothing has
+    /// where the engine keeps another part of it, or none that has to be there, and [`OpenError::Unavailable`] where nothing has
     /// come of it in time.
     pub async fn open(&self, cluster: Cluster) -> Result<SimulatedLog, OpenError> {
         Ok(self.open_part(cluster).await?.log)
@@ -46,20 +46,24 @@ impl Node {
     /// # Errors
     /// As [`Node::open`].
     pub async fn open_part(&self, cluster: Cluster) -> Result<Opened<SimulatedLog>, OpenError> {
-        let log = SimulatedLog {
-            node: self.clone(),
-            cluster,
+        let wanted = cluster.clone();
+        let look = move |state: &mut State| {
+            if !state.has(&wanted) {
+                wanted.may_be_made()?;
+            }
+            let found = state.cluster(&wanted);
+            wanted.admit(found.shards(), found.part())?;
+            Ok((found.part(), found.is_used()))
         };
-        let (shards, part) = log
-            .call(|cluster| (cluster.shards(), cluster.part()))
-            .await
-            .map_err(|error| OpenError::Unavailable(error.to_string()))?;
-        log.cluster.admit(shards, part)?;
-        let warnings = Vec::new();
+        let looked = self.engine.call(self.number, look).await;
+        let (part, is_used) =
+            looked.unwrap_or_else(|error| Err(OpenError::Unavailable(error.to_string())))?;
+        let node = self.clone();
         Ok(Opened {
-            log,
+            log: SimulatedLog { node, cluster },
             part,
-            warnings,
+            is_used,
+            warnings: Vec::new(),
         })
     }
 

@@ -7,10 +7,11 @@ use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind,
 };
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{Context, ErrorCode};
 
+use crate::part::Found;
 use crate::{BODY_BYTES_MAX, Cluster, OpenError, Part, Shard};
 
 /// How long a beat is listed after its node has gone.
@@ -121,42 +122,58 @@ fn wanted(names: &Names, cluster: &Cluster, replicas: usize) -> Vec<Config> {
 }
 
 /// Makes the streams that are not there, and refuses those that are there in another form. Returns
-/// which part of the cluster they are.
+/// what they are of the cluster.
 pub(super) async fn adopt(
     context: &Context,
     names: &Names,
     cluster: &Cluster,
     replicas: usize,
-) -> Result<Option<Part>, OpenError> {
-    let mut part = None;
+) -> Result<Found, OpenError> {
+    let mut all = Found::default();
     for stream in wanted(names, cluster, replicas) {
-        let found = make(context, &stream).await?;
-        part = part.or(check(&found, &stream, cluster)?);
+        let found = match find(context, &stream.name).await? {
+            Some(found) => found,
+            None => {
+                cluster.may_be_made()?;
+                make(context, &stream).await?
+            }
+        };
+        all.add(check(&found, &stream, cluster)?, &found);
     }
-    Ok(part)
+    Ok(all)
 }
 
-/// Whether all streams are there, and which part of the cluster they are; refuses those that are
+/// Whether all streams are there, and what they are of the cluster; refuses those that are
 /// there in another form.
 pub(super) async fn probe(
     context: &Context,
     names: &Names,
     cluster: &Cluster,
     replicas: usize,
-) -> Result<(bool, Option<Part>), OpenError> {
-    let (mut are_there, mut part) = (true, None);
+) -> Result<(bool, Found), OpenError> {
+    let (mut are_there, mut all) = (true, Found::default());
     for stream in wanted(names, cluster, replicas) {
         match find(context, &stream.name).await? {
-            Some(found) => part = part.or(check(&found, &stream, cluster)?),
-            None => are_there = false,
+            Some(found) => all.add(check(&found, &stream, cluster)?, &found),
+            None => {
+                cluster.may_be_made()?;
+                are_there = false;
+            }
         }
     }
-    Ok((are_there, part))
+    Ok((are_there, all))
 }
 
-async fn find(context: &Context, name: &str) -> Result<Option<Config>, OpenError> {
+impl Found {
+    fn add(&mut self, part: Option<Part>, stream: &Info) {
+        self.part = self.part.or(part);
+        self.is_used |= stream.state.last_sequence > 0;
+    }
+}
+
+async fn find(context: &Context, name: &str) -> Result<Option<Info>, OpenError> {
     match context.get_stream(name).await {
-        Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(OpenError::Unavailable(format!(
             "JetStream does not tell of the stream {name}: {error}"
@@ -164,13 +181,10 @@ async fn find(context: &Context, name: &str) -> Result<Option<Config>, OpenError
     }
 }
 
-/// Makes a stream, or finds it. Returns what it is like.
-async fn make(context: &Context, wanted: &Config) -> Result<Config, OpenError> {
-    if let Some(found) = find(context, &wanted.name).await? {
-        return Ok(found);
-    }
+/// Makes a stream that was not there, or finds it. Returns what it is like.
+async fn make(context: &Context, wanted: &Config) -> Result<Info, OpenError> {
     match context.create_stream(wanted.clone()).await {
-        Ok(stream) => Ok(stream.cached_info().config.clone()),
+        Ok(stream) => Ok(stream.cached_info().clone()),
         // Somebody else has been faster, and may want another one.
         Err(error) => match find(context, &wanted.name).await {
             Ok(Some(found)) => Ok(found),
@@ -190,7 +204,8 @@ async fn make(context: &Context, wanted: &Config) -> Result<Config, OpenError> {
 
 /// Refuses a stream that is there in another form. Returns which part of the cluster it says that
 /// the engine keeps.
-fn check(found: &Config, wanted: &Config, cluster: &Cluster) -> Result<Option<Part>, OpenError> {
+fn check(found: &Info, wanted: &Config, cluster: &Cluster) -> Result<Option<Part>, OpenError> {
+    let found = &found.config;
     if let Some(what) = difference(found, wanted) {
         return Err(OpenError::Refused(format!(
             "the stream {} {what}, and records would be lost with it",

@@ -3,6 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use super::session::{NO_ANSWER, Session, said};
+use crate::part::Found;
 use crate::{Cluster, OpenError, Part, Shard};
 
 /// The form of the tables. It changes when they do.
@@ -44,12 +45,12 @@ fn tables(schema: &str, cluster: &Cluster) -> String {
 }
 
 /// Makes the cluster where it is not there, and refuses what does not fit to it. Nodes that do so
-/// at once wait for each other. Returns which part of the cluster is there.
+/// at once wait for each other. Returns what is there of the cluster.
 pub(super) async fn adopt(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<Option<Part>, OpenError> {
+) -> Result<Found, OpenError> {
     let client = session.client();
     let adopt = async {
         client.batch_execute("BEGIN").await?;
@@ -57,6 +58,9 @@ pub(super) async fn adopt(
             .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
             .await?;
         if !is_there(session, schema, "cluster").await? {
+            if let Err(refused) = cluster.may_be_made() {
+                return Ok(Err(refused));
+            }
             make(session, schema, cluster).await?;
         }
         let found = check(session, schema, cluster).await?;
@@ -68,16 +72,19 @@ pub(super) async fn adopt(
         .unwrap_or_else(|error| Err(failure(schema, &error)))
 }
 
-/// Which part of the cluster is there, where it is and fits. Where it is not, whether it could be
+/// What is there of the cluster, where it is and fits. Where it is not, whether it could be
 /// made.
 pub(super) async fn probe(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<Option<Option<Part>>, OpenError> {
+) -> Result<Option<Found>, OpenError> {
     let probe = async {
         if is_there(session, schema, "cluster").await? {
             return Ok(check(session, schema, cluster).await?.map(Some));
+        }
+        if let Err(refused) = cluster.may_be_made() {
+            return Ok(Err(refused));
         }
         let may_make = "SELECT coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace \
                         WHERE '\"' || nspname || '\"' = $1), \
@@ -210,7 +217,7 @@ async fn check(
     session: &Session,
     schema: &str,
     cluster: &Cluster,
-) -> Result<Result<Option<Part>, OpenError>, tokio_postgres::Error> {
+) -> Result<Result<Found, OpenError>, tokio_postgres::Error> {
     let client = session.client();
     let Noted {
         format,
@@ -239,6 +246,10 @@ async fn check(
             "the table {schema}.{} is unlogged, and a crash empties it; run ALTER TABLE … SET LOGGED",
             row.try_get::<_, String>(0)?
         )))),
-        None => Ok(Ok(part)),
+        None => {
+            let used = format!("SELECT EXISTS (SELECT FROM {schema}.head WHERE last > 0)");
+            let is_used = client.query_typed_one(&used, &[]).await?.try_get(0)?;
+            Ok(Ok(Found { part, is_used }))
+        }
     }
 }

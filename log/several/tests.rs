@@ -39,14 +39,21 @@ impl Simulated {
 
 /// Opens the log over these ways, as the program does.
 async fn open(ways: &[Node], cluster: &Cluster) -> Result<Several, OpenError> {
-    let (mut engines, mut set) = (Vec::new(), None);
+    let (mut engines, mut set, mut in_use) = (Vec::new(), None, false);
     for (index, way) in (0..).zip(ways) {
         let part = Part {
             index,
             engines: u16::try_from(ways.len()).unwrap(),
             set,
         };
-        let Opened { log, part, .. } = way.open_part(cluster.of_part(part)).await?;
+        let mut cluster = cluster.of_part(part);
+        if in_use {
+            cluster = cluster.existing();
+        }
+        let Opened {
+            log, part, is_used, ..
+        } = way.open_part(cluster).await?;
+        in_use |= is_used;
         set = part.and_then(|part| part.set);
         engines.push(Kept {
             name: format!("engine {}", index + 1),
@@ -199,6 +206,15 @@ fn engines_in_another_order_or_number_or_of_another_cluster_are_refused() {
         whole[0].open(cluster.clone()).await.unwrap();
         let error = open(&whole, &cluster).await.err().unwrap().to_string();
         assert!(error.contains("in this engine alone"), "{error}");
-        open(&ways, &cluster).await.unwrap();
+        let log = open(&ways, &cluster).await.unwrap();
+        // An empty engine takes the place of none whose others are in use, and of one of a new
+        // cluster.
+        let empty = calm().ways();
+        let fresh = [a.clone(), b.clone(), empty[2].clone()];
+        open(&fresh, &cluster).await.unwrap();
+        log.append(Shard(1), "x".into()).await.unwrap();
+        open(&fresh, &cluster).await.unwrap();
+        let said = refused([a, b, &calm().ways()[2]]).await;
+        assert!(said.contains("not the engine that it was"), "{said}");
     });
 }

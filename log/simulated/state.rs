@@ -24,6 +24,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Whether the cluster is there.
+    pub(super) fn has(&self, cluster: &Cluster) -> bool {
+        self.clusters.contains_key(cluster.name())
+    }
+
     /// The cluster, which is made where it is not there yet.
     pub(super) fn cluster(&mut self, cluster: &Cluster) -> &mut ClusterState {
         // Drawn by what has happened so far, which the seed decides.
@@ -82,6 +87,10 @@ impl ClusterState {
 
     pub(super) fn part(&self) -> Option<Part> {
         self.part
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.shards.iter().any(|shard| shard.last() > Place::START)
     }
 
     #[expect(

@@ -18,6 +18,7 @@ use pointsman_log::postgres::{self, PostgresLog};
 use pointsman_log::several::{Kept, Several};
 use pointsman_log::suite::Implementation;
 use pointsman_log::{Cluster, Foreign, Log, OpenError, Part, Place, Shard};
+use pointsman_schemas::Name;
 use pointsman_test_brokers::{Fault, NatsRelease, NatsServer, PostgresServer, Proxy};
 use tokio::sync::Mutex;
 
@@ -156,7 +157,9 @@ fn an_engine_keeps_which_part_it_is_and_makes_no_shards_of_others() {
         assert_eq!(made.part, Some(part(1, 3, Some(5))));
         assert_eq!(made.log.append(Shard(4), "x".into()).await, Ok(Place(1)));
         assert!(made.log.append(Shard(3), "x".into()).await.is_err());
+        assert!(!made.is_used);
         let made = nats(Some(part(1, 3, Some(5)))).await.unwrap();
+        assert!(!made.is_used);
         assert_eq!(made.part, Some(part(1, 3, Some(5))));
         assert_eq!(made.log.append(Shard(4), "x".into()).await, Ok(Place(1)));
         check_parts(&postgres, false, 5).await;
@@ -173,6 +176,25 @@ fn an_engine_keeps_which_part_it_is_and_makes_no_shards_of_others() {
                 .await
                 .unwrap();
         tokio::spawn(connection);
+        // What is in use says so, and an engine without it is not made one.
+        let used = postgres(Some(part(1, 3, Some(5)))).await.unwrap();
+        assert!(used.is_used && probed.is_used);
+        assert!(nats(Some(part(1, 3, Some(5)))).await.unwrap().is_used);
+        let missing = || {
+            let name = Name::new("missing").unwrap();
+            let missing = Cluster::new(name, 7).unwrap();
+            missing.of_part(part(1, 3, Some(5))).existing()
+        };
+        for _ in 0..2 {
+            let opened = PostgresLog::open(missing(), both.postgres()).await;
+            assert_eq!(refused(opened), Foreign::Missing);
+            let opened = NatsLog::open(missing(), both.nats().await).await;
+            assert_eq!(refused(opened), Foreign::Missing);
+            let probed = PostgresLog::probe(missing(), both.postgres()).await;
+            assert_eq!(refused(probed), Foreign::Missing);
+            let probed = NatsLog::probe(missing(), both.nats().await).await;
+            assert_eq!(refused(probed), Foreign::Missing);
+        }
         let heads = "SELECT array_agg(shard ORDER BY shard) FROM pointsman_test.head";
         let heads: Vec<i32> = client.query_one(heads, &[]).await.unwrap().get(0);
         assert_eq!(heads, [1, 4]);

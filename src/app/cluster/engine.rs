@@ -78,6 +78,7 @@ fn shared<L: Log>(opened: Opened<L>) -> Opened<Arc<dyn Log>> {
     Opened {
         log: Arc::new(opened.log),
         part: opened.part,
+        is_used: opened.is_used,
         warnings: opened.warnings,
     }
 }

@@ -1,33 +1,57 @@
 //! The engines that keep the cluster's log: the one, or several with a part of the shards each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_log::several::{Kept, Several};
-use pointsman_log::{Cluster, Foreign, Log, OpenError, Part, Probed};
+use pointsman_log::{Cluster, Foreign, Log, OpenError, Opened, Part, Probed};
 use pointsman_schemas::Name;
+use tokio::time::sleep;
 
 use super::engine;
 use crate::config::{Engine, StoreLog};
 
+/// How often an engine that has to have a part of the log may say that it has none, and how far
+/// apart.
+const LOOKS: u32 = 3;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Opens the log, and says what is at stake with its engines.
 pub(super) async fn open(settings: &StoreLog, node: &Name) -> Result<Arc<dyn Log>, OpenError> {
-    let (mut engines, mut set) = (Vec::new(), None);
+    let (mut engines, mut warnings, mut before) = (Vec::new(), Vec::new(), Before::default());
     for one in log_engines(settings) {
-        let cluster = one.cluster(settings, set);
-        let opened = engine::open(one.engine, cluster, settings, node.as_str()).await;
+        let opened = one.open(settings, node, before).await;
         let opened = opened.map_err(|error| one.named(error))?;
-        for warning in opened.warnings {
-            tracing::warn!("{}", one.told(warning));
-        }
-        // The first one decides which set of engines it is.
-        set = set.or(opened.part.and_then(|part| part.set));
+        let told = opened.warnings.into_iter();
+        warnings.extend(told.map(|warning| one.told(warning)));
+        before.add(opened.part, opened.is_used);
         let (name, log) = (one.name(), opened.log);
         engines.push(Kept { name, log });
+    }
+    // Not at every try while one of them is away.
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     Ok(match <[Kept; 1]>::try_from(engines) {
         Ok([one]) => one.log,
         Err(several) => Arc::new(Several::new(several)),
     })
+}
+
+/// What is known of the engines before one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// Which set of engines they are; the first one decides.
+    set: Option<u64>,
+    /// Whether nodes have worked with them, which have opened all of them before.
+    in_use: bool,
+}
+
+impl Before {
+    fn add(&mut self, part: Option<Part>, is_used: bool) {
+        self.set = self.set.or(part.and_then(|part| part.set));
+        self.in_use |= is_used;
+    }
 }
 
 /// The engines of a log, by their places.
@@ -45,19 +69,42 @@ pub(crate) struct LogEngine<'s> {
 }
 
 impl LogEngine<'_> {
-    fn part(&self, set: Option<u64>) -> Option<Part> {
-        (self.of > 1).then_some(Part {
+    /// What it keeps of the cluster.
+    fn cluster(&self, settings: &StoreLog, before: Before) -> Cluster {
+        if self.of == 1 {
+            return settings.cluster.clone();
+        }
+        let part = settings.cluster.of_part(Part {
             index: self.index,
             engines: self.of,
-            set,
-        })
+            set: before.set,
+        });
+        match before.in_use {
+            true => part.existing(),
+            false => part,
+        }
     }
 
-    /// What it keeps of the cluster.
-    fn cluster(&self, settings: &StoreLog, set: Option<u64>) -> Cluster {
-        match self.part(set) {
-            Some(part) => settings.cluster.of_part(part),
-            None => settings.cluster.clone(),
+    async fn open(
+        &self,
+        settings: &StoreLog,
+        node: &Name,
+        before: Before,
+    ) -> Result<Opened<Arc<dyn Log>>, OpenError> {
+        let mut looks = 1;
+        loop {
+            let cluster = self.cluster(settings, before);
+            let opened = engine::open(self.engine, cluster, settings, node.as_str()).await;
+            match opened {
+                // Of several servers not each tells of what another node has just had made.
+                Err(OpenError::Part {
+                    why: Foreign::Missing,
+                    ..
+                }) if looks < LOOKS => {}
+                opened => return opened,
+            }
+            looks += 1;
+            sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -90,8 +137,7 @@ impl LogEngine<'_> {
 /// Looks at the engines of a log one after the other.
 #[derive(Default)]
 pub(crate) struct LookAtLog {
-    /// Of the first one that has something.
-    set: Option<u64>,
+    before: Before,
     /// One that is made anew draws another one.
     lacks_some: bool,
 }
@@ -103,15 +149,15 @@ impl LookAtLog {
         settings: &StoreLog,
         one: &LogEngine<'_>,
     ) -> Result<Probed, OpenError> {
-        let cluster = one.cluster(settings, self.set);
+        let cluster = one.cluster(settings, self.before);
         let probed = engine::probe(one.engine, cluster, settings).await?;
         let found = probed.part.and_then(|part| part.set);
-        if found.is_some() && self.set.is_none() && self.lacks_some {
+        if found.is_some() && self.before.set.is_none() && self.lacks_some {
             let cluster = settings.cluster.name().to_string();
             let why = Foreign::Set;
             return Err(OpenError::Part { cluster, why });
         }
-        self.set = self.set.or(found);
+        self.before.add(probed.part, probed.is_used);
         self.lacks_some |= found.is_none();
         Ok(probed)
     }

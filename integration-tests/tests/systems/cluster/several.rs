@@ -3,6 +3,7 @@
 
 use pointsman_integration_tests::bus::binary;
 use pointsman_integration_tests::{Caller, until};
+use pointsman_test_brokers::PostgresServer;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -92,6 +93,16 @@ async fn engines_are_shown_and_kept_in_their_places() {
     let (has_run, said) = run(&nodes, &["run", "pointsman.yaml"]).await;
     assert!(!has_run && said.contains("engine 1 (nats): "), "{said}");
     assert!(said.contains("and it is listed as number 1"), "{said}");
+    // Nor is it made anew in an engine that has nothing of it.
+    let empty = PostgresServer::start("").await;
+    let url = format!("postgres: {{ url: \"{}\" }}", empty.url());
+    nodes.members[0].store = format!("{before}engines: [{first}, {{ {url} }}]{after}");
+    nodes.members[0].write(&rules(&jury.url()));
+    let (_, said) = run(&nodes, &check).await;
+    let missing = "engine 2 (postgres): the cluster default has no log in this engine";
+    assert!(of_log(&said)[1].contains(missing), "{said}");
+    let (has_run, said) = run(&nodes, &["run", "pointsman.yaml"]).await;
+    assert!(!has_run && said.contains(missing), "{said}");
     // One of them alone is not all of it.
     nodes.members[0].store = format!("{before}{}{after}", &first[2..first.len() - 2]);
     nodes.members[0].write(&rules(&jury.url()));
