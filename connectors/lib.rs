@@ -14,6 +14,8 @@ mod files;
 mod hidden;
 pub mod http;
 mod inquiry;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod leb128;
 pub mod link;
 pub mod listener;
@@ -34,6 +36,8 @@ pub mod stdout;
 #[cfg(test)]
 mod suite;
 pub mod target;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod texts;
 pub mod timer;
 mod verdict;
 pub mod webhook;
@@ -162,6 +166,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Support::target::<http::HttpTarget>(),
     },
     Connector {
+        kind: "kafka",
+        also_known_as: &["apache-kafka", "redpanda", "msk"],
+        source: with_feature!("kafka", Support::source::<kafka::KafkaSource>()),
+        target: with_feature!("kafka", Support::target::<kafka::KafkaTarget>()),
+    },
+    Connector {
         kind: "nats",
         also_known_as: &["jetstream", "nats-streaming"],
         source: with_feature!("nats", Support::source::<nats::NatsSource>()),
@@ -266,7 +276,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 14] = [
+    const CALLED: [(&str, &str, &str, &str); 16] = [
         (
             "exec",
             r#"{ "command": ["/bin/f", "--token=hunter2", "<$.data.token>"], "env": { "TOKEN": "hunter2" } }"#,
@@ -308,6 +318,18 @@ mod tests {
             r#"{ "url": "http://<$.data.host>" }"#,
             "http:///hunter2@h/a#hunter2",
             "POST http://h/a",
+        ),
+        (
+            "kafka",
+            r#"{ "brokers": "h", "topic": "a", "auth": { "plain": { "username": "hunter2", "password": "hunter2" } } }"#,
+            "",
+            "write to a",
+        ),
+        (
+            "kafka",
+            r#"{ "brokers": "h", "topic": "<$.data.a>", "key": "<$.data.hunter2>" }"#,
+            "c",
+            "write to c",
         ),
         (
             "nats",

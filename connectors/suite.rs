@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(crate) use log::Log;
 pub(crate) use source::{SourceFixture, next_within, open, sources};
 pub(crate) use stored::Stored;
-pub(crate) use target::{Received, TargetFixture, attempt, context, targets};
+pub(crate) use target::{Received, TargetFixture, attempt, context, parse, targets};
 
 /// An event with JSON data, a subject and an extension.
 pub(crate) fn event(id: &str) -> Event {

@@ -61,7 +61,7 @@ pub enum LogFormat {
 /// Client libraries that log what their users here tell anyhow, and more: a line for each try at a
 /// server that is down, a message's data where it comes back, the SDK's search for credentials.
 /// They are silent unless the filter names them.
-const QUIET: [&str; 3] = ["async_nats", "lapin", "aws"];
+const QUIET: [&str; 4] = ["async_nats", "krafka", "lapin", "aws"];
 
 /// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]

@@ -1,17 +1,16 @@
 //! The URLs of the servers.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
 use async_nats::ServerAddr;
 use pointsman_schemas::{Problem, Segment, Text};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 use crate::OpenError;
 use crate::parameter::resolve;
+use crate::texts::Texts;
 
 /// Servers of one system, one or several.
 #[derive(Clone, Debug)]
@@ -19,27 +18,7 @@ pub(super) struct Urls(pub(super) Vec<Text>);
 
 impl<'de> Deserialize<'de> for Urls {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Urls;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a URL, { env: NAME }, { file: path }, or a list of these")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Urls, E> {
-                Text::deserialize(StrDeserializer::new(text)).map(|url| Urls(vec![url]))
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Urls, A::Error> {
-                Text::deserialize(MapAccessDeserializer::new(map)).map(|url| Urls(vec![url]))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Urls, A::Error> {
-                let mut urls = Vec::new();
-                while let Some(url) = list.next_element()? {
-                    urls.push(url);
-                }
-                Ok(Urls(urls))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        Texts::deserialize(deserializer).map(|Texts(urls)| Self(urls))
     }
 }
 

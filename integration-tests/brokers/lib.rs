@@ -2,8 +2,8 @@
 //! their data in temporary folders, and a [`proxy`] to put in front of them.
 //!
 //! Each can be killed, started again with what it had on disk, and is gone when its handle is
-//! dropped. `./test` installs them, from Debian's packages onto PATH and from PyPI into the build
-//! folder.
+//! dropped. `./test` installs them, from Debian's packages onto PATH and from PyPI and Maven into the
+//! build folder.
 
 #![expect(
     clippy::expect_used,
@@ -11,6 +11,7 @@
     reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
 )]
 
+mod kafka;
 mod nats;
 mod object_storage;
 mod port;
@@ -19,6 +20,7 @@ pub mod proxy;
 mod rabbitmq;
 mod server;
 
+pub use kafka::{KafkaListener, KafkaServer};
 pub use nats::{NatsCluster, NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;

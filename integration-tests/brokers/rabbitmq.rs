@@ -7,13 +7,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::server::Watch;
 use crate::{Server, free_port};
 
 /// Where Debian's package puts the scripts that do not switch to a user of their own.
@@ -31,7 +32,7 @@ pub struct RabbitServer {
     server: Server,
     /// The node's own port mapper, so that no daemon is left behind by it.
     mapper: Server,
-    watch: Option<Child>,
+    watch: Option<Watch>,
     port: u16,
     node_port: u16,
     mapper_port: u16,
@@ -202,15 +203,12 @@ impl RabbitServer {
         self.server
             .start(command, async || greets(port).await.is_some())
             .await;
-        self.watch = Some(self.watched());
+        self.watch = Some(Watch::over(&[&self.server, &self.mapper]));
     }
 
     /// Ends it at once, as a crash does, and waits until it is gone. Its data stays.
     pub fn kill(&mut self) {
-        if let Some(mut watch) = self.watch.take() {
-            let _ = watch.kill();
-            let _ = watch.wait();
-        }
+        self.watch = None;
         self.server.kill();
     }
 
@@ -266,25 +264,6 @@ impl RabbitServer {
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "+S 1:1 +sbwt none -start_epmd false",
             );
-    }
-
-    /// A shell that ends the server and deletes its data once this process has gone without doing
-    /// so.
-    fn watched(&self) -> Child {
-        let script = "trap '' INT TERM HUP; read -r _; kill -9 \"$1\" \"$2\"; sleep 1; rm -rf -- \"$3\" \"$4\"";
-        let pids = [self.server.pid(), self.mapper.pid()].map(|pid| pid.to_string());
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", script, "watch"])
-            .args(pids)
-            .arg(self.server.folder())
-            .arg(self.mapper.folder());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell can be started")
     }
 }
 

@@ -193,3 +193,37 @@ impl Drop for Server {
         self.kill();
     }
 }
+
+/// A shell that ends servers and deletes their data once this process has gone without doing so,
+/// however it ended. Dropping it ends the watch.
+#[derive(Debug)]
+pub(crate) struct Watch(Child);
+
+impl Watch {
+    /// Over servers that run.
+    ///
+    /// # Panics
+    /// Where no shell can be started, or one of them does not run.
+    pub(crate) fn over(servers: &[&Server]) -> Self {
+        const SCRIPT: &str = "trap '' INT TERM HUP; read -r _; \
+            for it; do case $it in /*) rm -rf -- \"$it\" ;; *) kill -9 \"$it\"; sleep 1 ;; esac; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "watch"]);
+        command.args(servers.iter().map(|server| server.pid().to_string()));
+        command.args(servers.iter().map(|server| server.folder()));
+        let spawned = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(spawned.expect("a shell can be started"))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Before its input ends, which is what it waits for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

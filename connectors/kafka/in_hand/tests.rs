@@ -1,0 +1,183 @@
+use bytes::Bytes;
+use futures::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+fn record(partition: i32, offset: i64) -> ConsumerRecord {
+    let value = Some(Bytes::from(vec![b'x'; 10]));
+    let mut record = ConsumerRecord::new("t", partition, offset, None, value);
+    record.leader_epoch = Some(7);
+    record
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new("t", number)
+}
+
+fn with(offsets: impl IntoIterator<Item = i64>) -> InHand {
+    let in_hand = InHand::default();
+    in_hand.assign(partition(0), Some(0));
+    in_hand.arrive(
+        offsets
+            .into_iter()
+            .map(|offset| record(0, offset))
+            .collect(),
+    );
+    in_hand
+}
+
+fn offsets(taken: &[Arc<Held>]) -> Vec<i64> {
+    taken.iter().map(|held| held.record.offset).collect()
+}
+
+fn to_commit(in_hand: &InHand) -> Vec<(i32, i64)> {
+    let offsets = in_hand.uncommitted();
+    let mut found: Vec<_> = offsets
+        .iter()
+        .map(|(partition, offset)| (partition.partition(), offset.offset))
+        .collect();
+    in_hand.committed(&offsets);
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn offsets_that_nobody_has_are_no_gaps() {
+    // Those of a compacted topic, or of markers of transactions.
+    let in_hand = with([2, 5, 9]);
+    assert_eq!(to_commit(&in_hand), [(0, 0)], "where it begins");
+    let taken = in_hand.take(10, 1_000);
+    in_hand.settle(&taken[1]);
+    assert_eq!(to_commit(&in_hand), []);
+    in_hand.settle(&taken[0]);
+    assert_eq!(to_commit(&in_hand), [(0, 6)]);
+    in_hand.settle(&taken[2]);
+    let committed = in_hand.uncommitted();
+    assert_eq!(
+        (committed[0].1.offset, committed[0].1.leader_epoch),
+        (10, Some(7))
+    );
+}
+
+#[test]
+fn partitions_take_turns() {
+    let in_hand = InHand::default();
+    for number in 0..3 {
+        in_hand.assign(partition(number), Some(0));
+        in_hand.arrive((0..4).map(|offset| record(number, offset)).collect());
+    }
+    let whose = |count| -> Vec<i32> {
+        let taken = in_hand.take(count, 1_000);
+        taken.iter().map(|held| held.record.partition).collect()
+    };
+    assert_eq!(whose(2), [0, 0]);
+    assert_eq!(whose(5), [1, 1, 1, 1, 2]);
+    assert_eq!(whose(4), [0, 0, 2, 2]);
+    assert_eq!(whose(4), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_comes_first_and_after_a_while() {
+    let in_hand = with(0..4);
+    let taken = in_hand.take(3, 1_000);
+    let after = Duration::from_secs(1);
+    in_hand.give_back(Arc::clone(&taken[2]), after);
+    in_hand.give_back(Arc::clone(&taken[0]), after);
+    in_hand.settle(&taken[1]);
+    in_hand.arrived().await;
+    assert!(in_hand.take(10, 1_000).is_empty(), "the partition rests");
+    let began = Instant::now();
+    in_hand.arrived().await;
+    assert_eq!(began.elapsed(), after);
+    assert_eq!(offsets(&in_hand.take(10, 1_000)), [0, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_is_drained_and_no_longer_handed_over() {
+    let in_hand = with(0..4);
+    let taken = in_hand.take(2, 1_000);
+    in_hand.settle(&taken[0]);
+    let all = [partition(0)];
+    let mut drained = Box::pin(in_hand.drain(&all));
+    assert!(drained.as_mut().now_or_never().is_none());
+    assert!(in_hand.take(10, 1_000).is_empty());
+    in_hand.arrive(vec![record(0, 4)]);
+    assert!(in_hand.take(10, 1_000).is_empty());
+    in_hand.settle(&taken[1]);
+    drained.await;
+    let last = in_hand.remove(&all);
+    assert_eq!(last[0].1.offset, 2);
+
+    // Its next life knows nothing of what comes late from the one before.
+    in_hand.assign(partition(0), Some(2));
+    in_hand.arrive(vec![record(0, 2)]);
+    in_hand.give_back(Arc::clone(&taken[1]), Duration::ZERO);
+    in_hand.settle(&taken[1]);
+    assert_eq!(offsets(&in_hand.take(10, 1_000)), [2]);
+    assert_eq!(to_commit(&in_hand), [(0, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_once_enough_is_settled() {
+    let in_hand = with(0..MESSAGES_MAX as i64);
+    assert!(in_hand.is_full());
+    let taken = in_hand.take(usize::MAX, usize::MAX);
+    let mut room = Box::pin(in_hand.room());
+    assert!(room.as_mut().now_or_never().is_none());
+    in_hand.settle(&taken[1]);
+    assert!(in_hand.is_full(), "the first is what holds the others");
+    in_hand.settle(&taken[0]);
+    room.await;
+
+    let in_hand = InHand::default();
+    in_hand.assign(partition(0), None);
+    let mut large = record(0, 0);
+    large.value = Some(Bytes::from(vec![0; BYTES_MAX]));
+    in_hand.arrive(vec![large]);
+    assert!(in_hand.is_full());
+    drop(in_hand.remove(&[partition(0)]));
+    assert!(!in_hand.is_full());
+}
+
+proptest! {
+    /// Whatever happens to what is handed over, no offset is committed before which something is not
+    /// settled, and in the end all are.
+    #[test]
+    fn nothing_is_committed_before_it_is_settled(
+        gaps in proptest::collection::vec(1_i64..4, 1..60),
+        choices in proptest::collection::vec((any::<prop::sample::Index>(), 0..4_u8), 0..400),
+    ) {
+        let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+        let in_hand = with(offsets.iter().copied());
+        let mut settled = std::collections::BTreeSet::new();
+        let mut handed = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _entered = runtime.enter();
+        for (index, choice) in choices {
+            if handed.is_empty() || choice == 0 {
+                handed.extend(in_hand.take(5, usize::MAX));
+            } else if choice == 1 {
+                in_hand.give_back(handed.swap_remove(index.index(handed.len())), Duration::ZERO);
+            } else {
+                let held = handed.swap_remove(index.index(handed.len()));
+                settled.insert(held.record.offset);
+                in_hand.settle(&held);
+            }
+            for (_, offset) in to_commit(&in_hand) {
+                let before = offsets.iter().filter(|each| **each < offset);
+                prop_assert!(before.clone().all(|each| settled.contains(each)));
+            }
+        }
+        loop {
+            handed.extend(in_hand.take(usize::MAX, usize::MAX));
+            let Some(held) = handed.pop() else { break };
+            in_hand.settle(&held);
+        }
+        let last = offsets.last().map(|last| (0, last + 1));
+        let committed = in_hand.inner.lock().assignments.values().next().unwrap().settled_to;
+        prop_assert_eq!(committed.map(|mark| (0, mark.offset)), last);
+        prop_assert_eq!(in_hand.inner.lock().messages, 0);
+        prop_assert_eq!(in_hand.inner.lock().bytes, 0);
+    }
+}
