@@ -14,6 +14,7 @@
 pub mod bus;
 pub mod caller;
 pub mod drain;
+pub mod kafka;
 pub mod load;
 pub mod nats;
 pub mod object_storage;

@@ -38,6 +38,9 @@ const TASK: &str = "pointsman-task";
 /// The number of the attempt.
 const ATTEMPT: &str = "pointsman-attempt";
 
+/// The rule that made the delivery.
+const RULE: &str = "pointsman-rule";
+
 /// How long the producer tries to write a record before it gives it up: long enough for a partition
 /// to get another leader.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -91,7 +94,7 @@ impl Publisher {
         let producer = self.producer().await?;
         let mut sending = Vec::with_capacity(attempt.deliveries.len());
         for delivery in &attempt.deliveries {
-            sending.push(self.enqueue(&producer, delivery, until).await);
+            sending.push(self.enqueue(&producer, attempt, delivery, until).await);
         }
         let mut outcomes = Vec::with_capacity(sending.len());
         for sent in sending {
@@ -171,10 +174,13 @@ impl Publisher {
     async fn enqueue(
         &self,
         producer: &Arc<Producer>,
+        attempt: &Attempt,
         delivery: &Delivery,
         until: Instant,
     ) -> Result<DeliveryHandle, Outcome> {
-        let record = self.record(delivery)?;
+        let record = self
+            .record(delivery)?
+            .header(RULE, attempt.rule.to_string());
         match timeout_at(until, producer.enqueue(record)).await {
             Ok(Ok(handle)) => Ok(handle),
             Ok(Err(error)) => {

@@ -41,6 +41,8 @@ pub enum SourceKind {
     Exec,
     /// Objects in a bucket.
     ObjectStorage,
+    /// Records of a topic.
+    Kafka,
     /// Messages of a queue.
     Rabbitmq,
     /// Messages of a stream.
@@ -56,6 +58,8 @@ pub enum TargetKind {
     Exec,
     /// Objects in a bucket.
     ObjectStorage,
+    /// Records to a topic.
+    Kafka,
     /// Messages to an exchange.
     Rabbitmq,
     /// Messages to a subject.
@@ -107,6 +111,13 @@ impl SourceKind {
                 "    from: incoming\n    match:\n      type: [{ prefix: \
                  \"com.amazonaws.s3.ObjectCreated\" }]\n      subject: [{ suffix: .jpg }]\n",
             ),
+            Self::Kafka => (
+                "sources:\n  incoming:\n    kafka:\n      brokers: \"127.0.0.1:9092\"\n      topics: \
+                 [orders]\n      group: pointsman\n      start: earliest # or latest, at the very \
+                 first start\n    event: { type: order.received, subject: <$.key> } # of records \
+                 that are no CloudEvents\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
+            ),
             Self::Rabbitmq => (
                 "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      \
                  username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
@@ -139,6 +150,10 @@ impl TargetKind {
             Self::ObjectStorage => {
                 "  function:\n    object-storage:\n      endpoint: \"http://127.0.0.1:9000\" # \
                  leave it out for AWS\n      bucket: archive\n      key: \"<$.type>/<$.id>.json\"\n"
+            }
+            Self::Kafka => {
+                "  function:\n    kafka: { brokers: \"127.0.0.1:9092\", topic: events } # key: \
+                 <$.subject>, mode: structured …\n"
             }
             Self::Rabbitmq => {
                 "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \

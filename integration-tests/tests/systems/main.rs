@@ -9,6 +9,8 @@ mod api;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod kafka;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 mod rabbitmq;

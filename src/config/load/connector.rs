@@ -324,7 +324,12 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "nats", feature = "object-storage", feature = "rabbitmq"))]
+    #[cfg(all(
+        feature = "kafka",
+        feature = "nats",
+        feature = "object-storage",
+        feature = "rabbitmq"
+    ))]
     fn a_build_with_all_features_has_all_connectors() {
         for connector in CONNECTORS {
             for side in [Side::Source, Side::Target] {

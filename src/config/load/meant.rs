@@ -49,8 +49,6 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 8] = [
     ),
     (
         &[
-            "kafka",
-            "redpanda",
             "redis",
             "mqtt",
             "pulsar",

@@ -10,8 +10,9 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 19] = [
+const OF_A_TEXT: [(&str, &str); 20] = [
     ("http", "url"),
+    ("kafka", "brokers"),
     ("nats", "url"),
     ("rabbitmq", "url"),
     ("directory", "path"),
