@@ -93,7 +93,6 @@ impl Client {
     }
 
     /// An event in binary mode, whose id is its key.
-    #[must_use]
     pub fn event(topic: &str, id: &str, data: &str) -> Record {
         Record::new(topic, data.to_owned())
             .key(id.to_owned())

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use krafka::Kafka;
 use krafka::consumer::TopicPartition;
 use pointsman_schemas::Reject;
@@ -83,7 +82,7 @@ impl Reader {
                     record.offset, record.partition, record.topic
                 );
                 rejects.push(Reject {
-                    raw: record.value.clone().unwrap_or_else(Bytes::new),
+                    raw: record.value.clone().unwrap_or_default(),
                     reason: format!("{reason} ({place})"),
                 });
             }

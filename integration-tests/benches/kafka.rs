@@ -85,7 +85,7 @@ async fn bare(client: &Client, server: u32, group: &str, bare: Bare) -> Drained 
             for record in records {
                 if sending.len() == IN_FLIGHT {
                     let sent: Option<krafka::Result<_>> = sending.next().await;
-                    sent.expect("it is not empty").expect("the topic takes it");
+                    let _written = sent.expect("it is not empty").expect("the topic takes it");
                 }
                 let sent = producer.enqueue(copy(record)).await;
                 sending.push(sent.expect("the topic is there"));
