@@ -7,7 +7,7 @@
 //! Records of a partition are handed over in its order. One that could not be stored comes again
 //! before those behind it that have not been handed over yet, which wait with it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub(super) const MESSAGES_MAX: usize = 8_192;
 
 /// The most bytes of them.
 pub(super) const BYTES_MAX: usize = 32 << 20;
+
+/// What part of it a partition may have, so that one which is stuck holds up no other.
+const SHARE: usize = 4;
 
 /// All that a source has in hand.
 #[derive(Default)]
@@ -68,6 +71,8 @@ struct Assignment {
     rests_until: Option<Instant>,
     /// How many records have been handed over and are not settled.
     handed: usize,
+    /// Those of its entries.
+    bytes: usize,
     /// What everything before is settled.
     settled_to: Option<Mark>,
     /// What was last committed.
@@ -98,26 +103,7 @@ pub(super) type Offsets = Vec<(TopicPartition, OffsetAndMetadata)>;
 impl InHand {
     /// A partition is this member's from here on, and is read from an offset on, where that is known.
     pub(super) fn assign(&self, partition: TopicPartition, next: Option<i64>) {
-        let mut inner = self.inner.lock();
-        inner.remove(&partition);
-        inner.count += 1;
-        let number = inner.count;
-        inner.current.insert(partition.clone(), number);
-        let assignment = Assignment {
-            partition,
-            entries: VecDeque::new(),
-            waiting: VecDeque::new(),
-            rests_until: None,
-            handed: 0,
-            settled_to: next.map(|offset| Mark {
-                offset,
-                epoch: None,
-            }),
-            committed: None,
-            next,
-            is_revoked: false,
-        };
-        inner.assignments.insert(number, assignment);
+        self.inner.lock().assign(partition, next);
     }
 
     /// Takes what has been read.
@@ -131,9 +117,9 @@ impl InHand {
             };
             if !run.as_ref().is_some_and(is_next) {
                 let partition = TopicPartition::new(&*record.topic, record.partition);
-                // What is no longer ours is read by somebody else.
-                let number = inner.current.get(&partition).copied();
-                run = number.map(|number| (partition, number));
+                let known = inner.current.get(&partition).copied();
+                let number = known.unwrap_or_else(|| inner.assign(partition.clone(), None));
+                run = Some((partition, number));
             }
             if let Some((_, number)) = run {
                 inner.arrive(number, record);
@@ -176,19 +162,26 @@ impl InHand {
         self.arrived.notify_one();
     }
 
-    /// Whether no more is to be asked for.
-    pub(super) fn is_full(&self) -> bool {
+    /// The partitions of which no more is to be asked for, where it is not asked for these now. One
+    /// that is paused stays so until half of what it may have is settled.
+    pub(super) fn full(&self, paused: &HashSet<TopicPartition>) -> HashSet<TopicPartition> {
         let inner = self.inner.lock();
-        inner.messages >= MESSAGES_MAX || inner.bytes >= BYTES_MAX
+        let is_everything = inner.messages >= MESSAGES_MAX || inner.bytes >= BYTES_MAX;
+        let assignments = inner.assignments.values();
+        let full = assignments.filter(|assignment| {
+            is_everything || assignment.is_full(paused.contains(&assignment.partition))
+        });
+        full.map(|assignment| assignment.partition.clone())
+            .collect()
     }
 
-    /// Waits until there is room. Safe to cancel.
-    pub(super) async fn room(&self) {
+    /// Waits until some of what is paused need not be any longer. Safe to cancel.
+    pub(super) async fn loosens(&self, paused: &HashSet<TopicPartition>) {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if !self.is_full() {
+            if !paused.is_subset(&self.full(paused)) {
                 return;
             }
             settled.await;
@@ -259,6 +252,29 @@ impl InHand {
 }
 
 impl Inner {
+    fn assign(&mut self, partition: TopicPartition, next: Option<i64>) -> u64 {
+        self.remove(&partition);
+        self.count += 1;
+        self.current.insert(partition.clone(), self.count);
+        let assignment = Assignment {
+            partition,
+            entries: VecDeque::new(),
+            waiting: VecDeque::new(),
+            rests_until: None,
+            handed: 0,
+            bytes: 0,
+            settled_to: next.map(|offset| Mark {
+                offset,
+                epoch: None,
+            }),
+            committed: None,
+            next,
+            is_revoked: false,
+        };
+        self.assignments.insert(self.count, assignment);
+        self.count
+    }
+
     fn arrive(&mut self, number: u64, record: ConsumerRecord) {
         let Some(assignment) = self.assignments.get_mut(&number) else {
             return;
@@ -282,6 +298,7 @@ impl Inner {
                 assignment: number,
             }));
         }
+        assignment.bytes += bytes;
         self.messages += 1;
         self.bytes += bytes;
     }
@@ -337,6 +354,7 @@ impl Inner {
         entry.is_settled = true;
         assignment.handed -= 1;
         while let Some(entry) = assignment.entries.pop_front_if(|entry| entry.is_settled) {
+            assignment.bytes -= entry.bytes;
             self.messages -= 1;
             self.bytes -= entry.bytes;
             assignment.settled_to = Some(Mark {
@@ -393,11 +411,7 @@ impl Inner {
         let number = self.current.remove(partition)?;
         let assignment = self.assignments.remove(&number)?;
         self.messages -= assignment.entries.len();
-        self.bytes -= assignment
-            .entries
-            .iter()
-            .map(|entry| entry.bytes)
-            .sum::<usize>();
+        self.bytes -= assignment.bytes;
         Some(assignment)
     }
 }
@@ -408,6 +422,11 @@ impl Assignment {
             .entries
             .binary_search_by_key(&offset, |entry| entry.offset);
         self.entries.get_mut(at.ok()?)
+    }
+
+    fn is_full(&self, is_paused: bool) -> bool {
+        let share = if is_paused { SHARE * 2 } else { SHARE };
+        self.entries.len() >= MESSAGES_MAX / share || self.bytes >= BYTES_MAX / share
     }
 
     fn is_due(&self, now: Instant) -> bool {

@@ -6,11 +6,12 @@
 mod rebalance;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::FutureExt;
 use krafka::consumer::{
     AutoOffsetReset, Consumer, IsolationLevel, PartitionAssignmentStrategy, TopicPartition,
 };
@@ -93,6 +94,8 @@ pub(super) async fn consumer(
         .heartbeat_interval(HEARTBEAT_EVERY)
         .max_poll_interval(REBALANCE_TIMEOUT)
         .max_poll_records(POLL_RECORDS)
+        // Else what it has of paused partitions would keep it from asking for others.
+        .max_buffered_records(0)
         .max_partition_fetch_bytes(FETCH_BYTES.0)
         .fetch_max_bytes(FETCH_BYTES.1)
         .metrics_push(false)
@@ -136,15 +139,17 @@ impl Member {
         let mut look = interval(LOOK_EVERY);
         look.reset();
         loop {
-            // A poll may be cut off: what it has not returned comes with the next.
-            let failed = tokio::select! {
-                biased;
-                () = stop.cancelled() => return "it is being closed".to_owned(),
-                () = self.files.changed() => return FILES_CHANGED.to_owned(),
-                _ = look.tick() => self.look().await,
-                polled = poll(&self.consumer, &self.in_hand) => polled,
+            if self.files.have_changed(false) {
+                return FILES_CHANGED.to_owned();
+            }
+            let done = match look.tick().now_or_never() {
+                Some(_) => self.look().await,
+                None => self.poll().await,
             };
-            let recovered = match failed {
+            if stop.is_cancelled() {
+                return "it is being closed".to_owned();
+            }
+            let recovered = match done {
                 Ok(()) => Ok(()),
                 Err(error) => self.recover(error).await,
             };
@@ -168,6 +173,47 @@ impl Member {
 }
 
 impl Member {
+    /// Polls once, and takes what comes.
+    ///
+    /// A poll is woken, and never cut off: what happens where partitions change hands happens within,
+    /// and half of it would leave the client with partitions that nobody here knows.
+    async fn poll(&self) -> krafka::Result<()> {
+        let paused = self.pause().await;
+        let polling = self.consumer.poll(POLL);
+        tokio::pin!(polling);
+        let polled = tokio::select! {
+            polled = &mut polling => polled,
+            () = self.stop.cancelled() => {
+                self.consumer.wakeup();
+                polling.await
+            }
+            () = self.in_hand.loosens(&paused), if !paused.is_empty() => {
+                self.consumer.wakeup();
+                polling.await
+            }
+        };
+        self.in_hand.arrive(polled?);
+        Ok(())
+    }
+
+    /// Pauses the partitions of which enough is in hand, and resumes the others; tells which those
+    /// are.
+    async fn pause(&self) -> HashSet<TopicPartition> {
+        let paused = self.consumer.paused_partitions().await.into_iter();
+        let paused = paused.map(|(topic, number)| TopicPartition::new(topic, number));
+        let paused: HashSet<_> = paused.collect();
+        let full = self.in_hand.full(&paused);
+        for partition in paused.difference(&full) {
+            let numbers = [partition.partition()];
+            self.consumer.resume(partition.topic(), &numbers).await;
+        }
+        for partition in full.difference(&paused) {
+            let numbers = [partition.partition()];
+            self.consumer.pause(partition.topic(), &numbers).await;
+        }
+        full
+    }
+
     /// Follows the topics that a pattern matches.
     async fn look(&self) -> krafka::Result<()> {
         if matches!(self.topics, Topics::Named(_)) {
@@ -232,34 +278,6 @@ impl Member {
         self.in_hand.assign(partition, Some(first));
         Ok(())
     }
-}
-
-/// Polls once, and takes what comes. Safe to cancel.
-async fn poll(consumer: &Consumer, in_hand: &InHand) -> krafka::Result<()> {
-    if !in_hand.is_full() {
-        for (topic, partitions) in by_topic(consumer.paused_partitions().await) {
-            consumer.resume(&topic, &partitions).await;
-        }
-        in_hand.arrive(consumer.poll(POLL).await?);
-        return Ok(());
-    }
-    // Also what was assigned since.
-    for (topic, partitions) in consumer.assignment().await {
-        consumer.pause(&topic, &partitions).await;
-    }
-    // At once where the client has something of a paused partition already, so that it is not waited
-    // for by polling.
-    in_hand.arrive(consumer.poll(Duration::ZERO).await?);
-    let _ = timeout(POLL, in_hand.room()).await;
-    Ok(())
-}
-
-fn by_topic(partitions: impl IntoIterator<Item = (String, i32)>) -> HashMap<String, Vec<i32>> {
-    let mut topics = HashMap::<_, Vec<_>>::new();
-    for (topic, partition) in partitions {
-        topics.entry(topic).or_default().push(partition);
-    }
-    topics
 }
 
 /// Commits what is settled, until the consumer has gone.

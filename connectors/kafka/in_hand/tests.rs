@@ -118,26 +118,66 @@ async fn what_is_revoked_is_drained_and_no_longer_handed_over() {
     assert_eq!(to_commit(&in_hand), [(0, 2)]);
 }
 
+/// A partition's share in full.
+fn share(number: i32) -> Vec<ConsumerRecord> {
+    let offsets = 0..(MESSAGES_MAX / SHARE) as i64;
+    offsets.map(|offset| record(number, offset)).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn there_is_room_once_enough_is_settled() {
-    let in_hand = with(0..MESSAGES_MAX as i64);
-    assert!(in_hand.is_full());
+async fn a_partition_is_paused_at_its_share_until_half_of_it_is_settled() {
+    let in_hand = InHand::default();
+    let (none, first) = (HashSet::new(), HashSet::from([partition(0)]));
+    in_hand.assign(partition(0), Some(0));
+    in_hand.assign(partition(1), Some(0));
+    assert_eq!(in_hand.full(&none), none);
+    in_hand.arrive(share(0));
+    assert_eq!(in_hand.full(&none), first);
     let taken = in_hand.take(usize::MAX, usize::MAX);
-    let mut room = Box::pin(in_hand.room());
-    assert!(room.as_mut().now_or_never().is_none());
-    in_hand.settle(&taken[1]);
-    assert!(in_hand.is_full(), "the first is what holds the others");
+    let mut loosens = Box::pin(in_hand.loosens(&first));
+    // The first is what holds the others.
+    let half = taken.len() / 2;
+    for held in &taken[1..half + 1] {
+        in_hand.settle(held);
+        assert!(loosens.as_mut().now_or_never().is_none());
+    }
     in_hand.settle(&taken[0]);
-    room.await;
+    loosens.await;
+    assert_eq!(in_hand.full(&first), none);
+}
+
+#[test]
+fn where_there_is_no_room_every_partition_is_paused() {
+    let in_hand = InHand::default();
+    let all: HashSet<_> = (0..SHARE as i32 + 1).map(partition).collect();
+    for number in 0..SHARE as i32 + 1 {
+        in_hand.assign(partition(number), Some(0));
+    }
+    for number in 0..SHARE as i32 {
+        assert_eq!(in_hand.full(&HashSet::new()).len(), number as usize);
+        in_hand.arrive(share(number));
+    }
+    assert_eq!(in_hand.full(&HashSet::new()), all);
 
     let in_hand = InHand::default();
     in_hand.assign(partition(0), None);
     let mut large = record(0, 0);
     large.value = Some(Bytes::from(vec![0; BYTES_MAX]));
     in_hand.arrive(vec![large]);
-    assert!(in_hand.is_full());
+    assert_eq!(in_hand.full(&HashSet::new()), HashSet::from([partition(0)]));
     drop(in_hand.remove(&[partition(0)]));
-    assert!(!in_hand.is_full());
+    let inner = in_hand.inner.lock();
+    assert_eq!((inner.messages, inner.bytes), (0, 0));
+}
+
+#[test]
+fn what_comes_of_a_partition_that_nobody_has_told_of_is_not_lost() {
+    let in_hand = InHand::default();
+    in_hand.arrive(vec![record(5, 3), record(5, 4)]);
+    let taken = in_hand.take(10, 1_000);
+    assert_eq!(to_commit(&in_hand), [(5, 3)]);
+    in_hand.settle(&taken[0]);
+    assert_eq!(to_commit(&in_hand), [(5, 4)]);
 }
 
 proptest! {

@@ -59,15 +59,18 @@ impl ConsumerRebalanceListener for Rebalance {
             Some(consumer) => consumer.committed(&asked).await,
             None => return,
         };
-        let committed = committed.unwrap_or_else(|error| {
+        let committed = committed
             // Then they are known by the first record of each.
-            tracing::debug!(error = words(&error), "cannot read committed offsets");
-            std::collections::HashMap::new()
-        });
+            .inspect_err(|error| {
+                tracing::debug!(error = words(error), "cannot read committed offsets");
+            })
+            .ok();
         for partition in partitions {
-            let key = (partition.topic().to_owned(), partition.partition());
-            let committed = committed.get(&key).map(|position| position.offset);
-            let next = committed.or_else(|| self.starts.get(partition).copied());
+            let next = committed.as_ref().and_then(|committed| {
+                let key = (partition.topic().to_owned(), partition.partition());
+                let committed = committed.get(&key).map(|position| position.offset);
+                committed.or_else(|| self.starts.get(partition).copied())
+            });
             self.in_hand.assign(partition.clone(), next);
         }
     }
