@@ -5,6 +5,8 @@
 //! folder and a line in [`CONNECTORS`].
 
 mod alarms;
+#[cfg(feature = "sqs")]
+pub mod aws;
 mod body;
 pub mod credential;
 pub mod directory;
@@ -32,6 +34,8 @@ mod replaced;
 mod requests;
 mod rows;
 pub mod source;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 pub mod stdout;
 #[cfg(test)]
 mod suite;
@@ -194,6 +198,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
         source: with_feature!("rabbitmq", Support::source::<rabbitmq::RabbitmqSource>()),
         target: with_feature!("rabbitmq", Support::target::<rabbitmq::RabbitmqTarget>()),
+    },
+    Connector {
+        kind: "sqs",
+        also_known_as: &["aws-sqs", "amazon-sqs", "elasticmq"],
+        source: with_feature!("sqs", Support::source::<sqs::SqsSource>()),
+        target: Support::Never,
     },
     Connector {
         kind: "stdout",

@@ -5,7 +5,7 @@ mod connection;
 pub(crate) mod dial;
 pub(crate) mod explain;
 // What nobody but the SDKs of brokers and stores reports.
-#[cfg(any(feature = "nats", feature = "object-storage", feature = "rabbitmq"))]
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "sqs"))]
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;

@@ -1,32 +1,17 @@
 //! The way to a bucket and to a queue: settings that source and target share, and the SDK's clients
 //! made of them.
 
-use std::time::Duration;
-
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider,
-};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use pointsman_schemas::{Problem, Text};
-use url::Url;
 
 use super::bucket_name::why_misspelt;
-use super::keys::{KeyPair, Renewed};
 use crate::OpenError;
+use crate::aws::queue::region_of;
+use crate::aws::{Access, KeyPair, check_url};
 use crate::parameter::resolve;
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long one request may take: longer than a long poll of a queue, which is the longest.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// The region where none is told: what stores outside AWS take for any.
+/// The region where the SDK finds none.
 const REGION: &str = "us-east-1";
 
 /// Which bucket, and how it is reached.
@@ -51,12 +36,17 @@ pub(super) struct Bucket {
 }
 
 impl Connection<'_> {
+    pub(super) fn access(&self) -> Access<'_> {
+        Access {
+            endpoint: self.endpoint,
+            region: self.region,
+            credentials: self.credentials,
+        }
+    }
+
     /// Every mistake in what is written out.
     pub(super) fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Some(Err(problem)) = self.endpoint.and_then(Text::literal).map(check_url) {
-            problems.push(problem.at("endpoint"));
-        }
+        let mut problems = self.access().check();
         match self.bucket.literal() {
             Some("") => {
                 problems.push(Problem::new("a bucket's name must not be empty").at("bucket"))
@@ -78,23 +68,6 @@ impl Connection<'_> {
             }
             _ => {}
         }
-        if self.region.and_then(Text::literal) == Some("") {
-            problems.push(
-                Problem::new("a region's name must not be empty")
-                    .at("region")
-                    .help("leave it out"),
-            );
-        }
-        for (key, text) in self.credentials.iter().flat_map(|own| {
-            [
-                ("access_key", &own.access_key),
-                ("secret_key", &own.secret_key),
-            ]
-        }) {
-            if text.literal() == Some("") {
-                problems.push(Problem::new("must not be empty").at(key).at("credentials"));
-            }
-        }
         problems
     }
 
@@ -103,52 +76,8 @@ impl Connection<'_> {
     /// # Errors
     /// A text cannot be resolved, or an address is none.
     pub(super) async fn open(&self, attempts: u32) -> Result<Bucket, OpenError> {
-        let endpoint = self
-            .endpoint
-            .map(|endpoint| resolve(endpoint, &["endpoint".into()]))
-            .transpose()?;
-        if let Some(endpoint) = &endpoint {
-            check_url(endpoint).map_err(|problem| OpenError(problem.at("endpoint")))?;
-        }
         let name = resolve(self.bucket, &["bucket".into()])?;
-        let region = self
-            .region
-            .map(|region| resolve(region, &["region".into()]))
-            .transpose()?;
-        let region = region.or_else(|| endpoint.as_ref().map(|_| REGION.to_owned()));
-        let retry = RetryConfig::standard().with_max_attempts(attempts);
-        let timeout = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .build();
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let shared = match self.credentials {
-            // Nothing of the machine's own configuration is looked at where everything is told.
-            Some(keys) => SdkConfig::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .http_client(http)
-                .retry_config(retry)
-                .timeout_config(timeout)
-                .region(Region::new(region.unwrap_or_else(|| REGION.to_owned())))
-                .credentials_provider(SharedCredentialsProvider::new(Renewed::open(keys)?))
-                // The keys know by themselves when they have changed.
-                .identity_cache(IdentityCache::no_cache())
-                .build(),
-            None => {
-                let loader = aws_config::defaults(BehaviorVersion::latest())
-                    .http_client(http)
-                    .retry_config(retry)
-                    .timeout_config(timeout);
-                let loader = if let Some(region) = region {
-                    loader.region(Region::new(region))
-                } else {
-                    loader
-                };
-                loader.load().await
-            }
-        };
+        let (shared, endpoint) = self.access().open(attempts, None).await?;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(self.path_style.unwrap_or(endpoint.is_some()))
             // Elsewhere a name that ends in --x-s3 is a name as any other.
@@ -176,32 +105,11 @@ impl Bucket {
     /// The address is none.
     pub(super) fn queues(&self, queue: &str) -> Result<aws_sdk_sqs::Client, Problem> {
         let url = check_url(queue)?;
-        // `https://sqs.eu-west-1.amazonaws.com/123456789012/uploads` tells its region, which need
-        // not be the bucket's.
-        let of_aws = url
-            .host_str()
-            .and_then(|host| host.strip_prefix("sqs.")?.split_once(".amazonaws.com"));
-        let region = of_aws
-            .map_or(self.region.as_str(), |(region, _)| region)
-            .to_owned();
+        // It need not be the bucket's.
+        let region = region_of(&url).unwrap_or_else(|| self.region.clone());
         let config = aws_sdk_sqs::config::Builder::from(&self.shared)
             .region(Region::new(region))
             .endpoint_url(url.origin().ascii_serialization());
         Ok(aws_sdk_sqs::Client::from_conf(config.build()))
     }
-}
-
-/// Reads the address of a store or a queue.
-pub(super) fn check_url(text: &str) -> Result<Url, Problem> {
-    let problem =
-        |message: &str| Problem::new(message).help("write one such as http://127.0.0.1:9000");
-    let url = Url::parse(text).map_err(|_| problem("is not a URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(problem("is not an http:// or https:// URL"));
-    }
-    if url.password().is_some() || !url.username().is_empty() {
-        return Err(Problem::new("a URL must not hold credentials")
-            .help("write credentials: { access_key: …, secret_key: { env: NAME } }"));
-    }
-    Ok(url)
 }

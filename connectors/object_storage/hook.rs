@@ -15,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::sqs::Raw;
+use super::notification::Raw;
 use crate::listener::EVENTS_PATH;
 use crate::listener::{Handler, Refusal, Request, Response};
 use crate::parameter::resolve;

@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 
 use super::Scope;
 use super::connection::Bucket;
-use super::error::explain;
 use super::happening::{Happening, Kind, content_hash, decode_key};
 use super::known::{Identity, Listed};
 use super::reconciler::Listing;
 use crate::SourceError;
+use crate::aws::explain;
 
 /// The documented keys of an object's metadata, from an answer to HEAD or GET: two types with the
 /// same fields.

@@ -48,10 +48,8 @@
 
 mod bucket_name;
 mod connection;
-mod error;
 mod happening;
 mod hook;
-mod keys;
 mod known;
 mod look;
 mod notification;
@@ -59,7 +57,6 @@ mod probe;
 mod reconciler;
 mod settling;
 mod source;
-mod sqs;
 mod target;
 
 use std::time::Duration;
@@ -69,20 +66,22 @@ use pointsman_schemas::{Interval, Problem, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::aws::queue::{Bounds, Queue, ROUNDING};
+use crate::aws::{check_url, explain};
 use crate::parameter::resolve;
 use crate::replaced::Replaced;
 use crate::source::fingerprint;
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
-use connection::{Bucket, Connection, check_url};
+use connection::{Bucket, Connection};
 use known::{KEY_BYTES_MAX, Stored};
 use look::Look;
 use reconciler::Terms;
+use settling::WAITING_MAX;
 use source::{Feed, Followed, LISTINGS_APART, Setup};
-use sqs::Queue;
 
+pub use crate::aws::KeyPair;
 pub use happening::EVENT_TYPE_PREFIX;
 pub use hook::Hook;
-pub use keys::KeyPair;
 pub use target::ObjectStorageTarget;
 
 /// How many messages a batch holds at most.
@@ -98,6 +97,16 @@ const ATTEMPTS: u32 = 2;
 /// How long a queue's call waits for messages: as long as SQS allows, and not so long that a grace
 /// is over before it has shown the queue empty.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+
+/// For how long at least and at most a message is in our hand before the queue hands it to another,
+/// unless it is extended.
+const IN_HAND: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+/// How much of a queue is in hand: more than the keys that may wait to settle.
+const BOUNDS: Bounds = Bounds {
+    messages: 2 * WAITING_MAX,
+    bytes: 256 << 20,
+};
 
 /// Watches a bucket: objects created, replaced and deleted.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -217,7 +226,7 @@ impl ObjectStorageSource {
     /// How long the queue hides a message that is handed to us: the grace, in bounds, so that what
     /// a crash leaves hidden is there again soon.
     fn in_hand(&self) -> Duration {
-        self.grace.0.clamp(sqs::IN_HAND.0, sqs::IN_HAND.1)
+        self.grace.0.clamp(IN_HAND.0, IN_HAND.1)
     }
 
     fn lists(&self) -> bool {
@@ -243,7 +252,15 @@ impl ObjectStorageSource {
             url,
             in_hand: self.in_hand(),
         };
-        let waiting = queue.waiting().await?;
+        let waiting = queue.waiting().await.map_err(|error| {
+            let problem = Problem::new(format!("cannot ask the queue: {}", explain(&error)));
+            OpenError(
+                problem
+                    .help("check its URL and that the credentials may receive from it")
+                    .at("sqs")
+                    .at("notifications"),
+            )
+        })?;
         Ok((bucket, Some((queue, waiting))))
     }
 }
@@ -335,7 +352,7 @@ impl SourceSettings for ObjectStorageSource {
         };
         let poll = (self.grace.0 / 2).clamp(POLL.0, POLL.1);
         let feed = match (&self.notifications, queue) {
-            (_, Some((queue, _))) => Feed::Sqs(queue.read(poll, context.link.clone())),
+            (_, Some((queue, _))) => Feed::Sqs(queue.read(poll, BOUNDS, context.link.clone())),
             (Notifications::Webhook(hook), None) => Feed::Hook(hook.open(&context)?),
             (_, None) => Feed::Nothing,
         };
@@ -348,7 +365,7 @@ impl SourceSettings for ObjectStorageSource {
             },
             // A call that was open at a crash may be answered until it would have ended, to nobody.
             hidden: if matches!(feed, Feed::Sqs(_)) {
-                poll + self.in_hand() + sqs::ROUNDING
+                poll + self.in_hand() + ROUNDING
             } else {
                 Duration::ZERO
             },

@@ -18,6 +18,14 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::happening::{Happening, encode_key};
+use crate::Acknowledgement;
+
+/// What came, not yet read.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) body: Bytes,
+    pub(super) acknowledgement: Acknowledgement,
+}
 
 /// What came in one message: nothing where a store only tries whether its messages arrive.
 #[derive(Debug, Default, PartialEq)]

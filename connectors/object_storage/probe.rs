@@ -4,9 +4,8 @@ use pointsman_schemas::Problem;
 
 use super::bucket_name::why_invalid;
 use super::connection::Bucket;
-use super::error::{explain, is_about_credentials};
 use crate::OpenError;
-use crate::net::fault::{self, Advice};
+use crate::aws::{explain, unreachable};
 
 impl Bucket {
     /// Looks whether the bucket is there and may be seen.
@@ -53,7 +52,7 @@ impl Bucket {
                 "endpoint",
                 "look at its log",
             ),
-            (None, _) => unreachable_store(&explain(&error)),
+            (None, _) => unreachable("the store", &explain(&error)),
         };
         Err(OpenError(Problem::new(message).at(key).help(help)))
     }
@@ -120,54 +119,12 @@ const TLS_WANTED: [&str; 3] = [
     "plain HTTP to an SSL-enabled server port",
 ];
 
-/// What is said and done about each fault on the way to a store.
-const SETTINGS: fault::Settings = fault::Settings {
-    url: "endpoint",
-    tls: "endpoint",
-    trust: "add that authority to those that the system trusts, or name its file in SSL_CERT_FILE",
-    no_tls: "write http:// in the place of https://, or name the port that speaks TLS",
-    closed: "check that it is the store that listens there, and whether it speaks TLS (https://)",
-};
-
 fn misnamed(name: &str, why: &str) -> (String, &'static str, &'static str) {
     (
         format!("there is no bucket {name:?}, and none can have that name: {why}"),
         "bucket",
         "correct its name",
     )
-}
-
-/// What it means that no answer came.
-fn unreachable_store(cause: &str) -> (String, &'static str, &'static str) {
-    if is_about_credentials(cause) {
-        return (
-            format!("there are no credentials for the store: {cause}"),
-            "credentials",
-            "write credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        );
-    }
-    if cause.contains("region must be set") {
-        return (
-            "no region is known".to_owned(),
-            "region",
-            "write region, or set AWS_REGION",
-        );
-    }
-    let (what, at, help) = match fault::advice(cause, &SETTINGS, false) {
-        Some(Advice { at, what, help }) => (what, at, help),
-        // An alert of TLS is no answer of HTTP.
-        None if cause.contains("invalid HTTP version") => (
-            "what answers there does not speak HTTP".to_owned(),
-            "endpoint",
-            "where the store speaks TLS there, write https:// in the place of http://",
-        ),
-        None => (
-            cause.to_owned(),
-            "endpoint",
-            "check the address and that it runs",
-        ),
-    };
-    (format!("cannot reach the store: {what}"), at, help)
 }
 
 #[cfg(test)]

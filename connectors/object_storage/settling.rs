@@ -12,7 +12,7 @@ use super::happening::Happening;
 use crate::{Acknowledgement, Verdict};
 
 /// How many keys wait at most before no more notifications are taken.
-const WAITING_MAX: usize = 10_000;
+pub(super) const WAITING_MAX: usize = 10_000;
 
 /// For how many of its settling times a key that is rewritten without end is put off.
 const PUT_OFF_MAX: u32 = 10;

@@ -28,9 +28,8 @@ use serde::Deserialize;
 use tower::util::BoxCloneSyncService;
 
 use super::connection::{Bucket, Connection};
-use super::error::explain;
-use super::keys::KeyPair;
 use super::known::KEY_BYTES_MAX;
+use crate::aws::{KeyPair, explain};
 use crate::parameter::{Parameter, Templates, called, check_texts, resolve};
 use crate::{
     Attempt, AttemptError, Called, Delivery, Files, OpenError, TargetContext, TargetService,
@@ -97,10 +96,7 @@ impl ObjectStorageTarget {
 #[async_trait]
 impl TargetSettings for ObjectStorageTarget {
     fn files(&self) -> Files {
-        self.connection()
-            .credentials
-            .map(KeyPair::files)
-            .unwrap_or_else(|| Files::of([]))
+        self.connection().access().files()
     }
 
     fn check(&self) -> Vec<Problem> {

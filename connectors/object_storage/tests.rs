@@ -400,30 +400,34 @@ async fn what_is_in_hand_is_extended_until_it_is_told() {
         url: fixture.store.queue_url(QUEUE),
         in_hand: Duration::from_secs(6),
     };
-    let mut first = queue.clone().read(Duration::from_secs(1), link.clone());
+    let mut first = queue
+        .clone()
+        .read(Duration::from_secs(1), BOUNDS, link.clone());
     fixture.send("held").await;
-    let held = tokio::time::timeout(LONG, first.next())
+    let held = tokio::time::timeout(LONG, first.next(BATCH_MESSAGES_MAX))
         .await
         .unwrap()
         .unwrap()
         .remove(0);
-    let mut second = queue.clone().read(Duration::from_secs(1), link.clone());
+    let mut second = queue
+        .clone()
+        .read(Duration::from_secs(1), BOUNDS, link.clone());
     assert!(
-        tokio::time::timeout(Duration::from_secs(9), second.next())
+        tokio::time::timeout(Duration::from_secs(9), second.next(BATCH_MESSAGES_MAX))
             .await
             .is_err(),
         "it is handed to nobody else"
     );
     held.acknowledgement.send(Verdict::Failed).await;
-    let again = tokio::time::timeout(LONG, second.next())
+    let again = tokio::time::timeout(LONG, second.next(BATCH_MESSAGES_MAX))
         .await
         .unwrap()
         .unwrap()
         .remove(0);
-    assert_eq!(again.body, "held");
-    // As after a crash: nothing is told, and its time in hand passes.
+    assert_eq!(again.message.body(), Some("held"));
+    // Nothing is told: it is given back.
     drop((again, first));
-    let again = tokio::time::timeout(LONG, second.next())
+    let again = tokio::time::timeout(LONG, second.next(BATCH_MESSAGES_MAX))
         .await
         .unwrap()
         .unwrap()

@@ -2,8 +2,8 @@ use pointsman_schemas::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::aws::KeyPair;
 use crate::object_storage::connection::Connection;
-use crate::object_storage::keys::KeyPair;
 
 /// A store that answers each request with a status, headers and a body of its own.
 async fn answering(status: u16, headers: &'static str, body: &'static str) -> String {

@@ -328,7 +328,8 @@ mod tests {
         feature = "kafka",
         feature = "nats",
         feature = "object-storage",
-        feature = "rabbitmq"
+        feature = "rabbitmq",
+        feature = "sqs"
     ))]
     fn a_build_with_all_features_has_all_connectors() {
         for connector in CONNECTORS {

@@ -4,7 +4,7 @@ use crate::config::yaml::{Node, Value};
 
 /// Systems that users bring along, with the way to reach them from here. The first that fits
 /// counts.
-const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 8] = [
+const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
     (
         &[
             "lambda",
@@ -33,13 +33,8 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 8] = [
         Some("call its incoming webhook with `http`, and make its body with a `transform`"),
     ),
     (
-        &["sqs"],
-        Some("`object-storage` reads notifications from SQS; other queues have no connector yet"),
-        Some("there is no connector for it yet"),
-    ),
-    (
         &["eventbridge", "sns"],
-        Some("let it call a `webhook`"),
+        Some("let it call a `webhook`, or send to a queue that `sqs` reads"),
         Some("there is no connector for it yet"),
     ),
     (

@@ -10,7 +10,7 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 20] = [
+const OF_A_TEXT: [(&str, &str); 21] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
@@ -18,6 +18,7 @@ const OF_A_TEXT: [(&str, &str); 20] = [
     ("directory", "path"),
     ("webhook", "path"),
     ("object-storage", "bucket"),
+    ("sqs", "queue"),
     ("store", "path"),
     ("declare", "type"),
     ("notifications", "sqs"),

@@ -1,7 +1,7 @@
-//! The keys to a bucket, which are read again once their files have changed.
+//! The keys to an account, which are read again once their files have changed.
 
-use aws_credential_types::provider::future;
-use aws_sdk_s3::config::{Credentials, ProvideCredentials};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use parking_lot::Mutex;
 use pointsman_schemas::Text;
 use schemars::JsonSchema;
@@ -76,7 +76,7 @@ impl Renewed {
                 Err(error) => {
                     tracing::warn!(
                         %error,
-                        "the keys of a bucket have changed and cannot be read; the former go on"
+                        "the keys to AWS have changed and cannot be read; the former go on"
                     )
                 }
             }

@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 use crate::net::explain::causes;
 
 /// What went wrong with a request, in one line.
-pub(super) fn explain<E: ProvideErrorMetadata + Error + 'static>(
+pub(crate) fn explain<E: ProvideErrorMetadata + Error + 'static>(
     error: &SdkError<E, HttpResponse>,
 ) -> String {
     if let SdkError::ServiceError(told) = error {

@@ -1,0 +1,32 @@
+//! Amazon SQS: messages of a queue.
+//!
+//! ```yaml
+//! sources:
+//!   orders:
+//!     sqs:
+//!       queue: orders                # or its URL
+//!       region: eu-west-1
+//!       visibility: 30s
+//! ```
+//!
+//! **Reading** is at least once: a message is deleted once it is stored, and kept from others until
+//! then; see `aws/queue.rs`. Of a FIFO queue, SQS hands out no message of a group while another of
+//! it is in hand, so that the order of a group is kept.
+//!
+//! **Events**: a CloudEvent in binary or structured mode is taken as that (see `mapping.rs`); one
+//! that is broken is a dead letter, and deleted. Any other message is of type
+//! `com.pointsman.sqs.message`, source `/sqs/<name of the source>`, subject the queue's name,
+//! partitionkey its group, id its MessageId and time when it was sent. What came through SNS is
+//! unwrapped first. With an `event:` mapping these are the defaults under it, and its root is `{
+//! body, headers, queue, group, deduplication_id, sequence, receive_count, sent, sender, sns }`.
+
+mod mapping;
+mod place;
+mod probe;
+mod reader;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use reader::BATCH_MESSAGES_MAX;
+pub use source::SqsSource;

@@ -1,0 +1,197 @@
+//! Against moto, one for all tests with a queue for each, and a server of canned answers where moto
+//! cannot fail as SQS does.
+
+mod broken;
+mod canned;
+mod hand;
+mod outage;
+mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName as Attribute};
+use pointsman_schemas::{Name, SystemClock};
+use pointsman_test_brokers::ObjectStore;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::suite::{Stored, next_within};
+use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict, connector};
+
+/// Longer than anything takes; only a broken test waits for it.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The server that all tests share.
+async fn server() -> &'static ObjectStore {
+    static SERVER: OnceCell<ObjectStore> = OnceCell::const_new();
+    SERVER.get_or_init(ObjectStore::start).await
+}
+
+/// A queue of its own, looked at from outside.
+struct Queue {
+    endpoint: String,
+    name: String,
+    url: String,
+    client: aws_sdk_sqs::Client,
+}
+
+impl Queue {
+    /// Makes a queue with a name that no other has.
+    async fn new() -> Self {
+        Self::of(server().await, "").await
+    }
+
+    async fn fifo() -> Self {
+        Self::of(server().await, ".fifo").await
+    }
+
+    async fn of(server: &ObjectStore, suffix: &str) -> Self {
+        let credentials = aws_credential_types::Credentials::new("k", "s", None, None, "test");
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version_latest()
+            .region(aws_config::Region::new("us-east-1"))
+            .endpoint_url(server.endpoint())
+            .credentials_provider(credentials)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        let name = format!("queue-{:x}{suffix}", rand::random::<u64>());
+        let queue = Self {
+            endpoint: server.endpoint(),
+            url: server.queue_url(&name),
+            name,
+            client: aws_sdk_sqs::Client::from_conf(config),
+        };
+        queue.make().await;
+        queue
+    }
+
+    async fn make(&self) {
+        let mut make = self.client.create_queue().queue_name(&self.name);
+        if self.name.ends_with(".fifo") {
+            make = make
+                .attributes(Attribute::FifoQueue, "true")
+                .attributes(Attribute::ContentBasedDeduplication, "true");
+        }
+        make.send().await.unwrap();
+    }
+
+    /// Settings of a source that reads it.
+    fn settings(&self, more: Value) -> Value {
+        let mut settings = json!({
+            "queue": self.name,
+            "endpoint": self.endpoint,
+            "credentials": { "access_key": "k", "secret_key": "s" },
+        });
+        let all = settings.as_object_mut().unwrap();
+        for (key, value) in more.as_object().unwrap() {
+            if value.is_null() {
+                all.remove(key);
+            } else {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+        settings
+    }
+
+    async fn send(&self, body: &str, attributes: &[(&str, &str)]) {
+        self.send_in(None, body, attributes).await;
+    }
+
+    async fn send_in(&self, group: Option<&str>, body: &str, attributes: &[(&str, &str)]) {
+        let mut send = self.client.send_message().queue_url(&self.url);
+        for (name, value) in attributes {
+            let value = MessageAttributeValue::builder().string_value(*value);
+            let value = value.data_type("String").build().unwrap();
+            send = send.message_attributes(*name, value);
+        }
+        send.message_body(body)
+            .set_message_group_id(group.map(str::to_owned))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// How many messages are in it, in hand or not.
+    async fn left(&self) -> usize {
+        let names = [
+            Attribute::ApproximateNumberOfMessages,
+            Attribute::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let asked = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .set_attribute_names(Some(names.into()));
+        let told = asked.send().await.unwrap().attributes.unwrap_or_default();
+        told.values()
+            .map(|count| count.parse::<usize>().unwrap())
+            .sum()
+    }
+
+    async fn drained(&self) {
+        let until = Instant::now() + LONG;
+        while self.left().await > 0 {
+            assert!(Instant::now() < until, "{} are left", self.left().await);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn source(settings: &Value) -> Box<dyn SourceSettings> {
+    let kind = connector("sqs").unwrap().source.built().unwrap();
+    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
+}
+
+/// Opens a source, and tells where it tells of its connection.
+async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
+    let clock = Arc::new(SystemClock);
+    let name = Name::new("orders").unwrap();
+    let link = Link::new(name.clone(), clock.clone());
+    let context = crate::SourceContext {
+        name,
+        tenant: Name::default_tenant(),
+        cursor: None,
+        positions: Stored::default().positions(),
+        mapped: false,
+        alarms: crate::Alarms::new(clock.clone()),
+        clock,
+        routes: crate::listener::Routes::default(),
+        link: link.clone(),
+    };
+    let opened = source(settings).open(context).await;
+    opened.map(|source| (source, link))
+}
+
+/// The next messages, of one batch or several, until there are so many.
+async fn take(source: &mut dyn Source, count: usize) -> Vec<Message> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let batch = next_within(source, LONG).await.expect("something comes");
+        taken.extend(batch.unwrap().messages);
+    }
+    taken
+}
+
+/// The text of a message's event.
+fn body(message: &Message) -> String {
+    match message.arrivals.first() {
+        Some(Arrival::Event(event)) => {
+            let bytes = event.data().unwrap().bytes();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        }
+        other => panic!("no event: {other:?}"),
+    }
+}
+
+fn bodies(messages: &[Message]) -> Vec<String> {
+    messages.iter().map(body).collect()
+}
+
+async fn settle(messages: Vec<Message>, verdict: &Verdict) {
+    let acknowledgements = messages
+        .into_iter()
+        .map(|message| message.acknowledgement.send(verdict.clone()));
+    futures::future::join_all(acknowledgements).await;
+}
