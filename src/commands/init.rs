@@ -45,6 +45,8 @@ pub enum SourceKind {
     Kafka,
     /// Messages of a queue.
     Rabbitmq,
+    /// Messages of a queue of Amazon SQS.
+    Sqs,
     /// Messages of a stream.
     Nats,
 }
@@ -123,6 +125,12 @@ impl SourceKind {
                  username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
                  event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that \
                  are no CloudEvents\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
+            ),
+            Self::Sqs => (
+                "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
+                 credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
+                 } # of messages that are no CloudEvents\n",
                 "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
             Self::Nats => (

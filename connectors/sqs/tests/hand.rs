@@ -75,13 +75,8 @@ async fn a_full_hand_stops_the_flow_and_loses_nothing() {
         settle(more, &Verdict::Stored).await;
     }
     found.sort_by_key(|text| text.parse::<usize>().unwrap());
-    assert!(
-        found.iter().map(String::as_str).eq((0..60)
-            .map(|n| n.to_string())
-            .collect::<Vec<_>>()
-            .iter()
-            .map(String::as_str))
-    );
+    let expect: Vec<_> = (0..60).map(|number| number.to_string()).collect();
+    assert_eq!(found, expect);
     queue.drained().await;
 }
 

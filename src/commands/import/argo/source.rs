@@ -69,8 +69,7 @@ fn elsewhere(kind: &str) -> String {
                    rules a `match` on `type` and `subject`"
             .to_owned(),
         "generic" => "what it asks over gRPC can send CloudEvents to the ingress".to_owned(),
-        "sqs" => "there is no source for sqs; what it tells of a bucket comes by `object-storage`"
-            .to_owned(),
+        "sqs" => "write a source `sqs: { queue: …, region: … }` in its place".to_owned(),
         "pubsub" => {
             "there is no source that pulls; a push subscription calls a `webhook` with `signature: \
              { google-pubsub: … }`"

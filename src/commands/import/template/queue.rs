@@ -1,7 +1,7 @@
 //! Queues of SQS that a SAM function takes its messages from.
 //!
-//! No source reads such a queue but for what it tells of a bucket, as `object-storage` does. Any
-//! other becomes a queue of RabbitMQ of the same name, for whoever sends there to send to.
+//! One that a bucket notifies is read by `object-storage`, which knows what is said there, and any
+//! other by `sqs`.
 
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ pub(super) fn take(
             );
         }
         Some((settings, types)) => of_bucket_source(&name, settings, types, &of, draft),
-        None => (of_rabbitmq(&name, &of, draft), Map::new()),
+        None => (of_sqs(&name, &of, draft), Map::new()),
     };
     rule.insert("from".to_owned(), source.into());
     rule.extend(pattern.map(|pattern| ("match".to_owned(), pattern)));
@@ -89,23 +89,12 @@ fn queue_name(queue: &Value, resource: &Value, resolver: &Resolver) -> String {
         .replace(['$', '{', '}'], "")
 }
 
-/// A source of the queue's name at RabbitMQ.
-fn of_rabbitmq(name: &str, of: &str, draft: &mut Draft) -> String {
-    draft.note(
-        of,
-        &format!(
-            "no source reads a queue of SQS: its messages are taken from the queue {name} of a \
-             RabbitMQ here, whose address belongs into AMQP_URL"
-        ),
-    );
-    let body = json!({
-        "rabbitmq": {
-            "url": { "env": "AMQP_URL" },
-            "queue": name,
-            "declare": { "type": "quorum" },
-        },
-    });
-    draft.source(name, body)
+/// A source that reads the queue. Its name alone need not be the whole truth: a template may leave
+/// it to AWS.
+fn of_sqs(name: &str, of: &str, draft: &mut Draft) -> String {
+    let variable = format!("{}_URL", variable(name));
+    draft.note(of, &format!("put the queue's address into {variable}"));
+    draft.source(name, json!({ "sqs": { "queue": { "env": variable } } }))
 }
 
 /// As many attempts as a message is handed over before it goes to the queue of dead letters.
