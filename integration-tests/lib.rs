@@ -23,6 +23,7 @@ pub mod power;
 pub mod process;
 pub mod rabbitmq;
 pub mod sink;
+pub mod sqs;
 pub mod storm;
 
 pub use bus::Bus;

@@ -14,3 +14,5 @@ mod kafka;
 mod nats;
 mod object_storage;
 mod rabbitmq;
+#[cfg(test)]
+mod sqs;
