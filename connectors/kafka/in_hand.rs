@@ -106,6 +106,26 @@ impl InHand {
         self.inner.lock().assign(partition, next);
     }
 
+    /// A partition of this member's is read on from its first record. What is in hand of it stays so
+    /// where that is merely ahead: nobody else has it any longer.
+    pub(super) fn go_on_at(&self, partition: TopicPartition, first: i64) {
+        let mut inner = self.inner.lock();
+        let number = inner.current.get(&partition).copied();
+        let current = number.and_then(|number| inner.assignments.get_mut(&number));
+        let ahead = current.filter(|current| current.next.is_some_and(|next| next <= first));
+        let Some(assignment) = ahead else {
+            inner.assign(partition, Some(first));
+            return;
+        };
+        assignment.next = Some(first);
+        if assignment.entries.is_empty() {
+            assignment.settled_to = Some(Mark {
+                offset: first,
+                epoch: None,
+            });
+        }
+    }
+
     /// Takes what has been read.
     pub(super) fn arrive(&self, records: Vec<ConsumerRecord>) {
         let mut inner = self.inner.lock();

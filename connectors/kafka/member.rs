@@ -275,7 +275,7 @@ impl Member {
             None => {}
         }
         self.consumer.seek(topic, number, first).await?;
-        self.in_hand.assign(partition, Some(first));
+        self.in_hand.go_on_at(partition, first);
         Ok(())
     }
 }

@@ -170,6 +170,26 @@ fn where_there_is_no_room_every_partition_is_paused() {
     assert_eq!((inner.messages, inner.bytes), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_is_kept_where_retention_has_overtaken_it() {
+    let in_hand = with([0]);
+    let taken = in_hand.take(10, 1_000);
+    in_hand.go_on_at(partition(0), 7);
+    in_hand.arrive(vec![record(0, 7)]);
+    in_hand.give_back(Arc::clone(&taken[0]), Duration::ZERO);
+    let again = in_hand.take(10, 1_000);
+    assert_eq!(offsets(&again), [0, 7]);
+    assert_eq!(to_commit(&in_hand), [(0, 0)]);
+    again.iter().for_each(|held| in_hand.settle(held));
+    assert_eq!(to_commit(&in_hand), [(0, 8)]);
+    // With nothing in hand it is committed at once, so that it is told once.
+    in_hand.go_on_at(partition(0), 20);
+    assert_eq!(to_commit(&in_hand), [(0, 20)]);
+    // One that was made anew begins again.
+    in_hand.go_on_at(partition(0), 0);
+    assert_eq!(to_commit(&in_hand), [(0, 0)]);
+}
+
 #[test]
 fn what_comes_of_a_partition_that_nobody_has_told_of_is_not_lost() {
     let in_hand = InHand::default();
