@@ -39,6 +39,7 @@ use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::server;
+use crate::telemetry::Tap;
 use crate::telemetry::metrics::Detail;
 use crate::versions::Versions;
 use crate::waiting::Waiting;
@@ -64,6 +65,8 @@ pub struct Admin {
     pub waiting: Arc<Waiting>,
     /// What the process counts.
     pub registry: Arc<Registry>,
+    /// What passes, live.
+    pub tap: Arc<Tap>,
     /// Whether each source, subscription and target has numbers of its own.
     pub metrics: Detail,
     /// The time of day.

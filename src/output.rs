@@ -127,10 +127,18 @@ pub fn json(value: &impl Serialize) -> io::Result<String> {
 /// # Errors
 /// Standard output cannot be written to.
 pub fn print(text: &str) -> io::Result<()> {
+    print_on(text).map(drop)
+}
+
+/// As [`print`], and tells whether anybody still reads.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_on(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 

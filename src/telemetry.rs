@@ -7,6 +7,7 @@ pub mod listeners;
 pub mod metrics;
 mod quotas;
 mod shards;
+pub mod tap;
 
 use std::io::IsTerminal;
 
@@ -21,6 +22,7 @@ pub use listeners::Listeners;
 pub use metrics::Metrics;
 pub use quotas::QuotaUse;
 pub use shards::ShardLoads;
+pub use tap::Tap;
 
 /// How logging is set up on the command line.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,6 +10,7 @@ mod document;
 mod idempotency;
 mod input;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -17,14 +18,17 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::handler::Handler;
 use axum::http::{HeaderMap, Method, Uri, header};
-use axum::response::IntoResponse;
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, sse};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use futures::Stream;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(super) use self::document::SchemaOf;
 use self::document::{Document, Operation};
 pub(super) use self::idempotency::Answers;
 use self::idempotency::Keyed;
@@ -146,6 +150,35 @@ impl Api {
             },
         );
         self.route(path, route.layer(DefaultBodyLimit::max(bytes_max)))
+    }
+
+    /// Registers what goes on for as long as somebody reads it: `GET` on a path below `/api/v1`,
+    /// answered with server-sent events. `Q` is its query parameters; `items` are the names of the
+    /// events, each with the schema of its data.
+    pub(super) fn stream<Q, S, F>(
+        mut self,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        items: &[(&'static str, SchemaOf)],
+        handler: impl Fn(Arc<Admin>, Q) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        Q: DeserializeOwned + JsonSchema + Send + 'static,
+        S: Stream<Item = Result<sse::Event, Infallible>> + Send + 'static,
+        F: Future<Output = Answer<S>> + Send + 'static,
+    {
+        let operation = Operation::new(Method::GET, path, id, summary);
+        self.document.stream::<Q>(operation, items);
+        let route = get(
+            async move |State(admin): State<Arc<Admin>>,
+                        query: Result<Query<Q>, QueryRejection>| {
+                let Query(query) = query?;
+                let stream = handler(admin, query).await?;
+                Ok::<_, Refused>(Sse::new(stream).keep_alive(KeepAlive::default()))
+            },
+        );
+        self.route(path, route)
     }
 
     /// Registers what is not of the API's own kind: a probe, or an answer in another format.

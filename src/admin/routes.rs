@@ -6,6 +6,7 @@ mod nodes;
 pub(super) mod peers;
 mod replays;
 mod subscriptions;
+mod tap;
 mod tasks;
 mod versions;
 
@@ -57,6 +58,7 @@ type Bus = State<Arc<Admin>>;
 ///   (`Serialize` and `JsonSchema`).
 /// - `change`: `async fn(Arc<Admin>, P, B) -> Answer<A>`, where `B` is the body, likewise. It takes
 ///   an `Idempotency-Key` without doing anything for it.
+/// - `stream`: `async fn(Arc<Admin>, Q) -> Answer<S>`, where `S` is a stream of server-sent events.
 ///
 /// What is said of a field in the document is its doc comment. Then add a sample of it to the
 /// `SAMPLES` of `admin/tests.rs`, which fail until there is one, and write the document anew: run
@@ -69,6 +71,7 @@ fn operations(answers: Answers) -> Api {
     let api = versions::register(api);
     let api = replays::register(api);
     let api = tasks::register(api);
+    let api = tap::register(api);
     events::register(api)
 }
 

@@ -27,7 +27,7 @@ use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::router::{Explained, Router, RuleInForce, SubscriptionInForce};
 use crate::telemetry::metrics::Detail;
-use crate::telemetry::{Metrics, QuotaUse};
+use crate::telemetry::{Metrics, QuotaUse, Tap};
 use pointsman_journal::disk::{DiskJournal, DiskOptions};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions};
 use pointsman_journal::{
@@ -201,6 +201,7 @@ pub(crate) struct TestBus<J = MemoryJournal> {
     pub(crate) address: SocketAddr,
     pub(crate) journal: Arc<J>,
     pub(crate) overview: Arc<FixedOverview>,
+    pub(crate) tap: Arc<Tap>,
     _stop: DropGuard,
 }
 
@@ -267,7 +268,7 @@ impl<J: Journal + 'static> TestBus<J> {
 
         let overview = Arc::new(FixedOverview::default());
         let mut registry = Registry::default();
-        let _ = Metrics::new(&mut registry, NOON);
+        let tap = Arc::clone(Metrics::new(&mut registry, NOON).tap());
         let settings = AdminSettings {
             address: "127.0.0.1:0".into(),
             auth: keys.iter().map(|key| Text::from(*key)).collect(),
@@ -285,6 +286,7 @@ impl<J: Journal + 'static> TestBus<J> {
             overview: overview.clone(),
             waiting: Arc::default(),
             registry: Arc::new(registry),
+            tap: Arc::clone(&tap),
             metrics: Detail::default(),
             clock,
             started,
@@ -297,6 +299,7 @@ impl<J: Journal + 'static> TestBus<J> {
             address,
             journal,
             overview,
+            tap,
             _stop: stop.drop_guard(),
         }
     }

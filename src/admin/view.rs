@@ -6,6 +6,7 @@ mod event;
 mod import;
 mod owner;
 mod replay;
+mod tap;
 mod task;
 
 use pointsman_journal::{
@@ -23,6 +24,7 @@ pub use self::event::*;
 pub use self::import::*;
 pub use self::owner::OwnerFilter;
 pub use self::replay::*;
+pub use self::tap::*;
 pub(in crate::admin) use self::task::each_waiting;
 pub use self::task::*;
 

@@ -180,6 +180,7 @@ impl Bus {
         }
         let sources = sources_over(&journal, &pipes, &router, &listener, &clock, &metrics);
         let sources = Arc::new(sources.at_home(homes));
+        let tap = Arc::clone(metrics.tap());
         let overview = overview_of(&sources, &router, &handle, metrics, shares.as_ref());
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
         let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
@@ -191,6 +192,7 @@ impl Bus {
             overview: Arc::clone(&overview) as _,
             waiting: Arc::clone(&waiting),
             registry: Arc::new(registry),
+            tap,
             metrics: config.admin.metrics,
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
@@ -377,6 +379,7 @@ impl Bus {
         }
         self.digest.stop("log of dead letters").await;
         self.journal.close().await;
+        self.wiring.metrics.tap().close();
         self.admin.stop("admin API").await;
         tracing::info!("stopped");
     }

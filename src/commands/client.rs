@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use pointsman_connectors::credential::{self, BEARER};
 use pointsman_connectors::listener::ProblemDocument;
-use pointsman_connectors::net::{self, CallError, Trust, root};
+use pointsman_connectors::net::{self, Answered, CallError, Trust, root};
 use pointsman_schemas::{Secret, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use super::bus_address::BusAddress;
 use super::error::CommandError;
@@ -189,6 +190,19 @@ impl Client {
         )
     }
 
+    /// A client of the admin API of another node of the same bus, which takes the same keys.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn of_node(&self, address: &str) -> Result<Self, CommandError> {
+        let scheme = self.base.scheme_str().unwrap_or("http");
+        let base = format!("{scheme}://{address}");
+        let base = base.parse().map_err(|error| {
+            CommandError::new(format!("{base} is not an address to call: {error}"))
+        })?;
+        Self::new(base, self.key.clone())
+    }
+
     /// Sends one request to the base address itself and waits for the whole answer, whatever its
     /// status.
     ///
@@ -203,13 +217,14 @@ impl Client {
         self.exchange(&self.base, method, headers, body).await
     }
 
-    async fn exchange(
+    /// A request with the key, where the bus wants one.
+    fn request(
         &self,
         uri: &Uri,
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, CommandError> {
+    ) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
@@ -220,21 +235,40 @@ impl Client {
                 .entry(header::AUTHORIZATION)
                 .or_insert_with(|| key.clone());
         }
-        let exchange = async {
-            let answered = self.http.call(request, None).await.map_err(|error| {
-                let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
-                let cause = root(&error);
-                match () {
-                    () if cause.contains("invalid peer certificate") => {
-                        failed.help(of_certificate(&cause))
-                    }
-                    () if matches!(error, CallError::Connect(_)) => failed.help(
-                        "is a bus listening there? start one with `pointsman run`, or give \
-                         its address",
-                    ),
-                    () => failed,
+        request
+    }
+
+    async fn call(
+        &self,
+        uri: &Uri,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answered, CommandError> {
+        self.http.call(request, None).await.map_err(|error| {
+            let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
+            let cause = root(&error);
+            match () {
+                () if cause.contains("invalid peer certificate") => {
+                    failed.help(of_certificate(&cause))
                 }
-            })?;
+                () if matches!(error, CallError::Connect(_)) => failed.help(
+                    "is a bus listening there? start one with `pointsman run`, or give its \
+                     address",
+                ),
+                () => failed,
+            }
+        })
+    }
+
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, CommandError> {
+        let request = self.request(uri, method, headers, body);
+        let exchange = async {
+            let answered = self.call(uri, request).await?;
             let (parts, body) = answered.whole(ANSWER_BYTES_MAX).await;
             let body = body.map_err(|error| {
                 CommandError::new(format!("cannot read what {uri} answered: {error}"))
@@ -245,6 +279,14 @@ impl Client {
                 body,
             })
         };
+        self.in_time(uri, exchange).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        uri: &Uri,
+        exchange: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
         let late = |_| {
             CommandError::new(format!(
                 "{uri} did not answer within {} s",
@@ -254,6 +296,39 @@ impl Client {
         tokio::time::timeout(self.answer_time_max, exchange)
             .await
             .map_err(late)?
+    }
+
+    /// Asks the admin API for what goes on for as long as somebody reads it, and hands on the
+    /// pieces in which it comes; it ends where the bus ends it.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn stream(&self, path: &str) -> Result<mpsc::Receiver<Bytes>, CommandError> {
+        let uri = self.api_uri(path)?;
+        let request = self.request(&uri, Method::GET, HeaderMap::new(), Bytes::new());
+        let answered = self.in_time(&uri, self.call(&uri, request)).await?;
+        if !answered.head.status.is_success() {
+            let (head, body) = answered.whole(ANSWER_BYTES_MAX).await;
+            let answer = Answer {
+                status: head.status,
+                headers: head.headers,
+                body: body.unwrap_or_default(),
+            };
+            return Err(refusal(&uri, &answer));
+        }
+        let (sender, pieces) = mpsc::channel(16);
+        tokio::spawn(answered.read(async move |mut body| {
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(piece) = frame.into_data() else {
+                    continue;
+                };
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            ((), false)
+        }));
+        Ok(pieces)
     }
 
     /// Asks the admin API; `path` begins with a slash, query included.
@@ -317,6 +392,13 @@ impl Client {
         read(&uri, &answer)
     }
 
+    fn api_uri(&self, path: &str) -> Result<Uri, CommandError> {
+        let base = self.base.to_string();
+        let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
+        uri.parse()
+            .map_err(|error| CommandError::new(format!("{uri} is not an address to call: {error}")))
+    }
+
     async fn api(
         &self,
         method: Method,
@@ -324,11 +406,7 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(Uri, Answer), CommandError> {
-        let base = self.base.to_string();
-        let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
-        let uri: Uri = uri.parse().map_err(|error| {
-            CommandError::new(format!("{uri} is not an address to call: {error}"))
-        })?;
+        let uri = self.api_uri(path)?;
         let answer = self.exchange(&uri, method, headers, body).await?;
         Ok((uri, answer))
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, dead, diff, explain, import, init, listen, manual, match_event, nodes, replay, rules,
-    run, schema, send, store, subscriptions, tasks, test, timers,
+    check, dead, diff, explain, graph, import, init, listen, manual, match_event, nodes, replay,
+    rules, run, schema, send, store, subscriptions, tap, tasks, test, timers,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -83,6 +83,13 @@ enum Command {
         "pointsman listen --status 503 --slow 2s --exit-after 10"
     ))]
     Listen(listen::ListenArgs),
+    /// Show what passes through a bus, live: events as they are stored, attempts as they end
+    #[command(after_help = examples!(
+        "pointsman tap --type 'order.*'",
+        "pointsman tap --failed --rule thumbnails",
+        "pointsman tap --attempts --json | jq .seconds"
+    ))]
+    Tap(tap::TapArgs),
     /// Say why rules did or did not take an event that a bus has kept
     #[command(after_help = examples!(
         "pointsman explain",
@@ -142,6 +149,12 @@ enum Command {
         "pointsman store import bus.jsonl ./pointsman-32 --shards 32"
     ))]
     Store(store::StoreArgs),
+    /// Draw what leads where by the rule files, without a bus
+    #[command(after_help = examples!(
+        "pointsman graph > topology.mmd",
+        "pointsman graph --format svg rules/ > topology.svg"
+    ))]
+    Graph(graph::GraphArgs),
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
@@ -202,6 +215,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
+        Command::Tap(args) => runtime.block_on(tap::run(args)),
         Command::Tasks(args) => runtime.block_on(tasks::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(args)),
         Command::Nodes(args) => runtime.block_on(nodes::nodes(&args)),
@@ -209,6 +223,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => runtime.block_on(nodes::drain(&args)),
         Command::Rules(args) => runtime.block_on(rules::run(args)),
         Command::Store(args) => store::run(args),
+        Command::Graph(args) => graph::run(&args),
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),

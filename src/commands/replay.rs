@@ -1,6 +1,6 @@
 //! `pointsman replay`: retained events given to a subscription anew.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pointsman_journal::{ReplayId, ReplayKind};
@@ -10,12 +10,10 @@ use serde_json::Value;
 
 use super::client::{AdminArgs, Client};
 use super::error::CommandError;
+use super::filters::read_filters;
 use crate::admin::view::{Destination, OwnerFilter, Page, ReplayRequest, ReplayView};
-use crate::config::mistake::Mistakes;
-use crate::config::reader::{self, Piece};
-use crate::config::yaml;
 use crate::output::{self, OutputArgs};
-use crate::replay::{EventSelection, RawFilters};
+use crate::replay::EventSelection;
 
 /// Replay retained events to one subscription
 #[derive(Clone, Debug, clap::Args)]
@@ -183,53 +181,6 @@ async fn begin(args: &BeginArgs) -> Result<String, CommandError> {
         "{taken} of {events} events would be replayed; those that are pending or dead there are \
          passed over\n"
     ))
-}
-
-/// Reads what must hold of the events: a mapping with `match`, `where` and `filters`, or an event
-/// pattern alone.
-fn read_filters(path: &Path) -> Result<RawFilters, CommandError> {
-    let wrong = |why: String| {
-        CommandError::new(format!(
-            "cannot use the pattern in {}: {why}",
-            path.display()
-        ))
-        .help("it is a mapping with match, where and filters, or an event pattern alone")
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let told = |mistakes: Vec<crate::config::mistake::Mistake>| {
-        let told = mistakes.into_iter().map(|mistake| mistake.message);
-        wrong(told.collect::<Vec<_>>().join("; "))
-    };
-    let root = yaml::read(&text).map_err(told)?;
-    let mistakes = Mistakes::default();
-    let piece = Piece {
-        node: &root,
-        entry: None,
-        text: &text,
-        mistakes: &mistakes,
-    };
-    let value = reader::read::<Value>(piece);
-    let mistakes = mistakes.into_inner();
-    if !mistakes.is_empty() {
-        return Err(told(mistakes));
-    }
-    let Some(Value::Object(object)) = value else {
-        return Err(wrong("it is no mapping".to_owned()));
-    };
-    let is_whole = !object.is_empty()
-        && object
-            .keys()
-            .all(|key| ["match", "where", "filters"].contains(&key.as_str()));
-    let filters = if is_whole {
-        RawFilters::deserialize(Value::Object(object)).map_err(|error| wrong(error.to_string()))?
-    } else {
-        RawFilters {
-            pattern: Some(object),
-            ..RawFilters::default()
-        }
-    };
-    filters.compile().map_err(wrong)?;
-    Ok(filters)
 }
 
 async fn list(args: &ListArgs) -> Result<String, CommandError> {

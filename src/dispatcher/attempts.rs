@@ -241,6 +241,7 @@ impl Dispatcher {
                 for leased in attempt.call {
                     let route = Arc::clone(&attempt.route);
                     let ending = self.ending_if_stopped(leased.token, Ending::Released);
+                    route.observer.tried(&leased, &outcome, &ending, call.ran);
                     let record = route.recording.attempt(&ending, &call, &outcome, None);
                     self.end(leased, route, ending, None, record, now);
                 }
@@ -273,6 +274,7 @@ impl Dispatcher {
             last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
         };
         let ending = self.ending_if_stopped(leased.token, ending);
+        route.observer.tried(&leased, &outcome, &ending, call.ran);
         let record = route.recording.attempt(&ending, call, &outcome, None);
         self.end(leased, Arc::clone(route), ending, None, record, now);
     }
@@ -334,6 +336,7 @@ impl Dispatcher {
                 now,
             };
             let (ending, wait) = self.ending(&answered, random);
+            route.observer.tried(&leased, &outcome, &ending, ended.ran);
             let record = route.recording.attempt(&ending, &ended, &outcome, wait);
             let outcome = Some(&mut outcome);
             self.end(leased, Arc::clone(&route), ending, outcome, record, now);
@@ -377,6 +380,7 @@ impl Dispatcher {
                 now,
             };
             let (ending, wait) = self.ending(&answered, random);
+            route.observer.tried(&leased, &outcome, &ending, ended.ran);
             let record = route.recording.attempt(&ending, &ended, &outcome, wait);
             let outcome = Some(&mut outcome);
             self.end(leased, Arc::clone(&route), ending, outcome, record, now);

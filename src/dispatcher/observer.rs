@@ -1,17 +1,18 @@
-//! Counts deliveries, and logs dead letters.
+//! Counts deliveries, tells whoever listens of attempts, and logs dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pointsman_journal::{DeadReason, Ending, SubscriptionIdentity};
-use pointsman_schemas::{Class, Name};
+use pointsman_journal::{DeadReason, Ending, Leased, SubscriptionIdentity};
+use pointsman_schemas::{Class, Name, Outcome, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
 use crate::telemetry::Metrics;
 use crate::telemetry::digest::{Digest, Tell};
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
+use crate::telemetry::tap::{Next, PassedAttempt, Tap};
 
 /// Counts the outcomes of one subscription's deliveries, and logs its dead letters. It is
 /// called from the dispatcher's own task, so it must be quick.
@@ -21,6 +22,7 @@ pub struct Observer {
     unreadable_replies: Counter,
     digest: Arc<Digest>,
     digest_entry: Arc<LogDigest>,
+    tap: Arc<Tap>,
 }
 
 /// The log lines of one subscription, of which there is at most one of a kind in ten seconds.
@@ -100,6 +102,7 @@ impl Observer {
             target: metrics.target(&identity.tenant, &identity.target),
             unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
             digest,
+            tap: Arc::clone(metrics.tap()),
             digest_entry: Arc::new(LogDigest {
                 identity,
                 unlogged: Mutex::default(),
@@ -110,6 +113,27 @@ impl Observer {
     /// An attempt has ended in this class, after `took`.
     pub fn attempted(&self, class: Class, took: Duration) {
         self.target.attempted(class, took);
+    }
+
+    /// An attempt at this delivery has come to `outcome`, whereupon it is to leave the dispatcher
+    /// with `ending`.
+    pub fn tried(&self, leased: &Leased, outcome: &Outcome, ending: &Ending, took: Duration) {
+        if !self.tap.is_open() {
+            return;
+        }
+        self.tap.attempt(&PassedAttempt {
+            at: Timestamp::now(),
+            subscription: self.digest_entry.identity.clone(),
+            origin: leased.origin.clone(),
+            id: leased.id,
+            event: Arc::clone(&leased.event),
+            attempt: leased.attempts.saturating_add(1),
+            class: outcome.class,
+            code: outcome.code,
+            message: outcome.message.clone(),
+            took,
+            next: Next::from(ending),
+        });
     }
 
     /// A delivery has left the dispatcher with this ending, durably.

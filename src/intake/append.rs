@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pointsman_connectors::{Acknowledgement, Verdict};
 use pointsman_journal::{Append, Appended, DeadReason, Entry, Journal, JournalError, NewDead};
-use pointsman_schemas::{Cursor, Name, PositionChange, Reject, SubscriptionNumber};
+use pointsman_schemas::{Cursor, Name, PositionChange, Reject, SubscriptionNumber, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::STORE_AGAIN;
@@ -14,6 +14,7 @@ use super::reader::ReadMessage;
 use super::taken::{is_taken, tell_taken};
 use crate::router::Router;
 use crate::telemetry::metrics::SourceMetrics;
+use crate::telemetry::tap::PassedEvent;
 
 /// How long a caller is asked to stay away while the store is full.
 pub(super) const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -176,7 +177,30 @@ impl Appender {
         self.metrics.duplicates.inc_by(duplicates);
         self.metrics.unmatched.inc_by(unmatched);
         self.metrics.rejects.inc_by(rejected);
+        if self.metrics.tap.is_open() {
+            self.tap(group, &appended);
+        }
         Ok(appended)
+    }
+
+    /// Tells whoever listens of what has been stored.
+    fn tap(&self, group: &[ReadMessage], appended: &[Appended]) {
+        let entries = group.iter().flat_map(|pending| &pending.entries);
+        for (entry, appended) in entries.zip(appended) {
+            let (sequence, is_duplicate) = match appended {
+                Appended::Stored(sequence) | Appended::Reduced(sequence, _) => (sequence, false),
+                Appended::Taken(sequence) | Appended::Duplicate(sequence) => (sequence, true),
+            };
+            self.metrics.tap.event(&PassedEvent {
+                at: Timestamp::now(),
+                tenant: self.tenant.clone(),
+                origin: self.origin.clone(),
+                sequence: Some(*sequence),
+                event: Arc::clone(&entry.event),
+                is_duplicate,
+                deliveries: entry.deliveries.len(),
+            });
+        }
     }
 }
 

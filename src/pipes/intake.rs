@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use pointsman_connectors::{Batch, Guarantee, LogLimit, Source, SourceError};
-use pointsman_schemas::SubscriptionNumber;
+use pointsman_schemas::{Event, SubscriptionNumber, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use super::queues::{Offered, SourceKey};
 use super::writes::{WriteQueue, WriteResult};
 use super::{IN_FLIGHT_MAX, Pipes};
 use crate::intake::{MessageReader, ReadMessage};
+use crate::telemetry::tap::PassedEvent;
 use pointsman_journal::Journal;
 
 /// How long what has ended may still take to be stored and acknowledged, once the source ends.
@@ -280,12 +281,37 @@ impl PipeIntake {
         }
         self.reader.metrics.received.inc_by(events as u64);
         self.reader.metrics.unmatched.inc_by(unmatched as u64);
+        self.tap(&deliveries);
         Offered {
             acknowledgement,
             deliveries,
             rejects,
             positions,
             goes_back: false,
+        }
+    }
+
+    /// Tells whoever listens of what has been taken in.
+    fn tap(&self, deliveries: &[(Arc<Event>, SubscriptionNumber, Option<u64>)]) {
+        let MessageReader {
+            tenant,
+            origin,
+            metrics,
+            ..
+        } = &self.reader;
+        if !metrics.tap.is_open() {
+            return;
+        }
+        for (event, ..) in deliveries {
+            metrics.tap.event(&PassedEvent {
+                at: Timestamp::now(),
+                tenant: tenant.clone(),
+                origin: origin.clone(),
+                sequence: None,
+                event: Arc::clone(event),
+                is_duplicate: false,
+                deliveries: 1,
+            });
         }
     }
 

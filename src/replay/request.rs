@@ -26,6 +26,25 @@ pub struct RawFilters {
 }
 
 impl RawFilters {
+    /// From a mapping with `match`, `where` and `filters`, or an event pattern alone.
+    ///
+    /// # Errors
+    /// It is neither, in words.
+    pub fn of(object: serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let is_whole = !object.is_empty()
+            && object
+                .keys()
+                .all(|key| ["match", "where", "filters"].contains(&key.as_str()));
+        if is_whole {
+            return Self::deserialize(serde_json::Value::Object(object))
+                .map_err(|error| error.to_string());
+        }
+        Ok(Self {
+            pattern: Some(object),
+            ..Self::default()
+        })
+    }
+
     /// The filter.
     ///
     /// # Errors

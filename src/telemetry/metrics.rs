@@ -7,6 +7,7 @@
 pub mod labelled;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_journal::SubscriptionIdentity;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::labelled::Labelled;
+use super::tap::Tap;
 use crate::router::MatchCounters;
 
 pub use self::labelled::{Detail, Kept, SubscriptionMetrics, TargetMetrics};
@@ -38,6 +40,7 @@ pub struct Metrics {
     matching: MatchCounters,
     left_out: Counter,
     appends: Histogram,
+    tap: Arc<Tap>,
 }
 
 impl Metrics {
@@ -50,6 +53,7 @@ impl Metrics {
             matching: MatchCounters::default(),
             left_out: Counter::default(),
             appends: Histogram::new(APPEND_BUCKETS_SECONDS),
+            tap: Arc::default(),
         };
         let own = &metrics;
         registry.register_collector(Box::new(own.labelled.clone()));
@@ -121,7 +125,14 @@ impl Metrics {
             unmatched: self.unmatched.clone(),
             left_out: self.left_out.clone(),
             appends: self.appends.clone(),
+            tap: Arc::clone(&self.tap),
         }
+    }
+
+    /// Who listens to what is counted.
+    #[must_use]
+    pub fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 
     /// Counts what settings looked for in events and did not find.
@@ -162,6 +173,8 @@ pub struct SourceMetrics {
     /// Events that a rule took and did not deliver because their key was known, of all sources.
     pub left_out: Counter,
     appends: Histogram,
+    /// Who listens to what comes.
+    pub tap: Arc<Tap>,
 }
 
 impl SourceMetrics {

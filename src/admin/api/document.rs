@@ -113,6 +113,9 @@ impl JsonSchema for Itself {
     }
 }
 
+/// The schema of a type, such as `SchemaGenerator::subschema_for::<T>`.
+pub(in crate::admin) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
 /// The document while operations are added to it.
 pub(super) struct Document {
     paths: Map<String, Value>,
@@ -166,6 +169,30 @@ impl Document {
             "responses": responses,
         });
         self.add(&path, &operation, described);
+    }
+
+    pub(super) fn stream<Q: JsonSchema>(
+        &mut self,
+        operation: Operation,
+        items: &[(&str, SchemaOf)],
+    ) {
+        let parameters = in_query(&Q::json_schema(&mut self.sent));
+        let items = items.iter().map(|(name, schema)| {
+            let data = schema(&mut self.answered);
+            json!({ "properties": { "event": { "const": name }, "data": data } })
+        });
+        let items: Vec<Value> = items.collect();
+        // What stands in the events has no place in OpenAPI before 3.2, which calls it the same.
+        let content = json!({
+            "text/event-stream": { "schema": { "type": "string" }, "x-itemSchema": { "oneOf": items } },
+        });
+        let path = format!("{BASE}{}", operation.path);
+        let responses = responses(content, false, &[]);
+        self.add(
+            &path,
+            &operation,
+            json!({ "parameters": parameters, "responses": responses }),
+        );
     }
 
     pub(super) fn other(&mut self, operation: Operation, media_type: &str) {
