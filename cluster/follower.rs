@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use pointsman_journal::disk::{ApplyError, Commit};
 use pointsman_log::{FollowError, Log, Next, Place, Shard};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::fold::{Fold, Verdict};
 use crate::{StandByError, Store};
@@ -15,6 +15,10 @@ use crate::{StandByError, Store};
 /// Records that are applied in one transaction, and their bytes, about.
 const RECORDS_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// How long the next record may take that is known to be there and to be applied in the same
+/// transaction: engines hand records over in parts, between which there is a round trip.
+const PART_WITHIN: Duration = Duration::from_millis(10);
 
 /// What a follower has read.
 pub(crate) type Read = Option<Result<Next, FollowError>>;
@@ -28,7 +32,7 @@ pub(crate) struct Following<S> {
     follower: Option<pointsman_log::Follower>,
     /// When a record was read last.
     pub(crate) read: Instant,
-    /// There was more to be taken than goes into one transaction.
+    /// There is more to be taken than went into one transaction.
     pub(crate) has_more: bool,
     /// It has come to the end of the log since it began, or went on.
     has_caught_up: bool,
@@ -90,7 +94,8 @@ impl<S: Store> Following<S> {
         }
     }
 
-    /// Applies what has come, with whatever is there behind it.
+    /// Applies what has come, with whatever is there behind it; `known` is a place up to which there
+    /// are records, as far as others have said.
     ///
     /// Where it is dropped the store is lost to it.
     ///
@@ -101,6 +106,7 @@ impl<S: Store> Following<S> {
         log: &dyn Log,
         shard: Shard,
         first: Read,
+        known: Place,
     ) -> Result<(), StandByError> {
         let (mut commits, mut bytes, mut records) = (Vec::new(), 0, 0);
         let mut next = Some(first);
@@ -117,11 +123,12 @@ impl<S: Store> Following<S> {
                 }
             }
             let is_full = records >= RECORDS_AT_ONCE || bytes >= BYTES_AT_ONCE;
-            self.has_more = is_full;
-            next = if is_full {
-                None
-            } else {
-                self.next().now_or_never()
+            let is_behind = self.fold.place() < known;
+            self.has_more = is_full || is_behind;
+            next = match (is_full, is_behind) {
+                (true, _) => None,
+                (_, true) => timeout(PART_WITHIN, self.next()).await.ok(),
+                (_, false) => self.next().now_or_never(),
             };
         }
         (self.read, self.has_caught_up) = (Instant::now(), self.has_caught_up || !self.has_more);
@@ -192,5 +199,104 @@ impl<S: Store> Following<S> {
         let (store, done) = work.await.map_err(|_| StandByError::Interrupted)?;
         self.store = Some(store);
         Ok(done?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use pointsman_journal::disk::OpenError;
+    use pointsman_log::Cluster;
+    use pointsman_log::simulated::{Engine, Faults};
+    use pointsman_schemas::Name;
+    use tokio::time::{Duration, sleep};
+
+    use super::*;
+    use crate::record::{Owner, What};
+
+    struct Empty;
+
+    impl Store for Empty {
+        fn mark(&self) -> Option<Bytes> {
+            None
+        }
+
+        fn is_embedded(&self) -> bool {
+            false
+        }
+
+        fn apply(&mut self, _: &[Commit], _: &[u8]) -> Result<(), ApplyError> {
+            Ok(())
+        }
+
+        fn wipe(&mut self) -> Result<(), OpenError> {
+            Ok(())
+        }
+    }
+
+    /// Claims, so many at once and a round trip between two such parts.
+    fn in_parts(count: u64, part: u64) -> pointsman_log::Follower {
+        let record = move |number: u64| async move {
+            if number > 1 && number % part == 1 {
+                sleep(Duration::from_millis(2)).await;
+            }
+            let owner = Owner {
+                node: Name::new("b").ok()?,
+                incarnation: number,
+                takeover_ms: 1_000,
+                imports: false,
+            };
+            Some(Ok(Next::Record {
+                place: Place(number),
+                body: What::Claim(owner).encode(number),
+            }))
+        };
+        stream::iter(1..=count)
+            .then(record)
+            .map(Option::unwrap)
+            .chain(stream::pending())
+            .boxed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_to_be_there_is_taken_before_the_end_is_thought_to_be_reached() {
+        let way = Engine::new(1, Faults::none()).node();
+        let cluster = Cluster::new(Name::new("c").unwrap(), 1).unwrap();
+        let log = way.open(cluster).await.unwrap();
+        // Up to where there is something; how much is taken; and whether more is to be taken, and
+        // everything has been.
+        for (known, taken, has_more, has_caught_up) in [
+            (0, 16, false, true),
+            (100, 112, false, true),
+            (70, 80, false, true),
+            (1_000, 256, true, false),
+        ] {
+            let mut following = Following::begin(&log, Shard(0), Empty);
+            following.follower = Some(in_parts(300, 16));
+            let first = following.next().await;
+            let known = Place(known);
+            following.take(&log, Shard(0), first, known).await.unwrap();
+            let found = (
+                following.fold.place().0,
+                following.has_more,
+                following.has_caught_up,
+            );
+            assert_eq!(found, (taken, has_more, has_caught_up), "{known}");
+        }
+        // What an engine has lost never comes.
+        let mut following = Following::begin(&log, Shard(0), Empty);
+        following.follower = Some(in_parts(20, 16));
+        let first = following.next().await;
+        following
+            .take(&log, Shard(0), first, Place(30))
+            .await
+            .unwrap();
+        assert_eq!((following.fold.place().0, following.has_more), (20, true));
+        assert!(!following.has_caught_up(Duration::from_millis(100)));
+        sleep(Duration::from_millis(100)).await;
+        assert!(
+            following.has_caught_up(Duration::from_millis(100)),
+            "nothing comes any more"
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use pointsman_log::{Beat, Beats, Log, Shard};
+use pointsman_log::{Beat, Beats, Log, Place, Shard};
 use pointsman_schemas::Name;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -294,6 +294,13 @@ impl Heart {
             .members
             .get(&incarnation)
             .map(|member| member.pulse.clone())
+    }
+
+    /// Up to which place there are records of a shard, as far as beats tell.
+    pub(crate) fn known(&self, shard: Shard) -> Place {
+        let heard = self.heard.lock();
+        let places = heard.members.values().map(|one| one.pulse.of(shard).place);
+        Place(places.max().unwrap_or_default())
     }
 
     /// Whether anybody has said that there is a later ownership of a shard than this one.

@@ -231,7 +231,9 @@ impl Node {
                 read = gathered => Some(read),
             };
             if let Some(read) = read {
-                let taken = following.take(log, shard, read).await;
+                let taken = following
+                    .take(log, shard, read, self.heart.known(shard))
+                    .await;
                 self.recover(shard, taken, &mut following).await?;
                 self.note(&doing, &mut following);
                 taken_at = Instant::now();
