@@ -203,7 +203,7 @@ pub const CONNECTORS: &[Connector] = &[
         kind: "sqs",
         also_known_as: &["aws-sqs", "amazon-sqs", "elasticmq"],
         source: with_feature!("sqs", Support::source::<sqs::SqsSource>()),
-        target: Support::Never,
+        target: with_feature!("sqs", Support::target::<sqs::SqsTarget>()),
     },
     Connector {
         kind: "stdout",
@@ -286,7 +286,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 16] = [
+    const CALLED: [(&str, &str, &str, &str); 17] = [
         (
             "exec",
             r#"{ "command": ["/bin/f", "--token=hunter2", "<$.data.token>"], "env": { "TOKEN": "hunter2" } }"#,
@@ -376,6 +376,12 @@ mod tests {
             r#"{ "url": "amqp://h", "password": "hunter2", "exchange": "x", "routing_key": "<$.data.a>" }"#,
             "k",
             "publish to x k",
+        ),
+        (
+            "sqs",
+            r#"{ "queue": "q.fifo", "region": "r", "group": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "g",
+            "send to q.fifo",
         ),
         ("stdout", "{}", "", "stdout"),
     ];

@@ -16,6 +16,31 @@ pub(crate) enum Parameter<C = String> {
     Filled(usize),
 }
 
+impl Parameter {
+    /// A text of the settings, which is a template where it has an index.
+    ///
+    /// # Errors
+    /// It cannot be resolved.
+    pub(crate) fn open(
+        text: &Text,
+        index: Option<usize>,
+        path: &[Segment],
+    ) -> Result<Self, OpenError> {
+        match index {
+            Some(index) => Ok(Self::Filled(index)),
+            None => resolve(text, path).map(Self::Constant),
+        }
+    }
+
+    /// The text for a delivery.
+    pub(crate) fn text<'d>(&'d self, delivery: &'d Delivery) -> &'d str {
+        match self {
+            Self::Constant(text) => text,
+            Self::Filled(index) => delivery.texts.get(*index).map_or("", String::as_str),
+        }
+    }
+}
+
 /// Collects a target's templates in the order in which [`crate::TargetSettings::templates`]
 /// declares them.
 #[derive(Debug, Default)]

@@ -1,6 +1,9 @@
 //! The two conformance suites: what every source and every target must hold to, tried from outside.
 
+#[cfg(feature = "sqs")]
+mod canned;
 mod log;
+mod silent;
 mod source;
 mod stored;
 mod target;
@@ -11,7 +14,10 @@ use bytes::Bytes;
 use pointsman_schemas::{Clock, Data, Event, Timestamp};
 use tokio::time::Instant;
 
+#[cfg(feature = "sqs")]
+pub(crate) use canned::Canned;
 pub(crate) use log::Log;
+pub(crate) use silent::Silent;
 pub(crate) use source::{SourceFixture, next_within, open, sources};
 pub(crate) use stored::Stored;
 pub(crate) use target::{Received, TargetFixture, attempt, context, parse, targets};

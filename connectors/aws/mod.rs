@@ -1,13 +1,18 @@
 //! What connectors share that speak to AWS, or to what speaks like it: credentials, the SDK's
-//! configuration, errors in words, and the reading of queues.
+//! configuration, errors in words, the reading of queues, and calls without an SDK of their own.
 
 mod access;
+pub(crate) mod api;
 mod error;
+pub(crate) mod fifo;
 mod keys;
+mod message;
 pub(crate) mod queue;
 mod unreachable;
 
 pub(crate) use access::{Access, check_url};
 pub(crate) use error::explain;
 pub use keys::KeyPair;
+pub use message::Mode;
+pub(crate) use message::Written;
 pub(crate) use unreachable::unreachable;

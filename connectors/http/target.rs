@@ -18,8 +18,8 @@
 //!
 //! **A batch** goes out in one call: see `batch`.
 //!
-//! **Answered** by status: see `classify`, which follows "Push semantics", and beyond statuses see
-//! `call`. One that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until
+//! **Answered** by status: see `net/classify.rs`, which follows "Push semantics", and
+//! beyond statuses `net/unanswered.rs`. One that breaks in a 2xx body is delivered. At most 64 KiB of the body are read, until
 //! shortly before the attempt's timeout. Redirects are never followed.
 //!
 //! **CloudEvents in a 2xx answer**, binary, structured or as a batch, go back onto the bus; 204 and
@@ -31,11 +31,8 @@
 //! target and are dialled under its guard, so that none goes around it.
 
 mod address;
-mod answer;
 mod auth;
 mod batch;
-mod call;
-mod classify;
 mod oauth2;
 mod renewed;
 mod request;
@@ -46,7 +43,6 @@ use async_trait::async_trait;
 use http::{HeaderName, Method};
 use indexmap::IndexMap;
 use pointsman_schemas::{Placement, Problem, Segment, TemplateText, Text};
-use rustls::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tower::ServiceExt;
@@ -227,7 +223,7 @@ impl HttpTarget {
         let way = Way {
             guard,
             names: context.names.clone(),
-            tls: tls(&address, self.tls())?,
+            tls: self.tls().config_for(address::is_https(&address))?,
         };
         let mut headers = Vec::with_capacity(self.headers.len());
         for ((name, value), template) in self.headers.iter().zip(header_templates) {
@@ -353,7 +349,7 @@ impl TargetSettings for HttpTarget {
         let way = Way {
             guard,
             names: Names::default(),
-            tls: tls(&host, self.tls())?,
+            tls: self.tls().config_for(address::is_https(&host))?,
         };
         match connector(way).oneshot(uri.clone()).await {
             Ok(_connection) => Ok(format!("{uri} takes connections; it was not called")),
@@ -373,20 +369,6 @@ impl TargetSettings for HttpTarget {
                 async move { Ok::<_, AttemptError>(renewed.attempt(&attempt).await) }
             },
         )))
-    }
-}
-
-/// What TLS is made of for a URL; where that asks for none the files are not read, least of all the
-/// system's many certificates.
-fn tls(address: &str, files: ClientTls<'_>) -> Result<ClientConfig, OpenError> {
-    if address::is_https(address) {
-        files.config()
-    } else {
-        ClientTls {
-            insecure: true,
-            ..ClientTls::default()
-        }
-        .config()
     }
 }
 

@@ -202,12 +202,7 @@ impl Publisher {
 
     fn record(&self, delivery: &Delivery) -> Result<Record, Outcome> {
         check_texts(delivery, self.texts)?;
-        let text = |parameter: &Parameter| -> String {
-            match parameter {
-                Parameter::Constant(text) => text.clone(),
-                Parameter::Filled(index) => delivery.texts.get(*index).cloned().unwrap_or_default(),
-            }
-        };
+        let text = |parameter: &Parameter| parameter.text(delivery).to_owned();
         let topic = text(&self.topic);
         if let Some(mistake) = topic_mistake(&topic) {
             return Err(Outcome::new(

@@ -14,7 +14,7 @@ use super::mapping::Mode;
 use super::producer::{Publisher, Shared};
 use super::settings::{Auth, Brokers, Connection, Tls};
 use super::source::topic_mistake;
-use crate::parameter::{Parameter, Templates, called, is_template, resolve};
+use crate::parameter::{Parameter, Templates, called, is_template};
 use crate::{Called, Files, OpenError, TargetContext, TargetService, TargetSettings};
 
 /// Writes each event to a topic of Kafka.
@@ -74,18 +74,14 @@ impl KafkaTarget {
             key,
             templates,
         } = self.filled();
-        let parameter = |text: &Text, index: Option<usize>, at: &str| match index {
-            Some(index) => Ok(Parameter::Filled(index)),
-            None => resolve(text, &[at.into()]).map(Parameter::Constant),
-        };
-        let topic = parameter(&self.topic, topic, "topic")?;
+        let topic = Parameter::open(&self.topic, topic, &["topic".into()])?;
         if let Parameter::Constant(topic) = &topic
             && let Some(mistake) = topic_mistake(topic)
         {
             return Err(OpenError(Problem::new(mistake).at("topic")));
         }
         let key = match &self.key {
-            Some(text) => Some(parameter(text, key, "key")?),
+            Some(text) => Some(Parameter::open(text, key, &["key".into()])?),
             None => None,
         };
         Ok(Publisher {

@@ -1,5 +1,7 @@
 //! The way out: what connectors dial by, under the guard, with TLS, and the HTTP client.
 
+pub(crate) mod answer;
+pub(crate) mod classify;
 pub(crate) mod client;
 mod connection;
 pub(crate) mod dial;
@@ -11,6 +13,7 @@ pub(crate) mod guard;
 pub(crate) mod names;
 mod replay;
 pub(crate) mod tls;
+pub(crate) mod unanswered;
 pub(crate) mod wire;
 
 pub use client::{Answered, CallError, Client, unguarded};

@@ -45,6 +45,19 @@ impl ClientTls<'_> {
         is_both.then(|| Problem::new("with insecure any certificate is taken, and ca says nothing; leave one of them out").at("insecure"))
     }
 
+    /// As [`ClientTls::config`]. For a URL that asks for no TLS the files are not read, least of
+    /// all the system's many certificates.
+    pub(crate) fn config_for(self, is_https: bool) -> Result<ClientConfig, OpenError> {
+        if is_https {
+            return self.config();
+        }
+        let anybody = ClientTls {
+            insecure: true,
+            ..ClientTls::default()
+        };
+        anybody.config()
+    }
+
     /// What TLS is made of; without settings it trusts what the system trusts.
     ///
     /// # Errors

@@ -142,10 +142,7 @@ impl TargetSettings for ObjectStorageTarget {
             )));
         }
         let (index, templates) = self.key();
-        let key = match index {
-            Some(index) => Parameter::Filled(index),
-            None => Parameter::Constant(resolve(&self.key, &["key".into()])?),
-        };
+        let key = Parameter::open(&self.key, index, &["key".into()])?;
         let content_type = self
             .content_type
             .as_ref()
@@ -189,14 +186,7 @@ impl Putter {
         if let Err(outcome) = check_texts(delivery, self.texts) {
             return outcome;
         }
-        let key = match &self.key {
-            Parameter::Constant(key) => key.as_str(),
-            Parameter::Filled(index) => delivery
-                .texts
-                .get(*index)
-                .map(String::as_str)
-                .unwrap_or_default(),
-        };
+        let key = self.key.text(delivery);
         if let Err(mistake) = check_key(key) {
             return Outcome::new(
                 Class::Rejected,

@@ -1,4 +1,4 @@
-//! Amazon SQS: messages of a queue.
+//! Amazon SQS: messages of a queue, read and sent.
 //!
 //! ```yaml
 //! sources:
@@ -7,6 +7,9 @@
 //!       queue: orders                # or its URL
 //!       region: eu-west-1
 //!       visibility: 30s
+//! targets:
+//!   audit:
+//!     sqs: { queue: audit.fifo, region: eu-west-1, group: <$.subject>, mode: binary }  # structured, data
 //! ```
 //!
 //! **Reading** is at least once: a message is deleted once it is stored, and kept from others until
@@ -19,14 +22,20 @@
 //! partitionkey its group, id its MessageId and time when it was sent. What came through SNS is
 //! unwrapped first. With an `event:` mapping these are the defaults under it, and its root is `{
 //! body, headers, queue, group, deduplication_id, sequence, receive_count, sent, sender, sns }`.
+//!
+//! **A target** sends one message for each delivery, those of a batch up to ten with one call. See
+//! `aws/message.rs` for how an event is written, and `aws/api/refusal.rs` for what an answer means.
 
 mod mapping;
 mod place;
 mod probe;
 mod reader;
+mod sender;
 mod source;
+mod target;
 #[cfg(test)]
 mod tests;
 
 pub use reader::BATCH_MESSAGES_MAX;
 pub use source::SqsSource;
+pub use target::SqsTarget;

@@ -1,17 +1,19 @@
 //! Which queue, and where it is.
 
+use std::time::Duration;
+
+use aws_sdk_sqs::error::SdkError;
 use pointsman_schemas::{Problem, Text};
 
+use super::probe::is_forbidden;
 use crate::OpenError;
-use crate::aws::queue::region_of;
+use crate::aws::fifo::FIFO;
+use crate::aws::queue::{Queue, region_of};
 use crate::aws::{Access, check_url};
 use crate::parameter::resolve;
 
 /// The longest name of a queue.
 const NAME_BYTES_MAX: usize = 80;
-
-/// What the name of a FIFO queue ends with.
-const FIFO: &str = ".fifo";
 
 /// Which queue, and how it is reached.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +24,14 @@ pub(super) struct Place<'s> {
 
 /// A queue that can be asked.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) client: aws_sdk_sqs::Client,
-    pub(super) url: String,
-    pub(super) name: String,
+struct Found {
+    client: aws_sdk_sqs::Client,
+    url: String,
+    name: String,
 }
 
 /// What the text of a setting says.
+#[derive(Clone, Debug)]
 pub(super) enum Named {
     Name(String),
     Url { url: String, name: String },
@@ -60,6 +63,28 @@ impl Named {
                 ),
             ),
         }
+    }
+}
+
+impl Named {
+    /// The queue's name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Name(name) | Self::Url { name, .. } => name,
+        }
+    }
+
+    /// The region and the address of the service, where a URL tells them.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub(super) fn service(&self) -> Result<(Option<String>, Option<String>), OpenError> {
+        let Self::Url { url, .. } = self else {
+            return Ok((None, None));
+        };
+        let url = check_url(url).map_err(|problem| OpenError(problem.at("queue")))?;
+        let endpoint = url.origin().ascii_serialization();
+        Ok((region_of(&url), Some(endpoint)))
     }
 }
 
@@ -100,19 +125,63 @@ impl Place<'_> {
         access.region.is_none() && access.endpoint.is_none() && access.credentials.is_some()
     }
 
+    /// What the setting says, once it is resolved.
+    ///
+    /// # Errors
+    /// It cannot be, or names no queue.
+    pub(super) fn named(self) -> Result<Named, OpenError> {
+        let text = resolve(self.queue, &["queue".into()])?;
+        Named::read(&text).map_err(|problem| OpenError(problem.at("queue")))
+    }
+
+    /// The queue, which keeps messages from others for so long, its name, and how many messages wait
+    /// in it, where the credentials may ask for that.
+    ///
+    /// # Errors
+    /// As [`Place::find`], and that the queue cannot be asked.
+    pub(super) async fn look(
+        self,
+        attempts: u32,
+        in_hand: Duration,
+    ) -> Result<(Queue, String, Option<u64>), OpenError> {
+        let Found { client, url, name } = self.find(attempts).await?;
+        let queue = Queue {
+            client,
+            url,
+            in_hand,
+        };
+        match queue.waiting().await {
+            Ok(waiting) => Ok((queue, name, waiting)),
+            // Whoever may receive or send need not be allowed to ask for this.
+            Err(SdkError::ServiceError(told)) if is_forbidden(told.err()) => {
+                Ok((queue, name, None))
+            }
+            Err(error) => Err(self.problem(&name, &error)),
+        }
+    }
+
+    /// As [`Place::look`], told in a line for a person.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn probe(self, attempts: u32) -> Result<String, OpenError> {
+        let (Queue { url, .. }, _, waiting) = self.look(attempts, Duration::ZERO).await?;
+        Ok(match waiting {
+            Some(waiting) => format!("{waiting} messages wait in the queue {url}"),
+            None => format!(
+                "the queue {url} is there; how much waits in it may not be asked \
+                 (sqs:GetQueueAttributes)"
+            ),
+        })
+    }
+
     /// Looks for the queue; each request is tried by the SDK so many times.
     ///
     /// # Errors
     /// A text cannot be resolved, or there is no such queue.
-    pub(super) async fn find(self, attempts: u32) -> Result<Found, OpenError> {
-        let text = resolve(self.queue, &["queue".into()])?;
-        let named = Named::read(&text).map_err(|problem| OpenError(problem.at("queue")))?;
-        let (mut region, mut endpoint) = (None, None);
-        if let Named::Url { url, .. } = &named {
-            let url = check_url(url).map_err(|problem| OpenError(problem.at("queue")))?;
-            region = region_of(&url);
-            endpoint = Some(url.origin().ascii_serialization());
-        }
+    async fn find(self, attempts: u32) -> Result<Found, OpenError> {
+        let named = self.named()?;
+        let (region, endpoint) = named.service()?;
         let (shared, written) = self.access.open(attempts, region).await?;
         let mut config = aws_sdk_sqs::config::Builder::from(&shared);
         if let Some(endpoint) = written.or(endpoint) {

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_sqs::error::SdkError;
 use pointsman_schemas::{Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::mapping::Decoder;
-use super::place::{Found, Place};
-use super::probe::is_forbidden;
+use super::place::Place;
 use super::reader::Reader;
-use crate::aws::queue::{Bounds, HIDDEN_MAX, Queue};
+use crate::aws::queue::{Bounds, HIDDEN_MAX};
 use crate::aws::{Access, KeyPair};
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
@@ -77,25 +75,6 @@ impl SqsSource {
             },
         }
     }
-
-    /// The queue, its name, and how many messages wait in it, where the credentials may ask for
-    /// that.
-    async fn connect(&self) -> Result<(Queue, String, Option<u64>), OpenError> {
-        let Found { client, url, name } = self.place().find(ATTEMPTS).await?;
-        let queue = Queue {
-            client,
-            url,
-            in_hand: self.visibility.0,
-        };
-        match queue.waiting().await {
-            Ok(waiting) => Ok((queue, name, waiting)),
-            // Whoever may receive need not be allowed to ask for this.
-            Err(SdkError::ServiceError(told)) if is_forbidden(told.err()) => {
-                Ok((queue, name, None))
-            }
-            Err(error) => Err(self.place().problem(&name, &error)),
-        }
-    }
 }
 
 #[async_trait]
@@ -133,19 +112,11 @@ impl SourceSettings for SqsSource {
     }
 
     async fn probe(&self) -> Result<String, OpenError> {
-        let (queue, _, waiting) = self.connect().await?;
-        Ok(match waiting {
-            Some(waiting) => format!("{waiting} messages wait in the queue {}", queue.url),
-            None => format!(
-                "the queue {} is there; how much waits in it may not be asked \
-                 (sqs:GetQueueAttributes)",
-                queue.url
-            ),
-        })
+        self.place().probe(ATTEMPTS).await
     }
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
-        let (queue, name, _) = self.connect().await?;
+        let (queue, name, _) = self.place().look(ATTEMPTS, self.visibility.0).await?;
         let bounds = Bounds {
             messages: self.prefetch,
             bytes: IN_HAND_BYTES,

@@ -2,22 +2,24 @@
 //! cannot fail as SQS does.
 
 mod broken;
-mod canned;
 mod hand;
 mod outage;
 mod source;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName as Attribute};
+use aws_sdk_sqs::types::{
+    MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName as Attribute,
+};
 use pointsman_schemas::{Name, SystemClock};
 use pointsman_test_brokers::ObjectStore;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::suite::{Stored, next_within};
+use crate::suite::{Canned, Stored, next_within};
 use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict, connector};
 
 /// Longer than anything takes; only a broken test waits for it.

@@ -64,6 +64,8 @@ pub enum TargetKind {
     Kafka,
     /// Messages to an exchange.
     Rabbitmq,
+    /// Messages to a queue of Amazon SQS.
+    Sqs,
     /// Messages to a subject.
     Nats,
     /// The terminal.
@@ -167,6 +169,10 @@ impl TargetKind {
                 "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \
                  app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      \
                  routing_key: <$.type>\n"
+            }
+            Self::Sqs => {
+                "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \
+                 of a FIFO queue, delay, mode: structured …\n"
             }
             Self::Nats => {
                 "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \

@@ -251,7 +251,7 @@ fn oauth2(
     let way = Way {
         guard,
         names: names.clone(),
-        tls: super::tls(url, files)?,
+        tls: files.config_for(address::is_https(url))?,
     };
     Ok(Credentials::OAuth2(Box::new(OAuth2::new(
         endpoint, request, way,

@@ -33,9 +33,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::CallMode;
-use super::answer::Answer;
 use super::request::outcome;
 use crate::Delivery;
+use crate::net::answer::Answer;
 
 const BATCH: HeaderName = HeaderName::from_static("pointsman-batch");
 const TASKS: HeaderName = HeaderName::from_static("pointsman-tasks");

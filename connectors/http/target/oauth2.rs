@@ -17,12 +17,12 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use url::form_urlencoded;
 
-use super::answer::Answer;
 use super::auth::{CredentialsIn, basic};
-use super::call::failed;
-use super::classify::{classify, retry_after};
+use crate::net::answer::Answer;
+use crate::net::classify::{classify, retry_after};
 use crate::net::client::{Client, client};
 use crate::net::dial::Way;
+use crate::net::unanswered::failed;
 
 /// How long before it expires a token is no longer used: the time that a call may take to arrive,
 /// and clocks that differ.

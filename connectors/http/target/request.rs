@@ -14,14 +14,14 @@ use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
 use tokio::time::Instant;
 
-use super::answer::{Answer, Deadlines};
 use super::auth::Credentials;
-use super::call::failed;
-use super::classify::{classify, retry_after};
 use super::oauth2::OAuth2;
 use super::{CallMode, address, batch};
+use crate::net::answer::{Answer, Deadlines};
+use crate::net::classify::{classify, retry_after};
 use crate::net::client::{Client, Host};
 use crate::net::guard::Guard;
+use crate::net::unanswered::failed;
 use crate::parameter::{Parameter, check_texts};
 use crate::{Attempt, Delivery};
 

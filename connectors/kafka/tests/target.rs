@@ -1,45 +1,16 @@
 //! What targets hold to.
 
 use pointsman_schemas::{Class, Event, Outcome};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
-use crate::suite::{Received, TargetFixture, attempt, context, targets};
+use crate::suite::{Received, Silent, TargetFixture, attempt, context, targets};
 use crate::{TargetService, TargetSettings};
 
 /// A topic, and a server that never answers.
 struct Fixture {
     topics: Topics,
-    silent: u16,
-    /// What the silent one has seen: how many came and how many went.
-    seen: watch::Receiver<(usize, usize)>,
-}
-
-impl Fixture {
-    async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let silent = listener.local_addr().unwrap().port();
-        let (seeing, seen) = watch::channel((0, 0));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let seeing = seeing.clone();
-                tokio::spawn(async move {
-                    seeing.send_modify(|seen| seen.0 += 1);
-                    let mut nothing = [0; 64];
-                    while stream.read(&mut nothing).await.is_ok_and(|bytes| bytes > 0) {}
-                    seeing.send_modify(|seen| seen.1 += 1);
-                });
-            }
-        });
-        Self {
-            topics: Topics::new(&[1]).await,
-            silent,
-            seen,
-        }
-    }
+    silent: Silent,
 }
 
 impl TargetFixture for Fixture {
@@ -59,18 +30,15 @@ impl TargetFixture for Fixture {
     }
 
     fn stalling(&self) -> Option<Value> {
-        Some(json!({ "brokers": format!("127.0.0.1:{}", self.silent), "topic": "x" }))
+        Some(json!({ "brokers": self.silent.address(), "topic": "x" }))
     }
 
     async fn begun(&self) {
-        let mut seen = self.seen.clone();
-        seen.wait_for(|(came, _)| *came > 0).await.unwrap();
+        self.silent.begun().await;
     }
 
     async fn abandoned(&self) {
-        let mut seen = self.seen.clone();
-        let gone = seen.wait_for(|(came, went)| came == went);
-        timeout(LONG, gone).await.unwrap().unwrap();
+        self.silent.abandoned().await;
     }
 
     fn mistakes(&self) -> Vec<(Value, &'static str)> {
@@ -87,7 +55,11 @@ impl TargetFixture for Fixture {
 
 #[tokio::test]
 async fn it_conforms() {
-    targets(&Fixture::new().await).await;
+    let fixture = Fixture {
+        topics: Topics::new(&[1]).await,
+        silent: Silent::start().await,
+    };
+    targets(&fixture).await;
 }
 
 pub(super) fn parsed(settings: &Value) -> Box<dyn TargetSettings> {

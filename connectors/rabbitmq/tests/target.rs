@@ -5,13 +5,10 @@ use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions};
 use parking_lot::Mutex;
 use pointsman_schemas::{Class, Outcome};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
-use crate::suite::{Received, TargetFixture, attempt, context, targets};
+use crate::suite::{Received, Silent, TargetFixture, attempt, context, targets};
 use crate::{TargetService, TargetSettings};
 
 /// An exchange with one queue behind it that gets everything, and a server that never answers.
@@ -19,9 +16,7 @@ struct Fixture {
     queue: Queue,
     exchange: String,
     received: Mutex<Vec<Received>>,
-    silent: u16,
-    /// What the silent one has seen: how many came and how many went.
-    seen: watch::Receiver<(usize, usize)>,
+    silent: Silent,
 }
 
 impl Fixture {
@@ -39,23 +34,11 @@ impl Fixture {
             FieldTable::default(),
         );
         bind.await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let silent = listener.local_addr().unwrap().port();
-        let (seeing, seen) = watch::channel((0, 0));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                seeing.send_modify(|seen| seen.0 += 1);
-                let mut nothing = [0; 64];
-                while stream.read(&mut nothing).await.is_ok_and(|bytes| bytes > 0) {}
-                seeing.send_modify(|seen| seen.1 += 1);
-            }
-        });
         Self {
             queue,
             exchange,
             received: Mutex::default(),
-            silent,
-            seen,
+            silent: Silent::start().await,
         }
     }
 }
@@ -98,23 +81,15 @@ impl TargetFixture for Fixture {
     }
 
     fn stalling(&self) -> Option<Value> {
-        Some(json!({ "url": format!("amqp://127.0.0.1:{}", self.silent), "routing_key": "x" }))
+        Some(json!({ "url": format!("amqp://{}", self.silent.address()), "routing_key": "x" }))
     }
 
     async fn begun(&self) {
-        self.seen
-            .clone()
-            .wait_for(|(came, _)| *came > 0)
-            .await
-            .unwrap();
+        self.silent.begun().await;
     }
 
     async fn abandoned(&self) {
-        self.seen
-            .clone()
-            .wait_for(|(came, went)| came == went)
-            .await
-            .unwrap();
+        self.silent.abandoned().await;
     }
 
     fn mistakes(&self) -> Vec<(Value, &'static str)> {

@@ -1,6 +1,5 @@
 //! What is wrong, in the words of the settings.
 
-use super::canned::Canned;
 use super::*;
 
 async fn told(settings: &Value) -> String {

@@ -15,13 +15,13 @@ use std::error::Error;
 
 use pointsman_schemas::{Class, Outcome};
 
-use crate::net::CallError;
-use crate::net::dial::DialError;
-use crate::net::explain::{causes, explain};
-use crate::net::guard::HOW_TO_ALLOW;
+use super::client::CallError;
+use super::dial::DialError;
+use super::explain::{causes, explain};
+use super::guard::HOW_TO_ALLOW;
 
 /// The outcome where no answer came.
-pub(super) fn failed(error: CallError) -> Box<Outcome> {
+pub(crate) fn failed(error: CallError) -> Box<Outcome> {
     Box::new(match error {
         CallError::Late => Outcome::new(
             Class::Unavailable,

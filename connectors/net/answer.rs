@@ -8,21 +8,21 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use tokio::time::Instant;
 
-use crate::net::Answered;
-use crate::net::explain::explain;
+use super::client::Answered;
+use super::explain::explain;
 
 /// The beginning of a body.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// At most as many as were asked for.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// Why this is not all of it, if it is not.
-    pub(super) cut: Option<String>,
+    pub(crate) cut: Option<String>,
 }
 
 impl Answer {
     /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
     /// status has been told already.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         answered: Answered,
         bytes_max: usize,
         until: Option<Instant>,
@@ -75,15 +75,15 @@ impl Answer {
 /// When to give up each part of a call, so that the attempt ends before its timeout: that makes a
 /// failure of whatever it meets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     /// Where there is no connection by then, the target is unavailable.
-    pub(super) connected: Instant,
+    pub(crate) connected: Instant,
     /// What has come of a body by then is the answer.
-    pub(super) answered: Instant,
+    pub(crate) answered: Instant,
 }
 
 impl Deadlines {
-    pub(super) fn new(start: Instant, timeout: Duration) -> Self {
+    pub(crate) fn new(start: Instant, timeout: Duration) -> Self {
         let before =
             |longest: Duration| start + timeout.saturating_sub((timeout / 10).min(longest));
         Self {

@@ -8,7 +8,7 @@ use pointsman_schemas::Class;
 
 /// The class of a response: 410 first, then 401 and 403, then `Retry-After` on any failure, then
 /// the status alone.
-pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Class {
+pub(crate) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Class {
     match status.as_u16() {
         200..=299 => Class::Delivered,
         410 => Class::Gone,
@@ -24,7 +24,7 @@ pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Cla
 
 /// How long the target asks to be left alone: RFC 9110, section 10.2.3, seconds or a date. What is
 /// neither says nothing.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
