@@ -18,6 +18,8 @@ pub mod http;
 mod inquiry;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "sqs")]
+mod leased;
 mod leb128;
 pub mod link;
 pub mod listener;
@@ -32,6 +34,8 @@ mod parameter;
 pub mod rabbitmq;
 mod replaced;
 mod requests;
+#[cfg(feature = "sqs")]
+mod reread;
 mod rows;
 pub mod source;
 #[cfg(feature = "sqs")]

@@ -2,7 +2,6 @@
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use parking_lot::Mutex;
 use pointsman_schemas::Text;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use serde::Deserialize;
 use crate::OpenError;
 use crate::files::Files;
 use crate::parameter::resolve;
+use crate::reread::Reread;
 
 /// Keys in place of what the SDK finds by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -54,34 +54,12 @@ impl KeyPair {
 
 /// Keys that are read again once their files have changed.
 #[derive(Debug)]
-pub(super) struct Renewed {
-    keys: KeyPair,
-    current: Mutex<(Files, Credentials)>,
-}
+pub(super) struct Renewed(Reread<Credentials>);
 
 impl Renewed {
     pub(super) fn open(keys: &KeyPair) -> Result<Self, OpenError> {
-        let files = keys.files();
-        Ok(Self {
-            keys: keys.clone(),
-            current: Mutex::new((files, keys.open()?)),
-        })
-    }
-
-    fn credentials(&self) -> Credentials {
-        let (files, credentials) = &mut *self.current.lock();
-        if files.have_changed(false) {
-            match self.keys.open() {
-                Ok(renewed) => *credentials = renewed,
-                Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        "the keys to AWS have changed and cannot be read; the former go on"
-                    )
-                }
-            }
-        }
-        credentials.clone()
+        let (files, keys) = (keys.files(), keys.clone());
+        Reread::open("the keys to AWS", files, move || keys.open()).map(Self)
     }
 }
 
@@ -90,6 +68,6 @@ impl ProvideCredentials for Renewed {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::ready(Ok(self.credentials()))
+        future::ProvideCredentials::ready(Ok(self.0.current()))
     }
 }

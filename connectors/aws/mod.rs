@@ -1,5 +1,5 @@
 //! What connectors share that speak to AWS, or to what speaks like it: credentials, the SDK's
-//! configuration, errors in words, the reading of queues, and calls without an SDK of their own.
+//! configuration, errors in words, queues, and calls without an SDK of their own.
 
 mod access;
 pub(crate) mod api;

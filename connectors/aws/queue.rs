@@ -1,43 +1,27 @@
-//! Reading a queue of SQS, or of what speaks like it.
-//!
-//! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being
-//! handed to anybody else; what cannot be stored comes again after a while, and what a crash leaves
-//! when its time in hand is over.
-//!
-//! | file | |
-//! |---|---|
-//! | `reading.rs` | asks for messages, as many calls at once as there is use for |
-//! | `held.rs` | what is in hand, and its bound |
-//! | `keeper.rs` | extends what is in hand, deletes it and gives it back |
-//! | `settling.rs` | one such call for up to ten messages |
-//! | `watch.rs` | how many messages wait, and whether the queue answers |
-
-mod held;
-mod keeper;
-mod reading;
-mod settling;
-mod watch;
+//! A queue of SQS, or of what speaks like it.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry as Extension,
+    DeleteMessageBatchRequestEntry as Deletion, Message, MessageSystemAttributeName,
+    QueueAttributeName,
+};
 use url::Url;
 
-pub(crate) use held::Bounds;
-pub(crate) use reading::{Reading, Received};
+use super::error::explain;
+use crate::leased::{self, Answer, Failure, Hidden};
 
 /// By how much later a hidden message may be handed out again: queues count in seconds.
 pub(crate) const ROUNDING: Duration = Duration::from_secs(1);
 
 /// The longest that SQS keeps a message hidden, counted from when it was handed over.
 pub(crate) const HIDDEN_MAX: Duration = Duration::from_secs(12 * 60 * 60);
-
-/// SQS's own bound on the messages of one call.
-pub(crate) const CALL_MESSAGES_MAX: usize = 10;
 
 /// One queue.
 #[derive(Clone, Debug)]
@@ -69,6 +53,108 @@ impl Queue {
             .attributes()
             .and_then(|all| all.get(&name)?.parse().ok()))
     }
+}
+
+#[async_trait]
+impl leased::Queue for Queue {
+    type Message = Message;
+
+    const CALL_MESSAGES_MAX: usize = 10;
+
+    const CALLS_MAX: usize = 16;
+
+    fn name(&self) -> &str {
+        &self.url
+    }
+
+    fn in_hand(&self) -> Duration {
+        self.in_hand
+    }
+
+    fn receipt(message: &Message) -> Option<String> {
+        message.receipt_handle.clone()
+    }
+
+    fn size(message: &Message) -> usize {
+        let attributes = message.message_attributes.iter().flatten();
+        let attributes = attributes.map(|(name, value)| {
+            let text = value.string_value().map_or(0, str::len);
+            let bytes = value.binary_value().map_or(0, |bytes| bytes.as_ref().len());
+            name.len() + text + bytes
+        });
+        message.body.as_ref().map_or(0, String::len) + attributes.sum::<usize>()
+    }
+
+    async fn receive(&self, wait: Duration) -> Answer<Vec<Message>> {
+        let call = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(Self::CALL_MESSAGES_MAX as i32)
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .wait_time_seconds(seconds(wait))
+            .visibility_timeout(seconds(self.in_hand));
+        call.send()
+            .await
+            .map(|told| told.messages.unwrap_or_default())
+            .map_err(|error| explain(&error))
+    }
+
+    async fn delete(&self, receipts: &[&str]) -> Answer<Vec<Failure>> {
+        let entries = receipts.iter().enumerate().filter_map(|(index, receipt)| {
+            let entry = Deletion::builder()
+                .id(index.to_string())
+                .receipt_handle(*receipt);
+            entry.build().ok()
+        });
+        let call = self.client.delete_message_batch().queue_url(&self.url);
+        let told = call.set_entries(Some(entries.collect())).send().await;
+        told.map(|told| failures(&told.failed))
+            .map_err(|error| explain(&error))
+    }
+
+    async fn hide(&self, messages: &[(&str, Duration)]) -> Answer<Hidden> {
+        let entries = messages.iter().enumerate();
+        let entries = entries.filter_map(|(index, (receipt, hidden))| {
+            let entry = Extension::builder()
+                .id(index.to_string())
+                .receipt_handle(*receipt)
+                .visibility_timeout(seconds((*hidden).min(HIDDEN_MAX)));
+            entry.build().ok()
+        });
+        let call = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.url);
+        let told = call.set_entries(Some(entries.collect())).send().await;
+        let told = told.map_err(|error| explain(&error))?;
+        Ok(Hidden {
+            failed: failures(&told.failed),
+            receipts: Vec::new(),
+        })
+    }
+
+    async fn waiting(&self) -> Answer<Option<u64>> {
+        match Self::waiting(self).await {
+            Ok(waiting) => Ok(waiting),
+            // Whoever may receive need not be allowed to ask for this.
+            Err(SdkError::ServiceError(_)) => Ok(None),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+fn failures(failed: &[BatchResultErrorEntry]) -> Vec<Failure> {
+    let failures = failed.iter().filter_map(|one| {
+        Some(Failure {
+            index: one.id.parse().ok()?,
+            error: format!("{}: {}", one.code, one.message().unwrap_or_default()),
+            // A receipt that is none any more stays one.
+            may_pass: !one.sender_fault,
+        })
+    });
+    failures.collect()
 }
 
 /// The region that the address of a queue of AWS tells:

@@ -66,8 +66,9 @@ use pointsman_schemas::{Interval, Problem, Size, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::aws::queue::{Bounds, Queue, ROUNDING};
+use crate::aws::queue::{Queue, ROUNDING};
 use crate::aws::{check_url, explain};
+use crate::leased::{Bounds, Reading};
 use crate::parameter::resolve;
 use crate::replaced::Replaced;
 use crate::source::fingerprint;
@@ -352,7 +353,9 @@ impl SourceSettings for ObjectStorageSource {
         };
         let poll = (self.grace.0 / 2).clamp(POLL.0, POLL.1);
         let feed = match (&self.notifications, queue) {
-            (_, Some((queue, _))) => Feed::Sqs(queue.read(poll, BOUNDS, context.link.clone())),
+            (_, Some((queue, _))) => {
+                Feed::Sqs(Reading::begin(queue, poll, BOUNDS, context.link.clone()))
+            }
             (Notifications::Webhook(hook), None) => Feed::Hook(hook.open(&context)?),
             (_, None) => Feed::Nothing,
         };

@@ -400,18 +400,14 @@ async fn what_is_in_hand_is_extended_until_it_is_told() {
         url: fixture.store.queue_url(QUEUE),
         in_hand: Duration::from_secs(6),
     };
-    let mut first = queue
-        .clone()
-        .read(Duration::from_secs(1), BOUNDS, link.clone());
+    let mut first = Reading::begin(queue.clone(), Duration::from_secs(1), BOUNDS, link.clone());
     fixture.send("held").await;
     let held = tokio::time::timeout(LONG, first.next(BATCH_MESSAGES_MAX))
         .await
         .unwrap()
         .unwrap()
         .remove(0);
-    let mut second = queue
-        .clone()
-        .read(Duration::from_secs(1), BOUNDS, link.clone());
+    let mut second = Reading::begin(queue.clone(), Duration::from_secs(1), BOUNDS, link.clone());
     assert!(
         tokio::time::timeout(Duration::from_secs(9), second.next(BATCH_MESSAGES_MAX))
             .await

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! **Reading** is at least once: a message is deleted once it is stored, and kept from others until
-//! then; see `aws/queue.rs`. Of a FIFO queue, SQS hands out no message of a group while another of
+//! then; see `leased/mod.rs`. Of a FIFO queue, SQS hands out no message of a group while another of
 //! it is in hand, so that the order of a group is kept.
 //!
 //! **Events**: a CloudEvent in binary or structured mode is taken as that (see `mapping.rs`); one

@@ -6,7 +6,8 @@ use pointsman_schemas::Reject;
 use smallvec::SmallVec;
 
 use super::mapping::Decoder;
-use crate::aws::queue::{Reading, Received};
+use crate::aws::queue::Queue;
+use crate::leased::{Reading, Received};
 use crate::{Batch, Message, Source, SourceError};
 
 /// So many messages a batch holds at most.
@@ -14,16 +15,16 @@ pub const BATCH_MESSAGES_MAX: usize = 100;
 
 /// A queue, as the bus reads it.
 pub(super) struct Reader {
-    reading: Reading,
+    reading: Reading<Queue>,
     decoder: Decoder,
 }
 
 impl Reader {
-    pub(super) fn new(reading: Reading, decoder: Decoder) -> Self {
+    pub(super) fn new(reading: Reading<Queue>, decoder: Decoder) -> Self {
         Self { reading, decoder }
     }
 
-    fn message(&self, received: Received) -> Message {
+    fn message(&self, received: Received<aws_sdk_sqs::types::Message>) -> Message {
         let Received {
             message,
             acknowledgement,

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use super::mapping::Decoder;
 use super::place::Place;
 use super::reader::Reader;
-use crate::aws::queue::{Bounds, HIDDEN_MAX};
+use crate::aws::queue::HIDDEN_MAX;
 use crate::aws::{Access, KeyPair};
+use crate::leased::{Bounds, Reading};
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
 /// How often the SDK itself tries a request; a source that fails is opened again.
@@ -127,7 +128,7 @@ impl SourceSettings for SqsSource {
             mapped: context.mapped,
             clock: context.clock,
         };
-        let reading = queue.read(POLL, bounds, context.link);
+        let reading = Reading::begin(queue, POLL, bounds, context.link);
         Ok(Box::new(Reader::new(reading, decoder)))
     }
 }

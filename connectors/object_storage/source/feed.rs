@@ -5,14 +5,15 @@ use futures::future::pending;
 use bytes::Bytes;
 
 use crate::SourceError;
-use crate::aws::queue::Reading;
+use crate::aws::queue::Queue;
+use crate::leased::Reading;
 use crate::object_storage::BATCH_MESSAGES_MAX;
 use crate::object_storage::notification::Raw;
 use crate::requests::Queued;
 
 /// Where notifications come from.
 pub(in crate::object_storage) enum Feed {
-    Sqs(Reading),
+    Sqs(Reading<Queue>),
     Hook(Queued<Raw>),
     Nothing,
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_sdk_sqs::types::Message;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 use tokio::time::Instant;
 
 use super::settling::{Order, Settlement};
@@ -22,6 +21,10 @@ pub(crate) struct Bounds {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
+
+/// What a message is settled by, and empty once it is. Locked by whoever makes a call with it: some
+/// queues give another one with each, and then refuse the one before.
+pub(super) type Receipt = Arc<AsyncMutex<String>>;
 
 /// The messages in hand.
 #[derive(Debug, Default)]
@@ -40,7 +43,7 @@ struct Entries {
 
 #[derive(Debug)]
 struct Entry {
-    receipt: String,
+    receipt: Receipt,
     /// When it was last extended.
     extended: Instant,
     bytes: usize,
@@ -58,35 +61,35 @@ impl Held {
         self.freed.notified().await;
     }
 
-    /// Takes a message in hand. None for one without a receipt, which no queue sends.
+    /// Takes a message of so many bytes in hand.
     pub(super) fn take(
         self: &Arc<Self>,
-        message: &Message,
+        receipt: String,
+        bytes: usize,
         orders: &UnboundedSender<Order>,
-    ) -> Option<Lease> {
-        let receipt = message.receipt_handle.clone()?;
+    ) -> Lease {
+        let receipt = Arc::new(AsyncMutex::new(receipt));
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let bytes = size(message);
         let mut entries = self.entries.lock();
         entries.bytes += bytes;
         let entry = Entry {
-            receipt: receipt.clone(),
+            receipt: Arc::clone(&receipt),
             extended: Instant::now(),
             bytes,
         };
         entries.by_number.insert(number, entry);
         drop(entries);
-        Some(Lease {
+        Lease {
             held: Arc::clone(self),
             number,
             receipt,
             orders: orders.clone(),
             is_settled: false,
-        })
+        }
     }
 
     /// The receipts of those that have not been extended for so long, which count as extended now.
-    pub(super) fn due(&self, after: Duration) -> Vec<String> {
+    pub(super) fn due(&self, after: Duration) -> Vec<Receipt> {
         let now = Instant::now();
         let mut entries = self.entries.lock();
         let due = entries
@@ -95,7 +98,7 @@ impl Held {
             .filter(|entry| now.duration_since(entry.extended) >= after);
         due.map(|entry| {
             entry.extended = now;
-            entry.receipt.clone()
+            Arc::clone(&entry.receipt)
         })
         .collect()
     }
@@ -110,23 +113,12 @@ impl Held {
     }
 }
 
-/// What a message counts for.
-fn size(message: &Message) -> usize {
-    let attributes = message.message_attributes.iter().flatten();
-    let attributes = attributes.map(|(name, value)| {
-        let text = value.string_value().map_or(0, str::len);
-        let bytes = value.binary_value().map_or(0, |bytes| bytes.as_ref().len());
-        name.len() + text + bytes
-    });
-    message.body.as_ref().map_or(0, String::len) + attributes.sum::<usize>()
-}
-
 /// One message in hand. Dropped without being settled, it is given back.
 #[derive(Debug)]
 pub(super) struct Lease {
     held: Arc<Held>,
     number: u64,
-    receipt: String,
+    receipt: Receipt,
     orders: UnboundedSender<Order>,
     is_settled: bool,
 }
@@ -148,7 +140,7 @@ impl Lease {
         self.is_settled = true;
         // Fails where the runtime ends, which nothing outlives.
         let _ = self.orders.send(Order {
-            receipt: std::mem::take(&mut self.receipt),
+            receipt: Arc::clone(&self.receipt),
             settlement,
             _done: done,
         });

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use aws_sdk_sqs::error::SdkError;
 use tokio::time::{sleep, timeout};
 
-use super::Queue;
+use super::queue::Queue;
 use crate::Link;
-use crate::aws::explain;
 
 /// How often it is asked.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -20,7 +18,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Asks for as long as the queue is read.
-pub(super) async fn watch(queue: Queue, link: Link) {
+pub(super) async fn watch<Q: Queue>(queue: Q, link: Link) {
     let mut is_down = false;
     loop {
         let silence = match timeout(ANSWER_WITHIN, queue.waiting()).await {
@@ -28,12 +26,7 @@ pub(super) async fn watch(queue: Queue, link: Link) {
                 link.lag(waiting);
                 None
             }
-            // Whoever may receive need not be allowed to ask for this.
-            Ok(Err(SdkError::ServiceError(_))) => {
-                link.lag(None);
-                None
-            }
-            Ok(Err(error)) => Some(explain(&error)),
+            Ok(Err(error)) => Some(error),
             Err(_elapsed) => Some("no answer in time".to_owned()),
         };
         match silence {
@@ -45,7 +38,10 @@ pub(super) async fn watch(queue: Queue, link: Link) {
             }
             Some(error) => {
                 is_down = true;
-                link.down(format!("the queue {} does not answer: {error}", queue.url));
+                link.down(format!(
+                    "the queue {} does not answer: {error}",
+                    queue.name()
+                ));
                 sleep(ASK_AGAIN).await;
             }
         }

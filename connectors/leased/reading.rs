@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -12,10 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::held::{Bounds, Held};
 use super::keeper::Keeper;
+use super::queue::{Answer, Queue};
 use super::settling::{Order, Settlement};
 use super::watch::watch;
-use super::{CALL_MESSAGES_MAX, Queue, seconds};
-use crate::aws::explain;
 use crate::{Acknowledgement, Link, SourceError, Verdict};
 
 /// How many calls for messages are made at once while each comes back full.
@@ -27,33 +25,33 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// When what failed to be stored comes again.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 
-/// The shortest time after which a message comes again: SQS counts in seconds, and zero would hand
-/// it out at once.
+/// The shortest time after which a message comes again: queues count in seconds, and zero would
+/// hand it out at once.
 const LATER_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// By when a message should be acknowledged: SQS hands it to another 12 hours after it was taken,
-/// however often it is extended.
+/// however often it is extended, and others have no such bound.
 const HELD_MAX: Duration = Duration::from_secs(11 * 60 * 60);
 
 /// What came, not yet read.
 #[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) message: Message,
+pub(crate) struct Received<M> {
+    pub(crate) message: M,
     pub(crate) acknowledgement: Acknowledgement,
 }
 
 /// What a call for messages brought, and when it was made.
-type Call = BoxFuture<'static, (Instant, Result<Vec<Message>, String>)>;
+type Call<M> = BoxFuture<'static, (Instant, Answer<Vec<M>>)>;
 
 /// A queue that is being read.
-pub(crate) struct Reading {
-    queue: Queue,
+pub(crate) struct Reading<Q: Queue> {
+    queue: Q,
     held: Arc<Held>,
     orders: UnboundedSender<Order>,
     bounds: Bounds,
     /// How long a call waits where nothing is there.
     wait: Duration,
-    calls: FuturesUnordered<Call>,
+    calls: FuturesUnordered<Call<Q::Message>>,
     calls_wanted: usize,
     /// When the last call was made that came back empty.
     emptied: Option<Instant>,
@@ -62,20 +60,20 @@ pub(crate) struct Reading {
     _watch: AbortOnDropHandle<()>,
 }
 
-impl Queue {
+impl<Q: Queue> Reading<Q> {
     /// Begins to read; a call waits so long where nothing is there.
-    pub(crate) fn read(self, wait: Duration, bounds: Bounds, link: Link) -> Reading {
+    pub(crate) fn begin(queue: Q, wait: Duration, bounds: Bounds, link: Link) -> Self {
         let held = Arc::new(Held::default());
         let (orders, ordered) = unbounded_channel();
         let keeper = Keeper {
-            queue: self.clone(),
+            queue: queue.clone(),
             held: Arc::clone(&held),
         };
         // Ends by itself, with the last message in hand.
         tokio::spawn(keeper.run(ordered));
-        let watch = tokio::spawn(watch(self.clone(), link));
-        Reading {
-            queue: self,
+        let watch = tokio::spawn(watch(queue.clone(), link));
+        Self {
+            queue,
             held,
             orders,
             bounds,
@@ -88,35 +86,24 @@ impl Queue {
         }
     }
 
-    fn call(&self, wait: Duration) -> Call {
+    fn call(&self) -> Call<Q::Message> {
         let asked = Instant::now();
-        let call = self
-            .client
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(CALL_MESSAGES_MAX as i32)
-            .message_attribute_names("All")
-            .message_system_attribute_names(MessageSystemAttributeName::All)
-            .wait_time_seconds(seconds(wait))
-            .visibility_timeout(seconds(self.in_hand))
-            .send();
-        let answered = timeout(wait + ANSWER_WITHIN, call);
+        let (queue, wait) = (self.queue.clone(), self.wait);
         Box::pin(async move {
-            let told = match answered.await {
-                Ok(told) => told
-                    .map(|told| told.messages.unwrap_or_default())
-                    .map_err(|error| explain(&error)),
+            let told = match timeout(wait + ANSWER_WITHIN, queue.receive(wait)).await {
+                Ok(told) => told,
                 Err(_elapsed) => Err("no answer in time".to_owned()),
             };
             (asked, told)
         })
     }
-}
 
-impl Reading {
     /// What came: at least one message, and at most so many. Safe to cancel: calls under way go on at
     /// the next call of this.
-    pub(crate) async fn next(&mut self, count: usize) -> Result<Vec<Received>, SourceError> {
+    pub(crate) async fn next(
+        &mut self,
+        count: usize,
+    ) -> Result<Vec<Received<Q::Message>>, SourceError> {
         loop {
             self.ask();
             if self.calls.is_empty() {
@@ -131,7 +118,7 @@ impl Reading {
             };
             let mut received = self.take(told);
             // What has come as well goes along.
-            while received.len() + CALL_MESSAGES_MAX <= count
+            while received.len() + Q::CALL_MESSAGES_MAX <= count
                 && let Some(Some(told)) = self.calls.next().now_or_never()
             {
                 received.extend(self.take(told));
@@ -143,6 +130,10 @@ impl Reading {
     }
 
     /// When the last call was made that came back empty.
+    #[cfg_attr(
+        not(feature = "object-storage"),
+        expect(dead_code, reason = "only buckets are listed against it")
+    )]
     pub(crate) fn emptied(&self) -> Option<Instant> {
         self.emptied
     }
@@ -153,34 +144,38 @@ impl Reading {
             && self.calls.len() < self.calls_wanted
             && self
                 .held
-                .has_room((self.calls.len() + 1) * CALL_MESSAGES_MAX, self.bounds)
+                .has_room((self.calls.len() + 1) * Q::CALL_MESSAGES_MAX, self.bounds)
         {
-            self.calls.push(self.queue.call(self.wait));
+            self.calls.push(self.call());
         }
     }
 
-    fn take(&mut self, (asked, told): (Instant, Result<Vec<Message>, String>)) -> Vec<Received> {
+    fn take(
+        &mut self,
+        (asked, told): (Instant, Answer<Vec<Q::Message>>),
+    ) -> Vec<Received<Q::Message>> {
         let messages = match told {
             Ok(messages) => messages,
             Err(error) => {
                 self.failed = Some(SourceError::Unavailable(format!(
                     "cannot receive from the queue {}: {error}",
-                    self.queue.url
+                    self.queue.name()
                 )));
                 return Vec::new();
             }
         };
         // As long as they come back full there is more.
         self.calls_wanted = match messages.len() {
-            CALL_MESSAGES_MAX.. => (self.calls_wanted + 1).min(CALLS_MAX),
             0 => 1,
+            count if count >= Q::CALL_MESSAGES_MAX => (self.calls_wanted + 1).min(CALLS_MAX),
             _ => self.calls_wanted,
         };
         if messages.is_empty() {
             self.emptied = Some(asked);
         }
         let received = messages.into_iter().filter_map(|message| {
-            let lease = self.held.take(&message, &self.orders)?;
+            let receipt = Q::receipt(&message)?;
+            let lease = self.held.take(receipt, Q::size(&message), &self.orders);
             let settle = move |verdict| lease.settle(settlement(&verdict));
             Some(Received {
                 message,

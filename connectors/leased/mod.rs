@@ -1,0 +1,25 @@
+//! Reading a queue that hands its messages out for a time: SQS, MNS, and what speaks like them.
+//!
+//! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being
+//! handed to anybody else; what cannot be stored comes again after a while, and what a crash leaves
+//! when its time in hand is over.
+//!
+//! | file | |
+//! |---|---|
+//! | `queue.rs` | what a queue has to be able to do |
+//! | `reading.rs` | asks for messages, as many calls at once as there is use for |
+//! | `held.rs` | what is in hand, and its bound |
+//! | `keeper.rs` | extends what is in hand, deletes it and gives it back |
+//! | `settling.rs` | one such call for several messages |
+//! | `watch.rs` | how many messages wait, and whether the queue answers |
+
+mod held;
+mod keeper;
+mod queue;
+mod reading;
+mod settling;
+mod watch;
+
+pub(crate) use held::Bounds;
+pub(crate) use queue::{Answer, Failure, Hidden, Queue};
+pub(crate) use reading::{Reading, Received};
