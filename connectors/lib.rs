@@ -5,6 +5,7 @@
 //! folder and a line in [`CONNECTORS`].
 
 mod alarms;
+pub mod alibaba;
 #[cfg(feature = "sqs")]
 pub mod aws;
 mod body;
@@ -13,17 +14,18 @@ pub mod directory;
 pub mod engine;
 pub mod exec;
 mod files;
+pub mod function_compute;
 mod hidden;
 pub mod http;
 mod inquiry;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-#[cfg(feature = "sqs")]
 mod leased;
 mod leb128;
 pub mod link;
 pub mod listener;
 mod log_limit;
+pub mod mns;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod net;
@@ -34,13 +36,13 @@ mod parameter;
 pub mod rabbitmq;
 mod replaced;
 mod requests;
-#[cfg(feature = "sqs")]
 mod reread;
 mod rows;
 pub mod source;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 pub mod stdout;
+mod structured;
 #[cfg(test)]
 mod suite;
 pub mod target;
@@ -49,6 +51,7 @@ mod texts;
 pub mod timer;
 mod verdict;
 pub mod webhook;
+mod xml;
 
 use pointsman_schemas::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -168,6 +171,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Support::target::<exec::ExecTarget>(),
     },
     Connector {
+        kind: "function-compute",
+        also_known_as: &["fc", "aliyun-fc", "alibaba-fc"],
+        source: Support::Never,
+        target: Support::target::<function_compute::FunctionComputeTarget>(),
+    },
+    Connector {
         kind: "http",
         also_known_as: &["https", "url"],
         source: Support::Never,
@@ -178,6 +187,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["apache-kafka", "redpanda", "msk"],
         source: with_feature!("kafka", Support::source::<kafka::KafkaSource>()),
         target: with_feature!("kafka", Support::target::<kafka::KafkaTarget>()),
+    },
+    Connector {
+        kind: "mns",
+        also_known_as: &["aliyun-mns", "alibaba-mns", "smq", "simple-message-queue"],
+        source: Support::source::<mns::MnsSource>(),
+        target: Support::target::<mns::MnsTarget>(),
     },
     Connector {
         kind: "nats",
@@ -290,7 +305,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 17] = [
+    const CALLED: [(&str, &str, &str, &str); 20] = [
         (
             "exec",
             r#"{ "command": ["/bin/f", "--token=hunter2", "<$.data.token>"], "env": { "TOKEN": "hunter2" } }"#,
@@ -302,6 +317,12 @@ mod tests {
             r#"{ "command": [{ "env": "PATH" }] }"#,
             "",
             "{env: PATH}",
+        ),
+        (
+            "function-compute",
+            r#"{ "function": "f", "region": "r", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "",
+            "invoke f",
         ),
         (
             "http",
@@ -344,6 +365,18 @@ mod tests {
             r#"{ "brokers": "h", "topic": "<$.data.a>", "key": "<$.data.hunter2>" }"#,
             "c",
             "write to c",
+        ),
+        (
+            "mns",
+            r#"{ "queue": "q", "endpoint": "http://h", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "",
+            "send to q",
+        ),
+        (
+            "mns",
+            r#"{ "topic": "t", "tag": "<$.data.hunter2>", "endpoint": "http://h" }"#,
+            "c",
+            "publish to t",
         ),
         (
             "nats",

@@ -6,8 +6,6 @@ pub(crate) mod client;
 mod connection;
 pub(crate) mod dial;
 pub(crate) mod explain;
-// What nobody but the SDKs of brokers and stores reports.
-#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "sqs"))]
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;

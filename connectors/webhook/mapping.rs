@@ -8,7 +8,6 @@ mod pubsub;
 mod slack;
 mod sns;
 mod wrapped;
-mod xml;
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! The outside systems that the tests speak to: real servers, started here on free ports, with
-//! their data in temporary folders, and a [`proxy`] to put in front of them.
+//! their data in temporary folders, a [`proxy`] to put in front of them, and stand-ins for clouds
+//! that cannot be started.
 //!
 //! Each can be killed, started again with what it had on disk, and is gone when its handle is
 //! dropped. `./test` installs them, from Debian's packages onto PATH and from PyPI and Maven into the
@@ -12,6 +13,7 @@
 )]
 
 mod kafka;
+mod mns;
 mod nats;
 mod object_storage;
 mod port;
@@ -19,8 +21,10 @@ mod postgres;
 pub mod proxy;
 mod rabbitmq;
 mod server;
+mod stand_in;
 
 pub use kafka::{KafkaListener, KafkaServer};
+pub use mns::{MNS_KEYS, MnsMessage, MnsServer};
 pub use nats::{NatsCluster, NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;
@@ -28,3 +32,4 @@ pub use postgres::{PostgresPair, PostgresServer};
 pub use proxy::{Fault, Proxy};
 pub use rabbitmq::RabbitServer;
 pub use server::{Server, kill};
+pub use stand_in::{Asked, StandIn, Told};

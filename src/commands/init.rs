@@ -47,6 +47,8 @@ pub enum SourceKind {
     Rabbitmq,
     /// Messages of a queue of Amazon SQS.
     Sqs,
+    /// Messages of a queue of Alibaba Cloud's MNS.
+    Mns,
     /// Messages of a stream.
     Nats,
 }
@@ -68,6 +70,10 @@ pub enum TargetKind {
     Sqs,
     /// Messages to a subject.
     Nats,
+    /// Messages to a queue of Alibaba Cloud's MNS.
+    Mns,
+    /// A function of Alibaba Cloud's Function Compute.
+    FunctionCompute,
     /// The terminal.
     Stdout,
 }
@@ -135,6 +141,13 @@ impl SourceKind {
                  } # of messages that are no CloudEvents\n",
                 "    from: incoming\n    match:\n      type: [order.received]\n",
             ),
+            Self::Mns => (
+                "sources:\n  incoming:\n    mns:\n      queue: orders\n      endpoint: { env: \
+                 MNS_ENDPOINT } # https://<account>.mns.<region>.aliyuncs.com; credentials, \
+                 visibility …\n    event: { type: order.received, subject: \
+                 \"<$.body.customer>\" } # of messages that are no CloudEvents\n",
+                "    from: incoming\n    match:\n      type: [order.received]\n",
+            ),
             Self::Nats => (
                 "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: \
                  ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: \
@@ -177,6 +190,14 @@ impl TargetKind {
             Self::Nats => {
                 "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \
                  \"events.<$.type>\" }\n"
+            }
+            Self::Mns => {
+                "  function:\n    mns: { queue: events, endpoint: { env: MNS_ENDPOINT } } # or \
+                 topic and tag; credentials, delay, priority …\n"
+            }
+            Self::FunctionCompute => {
+                "  function:\n    function-compute: { function: orders, region: cn-hangzhou } # \
+                 qualifier, invocation: async, credentials …\n"
             }
             Self::Stdout => "  function:\n    stdout: {}\n",
         }

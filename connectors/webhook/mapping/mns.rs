@@ -7,24 +7,14 @@ use serde_json::{Map, Value};
 
 use super::place::text;
 use super::wrapped::{Wrapped, read};
-use super::xml;
+use crate::alibaba::{from_xml, is_envelope};
 use crate::webhook::attributes::Attributes;
 use crate::webhook::content::header;
 
 pub(super) fn map(headers: &HeaderMap, body: &Value, raw: &Bytes) -> Wrapped {
-    let is_envelope = |body: &Value| {
-        body.get("Message").is_some_and(Value::is_string) && body.get("TopicName").is_some()
-    };
-    let read_xml = || {
-        std::str::from_utf8(raw)
-            .ok()
-            .and_then(|text| xml::fields(text, "Notification"))
-            .map(Value::Object)
-    };
-    let envelope = if is_envelope(body) {
-        Some(body.clone())
-    } else {
-        read_xml().filter(is_envelope)
+    let envelope = match is_envelope(body) {
+        true => Some(body.clone()),
+        false => from_xml(raw),
     };
     let said = match &envelope {
         Some(envelope) => envelope.clone(),

@@ -13,7 +13,6 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
             "functions",
             "cloudrun",
             "knative",
-            "fc",
         ],
         None,
         Some("call its function URL with `http`"),

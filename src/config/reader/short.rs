@@ -10,7 +10,7 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 21] = [
+const OF_A_TEXT: [(&str, &str); 23] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
@@ -19,6 +19,8 @@ const OF_A_TEXT: [(&str, &str); 21] = [
     ("webhook", "path"),
     ("object-storage", "bucket"),
     ("sqs", "queue"),
+    ("mns", "queue"),
+    ("function-compute", "function"),
     ("store", "path"),
     ("declare", "type"),
     ("notifications", "sqs"),
