@@ -218,6 +218,7 @@ async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
         missing,
         totals,
         deliveries: statuses.map(|statuses| view::sum(&statuses)),
+        taps: admin.tap.listeners(),
         incomplete: reader
             .incomplete()
             .into_iter()

@@ -141,6 +141,8 @@ pub struct StatusView {
     pub totals: Option<Totals>,
     /// The counters of all subscriptions, added up; none likewise.
     pub deliveries: Option<Counts>,
+    /// How many listen to what passes through this node.
+    pub taps: usize,
     /// The shards of the cluster that could not be asked just now, of which these lack what is in
     /// them.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -118,6 +118,12 @@ impl Tap {
         self.open.load(Ordering::Relaxed) > 0
     }
 
+    /// How many listen.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// An event has been stored, or taken into a pipe.
     pub fn event(&self, passed: &PassedEvent) {
         for listener in &*self.listeners.read() {

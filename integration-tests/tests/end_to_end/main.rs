@@ -23,5 +23,6 @@ mod reload;
 mod replay;
 mod secrets;
 mod sources;
+mod tap;
 mod tasks;
 mod waits;
