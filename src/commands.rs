@@ -28,3 +28,4 @@ pub mod tap;
 pub mod tasks;
 pub mod test;
 pub mod timers;
+pub mod top;

@@ -298,6 +298,27 @@ impl Client {
             .map_err(late)?
     }
 
+    /// Asks the admin listener for a text, such as `/metrics`; `path` begins with a slash.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn text(&self, path: &str) -> Result<String, CommandError> {
+        let uri = self.uri(path)?;
+        let answer = self
+            .exchange(&uri, Method::GET, HeaderMap::new(), Bytes::new())
+            .await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&uri, &answer));
+        }
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// Where the bus is.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.base.to_string()
+    }
+
     /// Asks the admin API for what goes on for as long as somebody reads it, and hands on the
     /// pieces in which it comes; it ends where the bus ends it.
     ///
@@ -393,8 +414,12 @@ impl Client {
     }
 
     fn api_uri(&self, path: &str) -> Result<Uri, CommandError> {
+        self.uri(&format!("/api/v1{path}"))
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, CommandError> {
         let base = self.base.to_string();
-        let uri = format!("{}/api/v1{path}", base.trim_end_matches('/'));
+        let uri = format!("{}{path}", base.trim_end_matches('/'));
         uri.parse()
             .map_err(|error| CommandError::new(format!("{uri} is not an address to call: {error}")))
     }

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
     check, dead, diff, explain, graph, import, init, listen, manual, match_event, nodes, replay,
-    rules, run, schema, send, store, subscriptions, tap, tasks, test, timers,
+    rules, run, schema, send, store, subscriptions, tap, tasks, test, timers, top,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -90,6 +90,9 @@ enum Command {
         "pointsman tap --attempts --json | jq .seconds"
     ))]
     Tap(tap::TapArgs),
+    /// Show what a bus is busy with, live: rates, backlogs, latencies, errors
+    #[command(after_help = examples!("pointsman top", "pointsman top --once --json"))]
+    Top(top::TopArgs),
     /// Say why rules did or did not take an event that a bus has kept
     #[command(after_help = examples!(
         "pointsman explain",
@@ -215,6 +218,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Match(args) => match_event::run(&args),
         Command::Subscriptions(args) => runtime.block_on(subscriptions::run(args)),
+        Command::Top(args) => runtime.block_on(top::run(args)),
         Command::Tap(args) => runtime.block_on(tap::run(args)),
         Command::Tasks(args) => runtime.block_on(tasks::run(args)),
         Command::Replay(args) => runtime.block_on(replay::run(args)),
