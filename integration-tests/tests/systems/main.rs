@@ -11,6 +11,8 @@ mod cluster;
 #[cfg(test)]
 mod kafka;
 #[cfg(test)]
+mod mns;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 mod rabbitmq;
