@@ -12,6 +12,8 @@ mod body;
 pub mod credential;
 pub mod directory;
 pub mod engine;
+#[cfg(feature = "eventbridge")]
+pub mod eventbridge;
 pub mod exec;
 mod files;
 pub mod function_compute;
@@ -20,6 +22,8 @@ pub mod http;
 mod inquiry;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 mod leased;
 mod leb128;
 pub mod link;
@@ -38,6 +42,8 @@ mod replaced;
 mod requests;
 mod reread;
 mod rows;
+#[cfg(feature = "sns")]
+pub mod sns;
 pub mod source;
 #[cfg(feature = "sqs")]
 pub mod sqs;
@@ -49,6 +55,7 @@ pub mod target;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod texts;
 pub mod timer;
+mod tracked;
 mod verdict;
 pub mod webhook;
 mod xml;
@@ -165,6 +172,15 @@ pub const CONNECTORS: &[Connector] = &[
         target: Support::Never,
     },
     Connector {
+        kind: "eventbridge",
+        also_known_as: &["aws-eventbridge", "event-bridge", "cloudwatch-events"],
+        source: Support::Never,
+        target: with_feature!(
+            "eventbridge",
+            Support::target::<eventbridge::EventbridgeTarget>()
+        ),
+    },
+    Connector {
         kind: "exec",
         also_known_as: &["command", "process", "shell"],
         source: Support::source::<exec::ExecSource>(),
@@ -187,6 +203,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["apache-kafka", "redpanda", "msk"],
         source: with_feature!("kafka", Support::source::<kafka::KafkaSource>()),
         target: with_feature!("kafka", Support::target::<kafka::KafkaTarget>()),
+    },
+    Connector {
+        kind: "lambda",
+        also_known_as: &["aws-lambda", "awslambda"],
+        source: Support::Never,
+        target: with_feature!("lambda", Support::target::<lambda::LambdaTarget>()),
     },
     Connector {
         kind: "mns",
@@ -217,6 +239,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
         source: with_feature!("rabbitmq", Support::source::<rabbitmq::RabbitmqSource>()),
         target: with_feature!("rabbitmq", Support::target::<rabbitmq::RabbitmqTarget>()),
+    },
+    Connector {
+        kind: "sns",
+        also_known_as: &["aws-sns", "amazon-sns"],
+        source: Support::Never,
+        target: with_feature!("sns", Support::target::<sns::SnsTarget>()),
     },
     Connector {
         kind: "sqs",
@@ -305,7 +333,13 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 20] = [
+    const CALLED: [(&str, &str, &str, &str); 23] = [
+        (
+            "eventbridge",
+            r#"{ "bus": "b", "source": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "s",
+            "put onto b",
+        ),
         (
             "exec",
             r#"{ "command": ["/bin/f", "--token=hunter2", "<$.data.token>"], "env": { "TOKEN": "hunter2" } }"#,
@@ -367,6 +401,12 @@ mod tests {
             "write to c",
         ),
         (
+            "lambda",
+            r#"{ "function": "f", "region": "r", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "",
+            "invoke f",
+        ),
+        (
             "mns",
             r#"{ "queue": "q", "endpoint": "http://h", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
             "",
@@ -413,6 +453,12 @@ mod tests {
             r#"{ "url": "amqp://h", "password": "hunter2", "exchange": "x", "routing_key": "<$.data.a>" }"#,
             "k",
             "publish to x k",
+        ),
+        (
+            "sns",
+            r#"{ "topic": "arn:aws:sns:r:1:t", "subject": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "s",
+            "publish to arn:aws:sns:r:1:t",
         ),
         (
             "sqs",

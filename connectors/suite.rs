@@ -3,6 +3,8 @@
 #[cfg(feature = "sqs")]
 mod canned;
 mod log;
+#[cfg(feature = "sqs")]
+pub(crate) mod moto;
 mod silent;
 mod source;
 mod stored;
@@ -16,6 +18,8 @@ use tokio::time::Instant;
 
 #[cfg(feature = "sqs")]
 pub(crate) use canned::Canned;
+#[cfg(feature = "lambda")]
+pub(crate) use canned::Reply;
 pub(crate) use log::Log;
 pub(crate) use silent::Silent;
 pub(crate) use source::{SourceFixture, next_within, open, sources};

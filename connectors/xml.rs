@@ -1,4 +1,4 @@
-//! As much XML as Alibaba Cloud's services speak: elements and texts. Nothing is expanded but the
+//! As much XML as Alibaba Cloud's and Amazon's services speak: elements and texts. Nothing is expanded but the
 //! five predefined entities and references to characters, and nothing is declared.
 
 use serde_json::{Map, Value};
@@ -19,6 +19,12 @@ pub(crate) struct Element {
 }
 
 impl Element {
+    /// The first element of a name right in it.
+    #[cfg(feature = "sqs")]
+    pub(crate) fn find(&self, name: &str) -> Option<&Element> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
     /// The text of the first element of a name right in it, unless it is empty.
     pub(crate) fn text_of(&self, name: &str) -> Option<&str> {
         let found = self.children.iter().find(|child| child.name == name)?;

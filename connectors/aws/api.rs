@@ -29,6 +29,7 @@ use http_body_util::Full;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Problem};
 use serde_json::Value;
+use url::form_urlencoded;
 
 use self::keys::Keys;
 use super::access::Access;
@@ -39,6 +40,7 @@ use crate::net::dial::Way;
 use crate::net::guard::Guard;
 use crate::net::tls::ClientTls;
 use crate::net::unanswered::failed;
+use crate::xml::{self, Element};
 use crate::{OpenError, TargetContext};
 
 pub(crate) use entries::{Entries, by_id, deliver};
@@ -50,6 +52,9 @@ pub(crate) use subject::Subject;
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION")));
 
+/// How many elements an answer in XML may have.
+pub(super) const ELEMENTS_MAX: usize = 1_000;
+
 /// The SDK makes no request here, but is asked for the region and the credentials.
 const ATTEMPTS: u32 = 1;
 
@@ -58,12 +63,15 @@ const ATTEMPTS: u32 = 1;
 pub(crate) enum JsonVersion {
     /// SQS does.
     V10,
+    /// EventBridge does.
+    V11,
 }
 
 impl JsonVersion {
     fn media_type(self) -> &'static str {
         match self {
             Self::V10 => "application/x-amz-json-1.0",
+            Self::V11 => "application/x-amz-json-1.1",
         }
     }
 }
@@ -97,7 +105,6 @@ impl Reach {
     }
 
     /// As the command line tries a connection: its user has named the address.
-    #[cfg(test)]
     pub(crate) fn anywhere() -> Self {
         Self {
             guard: Guard {
@@ -236,6 +243,30 @@ impl Api {
             .map_err(|error| Failure::unreadable(answer.cut.unwrap_or_else(|| error.to_string())))
     }
 
+    /// Calls an action of a service that takes forms and answers in XML.
+    ///
+    /// # Errors
+    /// It is refused, or no answer comes that can be read.
+    pub(crate) async fn query(
+        &self,
+        action: &str,
+        version: &str,
+        fields: &[(String, String)],
+        deadlines: Deadlines,
+    ) -> Result<Element, Failure> {
+        let request = Request::post("/")
+            .header(
+                CONTENT_TYPE,
+                "application/x-www-form-urlencoded; charset=utf-8",
+            )
+            .body(form(action, version, fields))
+            .map_err(Failure::unmade)?;
+        let (_, answer) = self.succeed("/", request, deadlines).await?;
+        let text = std::str::from_utf8(&answer.bytes).map_err(Failure::unreadable)?;
+        let told = xml::read(text, ELEMENTS_MAX);
+        told.ok_or_else(|| Failure::unreadable(answer.cut.as_deref().unwrap_or("it is no XML")))
+    }
+
     fn signed(
         &self,
         request: Request<Bytes>,
@@ -272,6 +303,14 @@ impl Api {
         instructions.apply_to_request_http1x(&mut request);
         Ok(request)
     }
+}
+
+fn form(action: &str, version: &str, fields: &[(String, String)]) -> Bytes {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", action)
+        .append_pair("Version", version)
+        .extend_pairs(fields);
+    form.finish().into()
 }
 
 /// Where the services of a region are.

@@ -3,6 +3,8 @@
 
 mod access;
 pub(crate) mod api;
+#[cfg(any(feature = "eventbridge", feature = "lambda", feature = "sns"))]
+pub(crate) mod arn;
 mod error;
 pub(crate) mod fifo;
 mod keys;

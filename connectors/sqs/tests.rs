@@ -16,20 +16,14 @@ use aws_sdk_sqs::types::{
 use pointsman_schemas::{Name, SystemClock};
 use pointsman_test_brokers::ObjectStore;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::suite::moto::moto as server;
 use crate::suite::{Canned, Stored, next_within};
 use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict, connector};
 
 /// Longer than anything takes; only a broken test waits for it.
 const LONG: Duration = Duration::from_secs(60);
-
-/// The server that all tests share.
-async fn server() -> &'static ObjectStore {
-    static SERVER: OnceCell<ObjectStore> = OnceCell::const_new();
-    SERVER.get_or_init(ObjectStore::start).await
-}
 
 /// A queue of its own, looked at from outside.
 struct Queue {

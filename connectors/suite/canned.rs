@@ -19,6 +19,14 @@ pub(crate) struct Reply {
     body: String,
 }
 
+#[cfg(feature = "lambda")]
+impl Reply {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
 impl<T: Into<String>> From<(u16, T)> for Reply {
     fn from((status, body): (u16, T)) -> Self {
         Self {

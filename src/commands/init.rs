@@ -68,6 +68,12 @@ pub enum TargetKind {
     Rabbitmq,
     /// Messages to a queue of Amazon SQS.
     Sqs,
+    /// Messages to a topic of Amazon SNS.
+    Sns,
+    /// Events on a bus of Amazon EventBridge.
+    Eventbridge,
+    /// A function of AWS Lambda.
+    Lambda,
     /// Messages to a subject.
     Nats,
     /// Messages to a queue of Alibaba Cloud's MNS.
@@ -186,6 +192,18 @@ impl TargetKind {
             Self::Sqs => {
                 "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \
                  of a FIFO queue, delay, mode: structured …\n"
+            }
+            Self::Sns => {
+                "  function:\n    sns: { topic: \"arn:aws:sns:eu-west-1:123456789012:events\" } # \
+                 subject, group: <$.subject> of a FIFO topic, mode: structured …\n"
+            }
+            Self::Eventbridge => {
+                "  function:\n    eventbridge: { bus: default, region: eu-west-1 } # source, \
+                 detail_type, resources, mode: structured …\n"
+            }
+            Self::Lambda => {
+                "  function:\n    lambda: { function: orders, region: eu-west-1 } # qualifier, \
+                 invocation: event, mode: data …\n"
             }
             Self::Nats => {
                 "  function:\n    nats: { url: \"nats://127.0.0.1:4222\", subject: \

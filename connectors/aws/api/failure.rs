@@ -3,6 +3,8 @@
 use pointsman_schemas::{Class, Outcome};
 
 use super::refusal::Refusal;
+use super::subject::Subject;
+use crate::OpenError;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug)]
@@ -34,6 +36,14 @@ impl Failure {
                 outcome
             }
             Self::Refused(refusal) => Box::new(refusal.outcome(what)),
+        }
+    }
+
+    /// What it means for who looks after the settings.
+    pub(crate) fn problem(&self, subject: Subject<'_>) -> OpenError {
+        match self {
+            Self::Unanswered(outcome) => subject.unanswered(&outcome.message),
+            Self::Refused(refusal) => subject.refused(refusal),
         }
     }
 }

@@ -20,7 +20,9 @@ use http::response::Parts;
 use pointsman_schemas::{Class, Outcome};
 use serde_json::Value;
 
+use super::ELEMENTS_MAX;
 use crate::net::classify::{classify, retry_after};
+use crate::xml::{self, Element};
 
 /// Codes of answers that mean that nobody is known by these credentials.
 const UNKNOWN_KEYS: [&str; 11] = [
@@ -181,6 +183,10 @@ impl fmt::Display for Refusal {
 fn said(head: &Parts, body: &[u8]) -> (String, String) {
     let header = head.headers.get("x-amzn-errortype");
     let header = header.and_then(|value| value.to_str().ok()).map(code_of);
+    if let Some(error) = of_xml(body) {
+        let text = |name| error.text_of(name).unwrap_or_default().to_owned();
+        return (text("Code"), text("Message"));
+    }
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |names: &[&str]| {
         let texts = names.iter().find_map(|name| told.get(*name)?.as_str());
@@ -199,4 +205,14 @@ fn said(head: &Parts, body: &[u8]) -> (String, String) {
 fn code_of(text: &str) -> String {
     let code = text.split(':').next().unwrap_or_default();
     code.rsplit('#').next().unwrap_or_default().to_owned()
+}
+
+/// The error in an answer in XML.
+fn of_xml(body: &[u8]) -> Option<Element> {
+    let root = xml::read(std::str::from_utf8(body).ok()?, ELEMENTS_MAX)?;
+    match root.name.as_str() {
+        "ErrorResponse" => root.find("Error").cloned(),
+        "Error" => Some(root),
+        _ => None,
+    }
 }

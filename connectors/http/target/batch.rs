@@ -28,22 +28,17 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pointsman_schemas::http::is_cloudevent;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
-use pointsman_schemas::{AttributeValue, Class, Outcome, json};
+use pointsman_schemas::{Class, Outcome, json};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::CallMode;
 use super::request::outcome;
-use crate::Delivery;
 use crate::net::answer::Answer;
+use crate::{Delivery, tracked};
 
 const BATCH: HeaderName = HeaderName::from_static("pointsman-batch");
 const TASKS: HeaderName = HeaderName::from_static("pointsman-tasks");
-
-/// The attribute of each event in a batch that names its task.
-const TASK_ATTRIBUTE: &str = "pointsmantask";
-/// The one that counts the attempts at it.
-const ATTEMPT_ATTRIBUTE: &str = "pointsmanattempt";
 
 /// What naming one delivery takes of an answer, written as generously as anybody does.
 const BYTES_PER_FAILURE: usize = 256;
@@ -69,13 +64,7 @@ pub(super) fn encode(mode: CallMode, deliveries: &[Delivery]) -> (HeaderMap, Byt
             json::encode_data(&delivery.event, &mut body);
             continue;
         }
-        let (task, attempt) = (delivery.id.to_string(), delivery.attempt);
-        let attempt = AttributeValue::Integer(attempt.try_into().unwrap_or(i32::MAX));
-        let added = [
-            (TASK_ATTRIBUTE, AttributeValue::String(&task)),
-            (ATTEMPT_ATTRIBUTE, attempt),
-        ];
-        json::encode_with(&delivery.event, &added, &mut body);
+        tracked::encode(delivery, &mut body);
     }
     body.push(b']');
     let media_type = match mode {

@@ -325,10 +325,13 @@ mod tests {
 
     #[test]
     #[cfg(all(
+        feature = "eventbridge",
         feature = "kafka",
+        feature = "lambda",
         feature = "nats",
         feature = "object-storage",
         feature = "rabbitmq",
+        feature = "sns",
         feature = "sqs"
     ))]
     fn a_build_with_all_features_has_all_connectors() {

@@ -6,14 +6,7 @@ use crate::config::yaml::{Node, Value};
 /// counts.
 const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
     (
-        &[
-            "lambda",
-            "awslambda",
-            "function",
-            "functions",
-            "cloudrun",
-            "knative",
-        ],
+        &["function", "functions", "cloudrun", "knative"],
         None,
         Some("call its function URL with `http`"),
     ),
@@ -34,7 +27,7 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
     (
         &["eventbridge", "sns"],
         Some("let it call a `webhook`, or send to a queue that `sqs` reads"),
-        Some("there is no connector for it yet"),
+        None,
     ),
     (
         &["gcs", "azureblob", "blob", "bucket", "ceph", "oss"],

@@ -10,7 +10,7 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 23] = [
+const OF_A_TEXT: [(&str, &str); 26] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
@@ -21,6 +21,9 @@ const OF_A_TEXT: [(&str, &str); 23] = [
     ("sqs", "queue"),
     ("mns", "queue"),
     ("function-compute", "function"),
+    ("sns", "topic"),
+    ("lambda", "function"),
+    ("eventbridge", "bus"),
     ("store", "path"),
     ("declare", "type"),
     ("notifications", "sqs"),
