@@ -47,7 +47,7 @@ pub use connections::ConnectionCounts;
 pub use keys::Keys;
 pub use refusal::{ProblemDocument, Refusal};
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
-pub use serving::{Serving, Watched, connections_max, serve};
+pub use serving::{Endless, Serving, Watched, connections_max, serve};
 pub(crate) use settings::check_max_body;
 pub use settings::{ADDRESS_PATTERN, ListenSettings, TlsSettings};
 

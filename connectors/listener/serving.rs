@@ -43,6 +43,11 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// own.
 const PROBE_CONNECTIONS: usize = 16;
 
+/// Marks an answer, by an extension, that goes on for as long as somebody reads it: its connection
+/// is never idle, gives way to nobody, and ends with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
 /// How a socket is served.
 pub struct Serving {
     /// Deadlines and bounds of each connection.
@@ -426,7 +431,13 @@ where
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    line.answered();
+    if response.extensions().get::<Endless>().is_some() {
+        // It is at work for as long as it is written, and ends with that.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    } else {
+        line.answered();
+    }
     Ok(response)
 }
 

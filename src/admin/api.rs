@@ -21,9 +21,10 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, sse};
 use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use futures::Stream;
+use pointsman_connectors::listener::Endless;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -175,7 +176,8 @@ impl Api {
                         query: Result<Query<Q>, QueryRejection>| {
                 let Query(query) = query?;
                 let stream = handler(admin, query).await?;
-                Ok::<_, Refused>(Sse::new(stream).keep_alive(KeepAlive::default()))
+                let told = Sse::new(stream).keep_alive(KeepAlive::default());
+                Ok::<_, Refused>((Extension(Endless), told))
             },
         );
         self.route(path, route)

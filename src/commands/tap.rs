@@ -114,8 +114,8 @@ pub async fn run(args: TapArgs) -> Result<ExitCode, miette::Report> {
     if args.limit.is_some_and(|limit| shown >= limit) {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(CommandError::new("the bus has stopped")
-        .help("start it again, and then this")
+    Err(CommandError::new("the bus tells no more")
+        .help("it has stopped, or cannot be reached any more")
         .into())
 }
 

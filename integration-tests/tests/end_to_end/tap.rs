@@ -105,7 +105,7 @@ async fn events_and_attempts_are_seen_as_they_pass() {
     let output = everything.process.wait_with_output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        output.status.code() == Some(1) && told.contains("the bus has stopped"),
+        output.status.code() == Some(1) && told.contains("the bus tells no more"),
         "{told}"
     );
 }

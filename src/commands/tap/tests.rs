@@ -184,6 +184,16 @@ async fn the_filters_reach_the_bus() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tap_on_which_nothing_passes_stays_open() {
+    let bus = TestBus::start(&[]).await;
+    let mut taps = open(&args(&bus, &[]), true).await.unwrap();
+    let nothing = tokio::time::timeout(Duration::from_secs(120), taps.told.recv()).await;
+    assert!(nothing.is_err(), "it was closed");
+    bus.tap.event(&passed("1", "1"));
+    assert!(taps.told.recv().await.unwrap().item.is_ok());
+}
+
 #[tokio::test]
 async fn what_is_left_out_is_told() {
     let items = told(&["--rate", "10"], |tap| {
