@@ -1,5 +1,7 @@
 //! What is in hand: extended, deleted, given back, and bounded.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// The shortest time in hand.
@@ -67,15 +69,15 @@ async fn a_full_hand_stops_the_flow_and_loses_nothing() {
         taken.extend(batch.unwrap().messages);
     }
     assert!((16..=25).contains(&taken.len()), "{}", taken.len());
-    let mut found = bodies(&taken);
+    // To two calls at once moto may hand the same message.
+    let mut found: BTreeSet<String> = bodies(&taken).into_iter().collect();
     settle(taken, &Verdict::Stored).await;
     while found.len() < 60 {
         let more = take(&mut *source, 1).await;
         found.extend(bodies(&more));
         settle(more, &Verdict::Stored).await;
     }
-    found.sort_by_key(|text| text.parse::<usize>().unwrap());
-    let expect: Vec<_> = (0..60).map(|number| number.to_string()).collect();
+    let expect = (0..60).map(|number| number.to_string()).collect();
     assert_eq!(found, expect);
     queue.drained().await;
 }
