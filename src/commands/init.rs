@@ -84,6 +84,30 @@ pub enum TargetKind {
     Stdout,
 }
 
+// The sections of sources that bring orders, and what their rule matches.
+const EXEC: &str = "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
+                 # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
+                 type: order.received, subject: \"<$.body.order>\" }\n";
+const KAFKA: &str = "sources:\n  incoming:\n    kafka:\n      brokers: \"127.0.0.1:9092\"\n      topics: \
+                 [orders]\n      group: pointsman\n      start: earliest # or latest, at the very \
+                 first start\n    event: { type: order.received, subject: <$.key> } # of records \
+                 that are no CloudEvents\n";
+const RABBITMQ: &str = "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      \
+                 username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
+                 event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that \
+                 are no CloudEvents\n";
+const SQS: &str = "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
+                 credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
+                 } # of messages that are no CloudEvents\n";
+const MNS: &str = "sources:\n  incoming:\n    mns:\n      queue: orders\n      endpoint: { env: \
+                 MNS_ENDPOINT } # https://<account>.mns.<region>.aliyuncs.com; credentials, \
+                 visibility …\n    event: { type: order.received, subject: \
+                 \"<$.body.customer>\" } # of messages that are no CloudEvents\n";
+const NATS: &str = "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: \
+                 ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: \
+                 <$.subject> } # of messages that are no CloudEvents\n";
+const ORDERS: &str = "    from: incoming\n    match:\n      type: [order.received]\n";
+
 impl SourceKind {
     /// Its section, and what its rule matches.
     fn texts(self) -> (&'static str, &'static str) {
@@ -114,12 +138,7 @@ impl SourceKind {
                 "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also \
                  .deleted\n      subject: [{ suffix: .csv }]\n",
             ),
-            Self::Exec => (
-                "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
-                 # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
-                 type: order.received, subject: \"<$.body.order>\" }\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
+            Self::Exec => (EXEC, ORDERS),
             Self::ObjectStorage => (
                 "sources:\n  incoming:\n    object-storage:\n      endpoint: \
                  \"http://127.0.0.1:9000\" # leave it out for AWS\n      bucket: uploads\n      \
@@ -127,39 +146,11 @@ impl SourceKind {
                 "    from: incoming\n    match:\n      type: [{ prefix: \
                  \"com.amazonaws.s3.ObjectCreated\" }]\n      subject: [{ suffix: .jpg }]\n",
             ),
-            Self::Kafka => (
-                "sources:\n  incoming:\n    kafka:\n      brokers: \"127.0.0.1:9092\"\n      topics: \
-                 [orders]\n      group: pointsman\n      start: earliest # or latest, at the very \
-                 first start\n    event: { type: order.received, subject: <$.key> } # of records \
-                 that are no CloudEvents\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
-            Self::Rabbitmq => (
-                "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      \
-                 username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
-                 event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that \
-                 are no CloudEvents\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
-            Self::Sqs => (
-                "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
-                 credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
-                 } # of messages that are no CloudEvents\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
-            Self::Mns => (
-                "sources:\n  incoming:\n    mns:\n      queue: orders\n      endpoint: { env: \
-                 MNS_ENDPOINT } # https://<account>.mns.<region>.aliyuncs.com; credentials, \
-                 visibility …\n    event: { type: order.received, subject: \
-                 \"<$.body.customer>\" } # of messages that are no CloudEvents\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
-            Self::Nats => (
-                "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4222\", stream: \
-                 ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: \
-                 <$.subject> } # of messages that are no CloudEvents\n",
-                "    from: incoming\n    match:\n      type: [order.received]\n",
-            ),
+            Self::Kafka => (KAFKA, ORDERS),
+            Self::Rabbitmq => (RABBITMQ, ORDERS),
+            Self::Sqs => (SQS, ORDERS),
+            Self::Mns => (MNS, ORDERS),
+            Self::Nats => (NATS, ORDERS),
         }
     }
 }
