@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pointsman_schemas::{
-    Clock, Cursor, Event, EventBuilder, Name, PositionChange, PositionRow, Problem, Reject,
-    Timestamp,
+    Clock, Cursor, Event, EventBuilder, InvalidEvent, Name, PositionChange, PositionRow, Problem,
+    Reject, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -126,6 +126,22 @@ impl Message {
         }
     }
 
+    /// A message of one event, or of what cannot be read as one.
+    #[must_use]
+    pub fn of(arrival: Result<Arrival, Reject>, acknowledgement: Acknowledgement) -> Self {
+        let (mut arrivals, mut rejects) = (SmallVec::new(), Vec::new());
+        match arrival {
+            Ok(arrival) => arrivals.push(arrival),
+            Err(reject) => rejects.push(reject),
+        }
+        Self {
+            arrivals,
+            rejects,
+            acknowledgement,
+            positions: Vec::new(),
+        }
+    }
+
     /// A message that only changes rows of the source's position.
     #[must_use]
     pub fn position(positions: Vec<PositionChange>) -> Self {
@@ -145,6 +161,23 @@ pub enum Arrival {
     Event(Arc<Event>),
     /// Something that the rule file's `event:` mapping turns into one.
     Plain(Box<Plain>),
+}
+
+impl Arrival {
+    /// What a source's own message becomes: the event of its `defaults`, or, at a source with an
+    /// `event:` mapping, something for that, which finds these `fields`.
+    ///
+    /// # Errors
+    /// There is no mapping, and the event is invalid.
+    pub fn made(
+        defaults: EventBuilder,
+        fields: Option<Map<String, Value>>,
+    ) -> Result<Self, InvalidEvent> {
+        Ok(match fields {
+            Some(fields) => Self::Plain(Box::new(Plain { fields, defaults })),
+            None => Self::Event(Arc::new(defaults.build()?)),
+        })
+    }
 }
 
 /// What arrived without being a CloudEvent, at a source with an `event:` mapping.

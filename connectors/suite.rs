@@ -1,6 +1,6 @@
 //! The two conformance suites: what every source and every target must hold to, tried from outside.
 
-#[cfg(feature = "sqs")]
+mod by_hand;
 mod canned;
 mod log;
 #[cfg(feature = "sqs")]
@@ -16,13 +16,13 @@ use bytes::Bytes;
 use pointsman_schemas::{Clock, Data, Event, Timestamp};
 use tokio::time::Instant;
 
-#[cfg(feature = "sqs")]
+pub(crate) use by_hand::{begin, bodies, settle, take, with};
 pub(crate) use canned::Canned;
 #[cfg(feature = "lambda")]
 pub(crate) use canned::Reply;
 pub(crate) use log::Log;
 pub(crate) use silent::Silent;
-pub(crate) use source::{SourceFixture, next_within, open, sources};
+pub(crate) use source::{SourceFixture, next_within, open, parse_source, sources};
 pub(crate) use stored::Stored;
 pub(crate) use target::{Received, TargetFixture, attempt, context, parse, targets};
 

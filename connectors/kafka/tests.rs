@@ -19,14 +19,14 @@ use krafka::admin::{
 use krafka::consumer::{AutoOffsetReset, ConsumerRecord, TopicPartition};
 use krafka::producer::Producer;
 use krafka::{Kafka, Record};
-use pointsman_schemas::{Name, Problem, SystemClock};
+use pointsman_schemas::{Problem, SystemClock};
 use pointsman_test_brokers::{KafkaListener, KafkaServer};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::suite::{Stored, next_within};
-use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict, connector};
+use crate::suite::{begin, bodies, next_within, parse_source, take, with};
+use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict};
 
 /// Longer than anything takes; only a broken test waits for it.
 const LONG: Duration = Duration::from_secs(60);
@@ -104,18 +104,10 @@ impl Topics {
 
     /// Settings of a source that reads them.
     fn settings(&self, more: Value) -> Value {
-        let mut settings = json!({
+        let settings = json!({
             "brokers": self.brokers, "topics": self.names, "group": self.group, "start": "earliest",
         });
-        let settings_map = settings.as_object_mut().unwrap();
-        for (key, value) in more.as_object().unwrap() {
-            if value.is_null() {
-                settings_map.remove(key);
-            } else {
-                settings_map.insert(key.clone(), value.clone());
-            }
-        }
-        settings
+        with(settings, more)
     }
 
     /// Returns once the server has a record of this key and value.
@@ -184,53 +176,11 @@ impl Topics {
 }
 
 fn source(settings: &Value) -> Box<dyn SourceSettings> {
-    let kind = connector("kafka").unwrap().source.built().unwrap();
-    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
+    parse_source("kafka", settings).unwrap()
 }
 
-/// Opens a source, and tells where it tells of its connection.
 async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
-    let clock = Arc::new(SystemClock);
-    let name = Name::new("orders").unwrap();
-    let link = Link::new(name.clone(), clock.clone());
-    let context = crate::SourceContext {
-        name,
-        tenant: Name::default_tenant(),
-        cursor: None,
-        positions: Stored::default().positions(),
-        mapped: false,
-        alarms: crate::Alarms::new(clock.clone()),
-        clock,
-        routes: crate::listener::Routes::default(),
-        link: link.clone(),
-    };
-    let opened = source(settings).open(context).await;
-    opened.map(|source| (source, link))
-}
-
-/// The next messages, of one batch or several, until there are so many.
-async fn take(source: &mut dyn Source, count: usize) -> Vec<Message> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let batch = next_within(source, LONG).await.expect("something comes");
-        taken.extend(batch.unwrap().messages);
-    }
-    taken
-}
-
-/// The text of a message's event.
-fn body(message: &Message) -> String {
-    match message.arrivals.first() {
-        Some(Arrival::Event(event)) => {
-            let bytes = event.data().unwrap().bytes();
-            String::from_utf8(bytes.to_vec()).unwrap()
-        }
-        other => panic!("no event: {other:?}"),
-    }
-}
-
-fn bodies(messages: &[Message]) -> Vec<String> {
-    messages.iter().map(body).collect()
+    begin(source(settings)).await
 }
 
 async fn store(messages: Vec<Message>) {

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `queue.rs` | what a queue has to be able to do |
 //! | `reading.rs` | asks for messages, as many calls at once as there is use for |
+//! | `reader.rs` | the same as a source, for those of whose messages each brings one event |
+//! | `settings.rs` | what settings of such sources have in common |
 //! | `held.rs` | what is in hand, and its bound |
 //! | `keeper.rs` | extends what is in hand, deletes it and gives it back |
 //! | `settling.rs` | one such call for several messages |
@@ -16,10 +18,13 @@
 mod held;
 mod keeper;
 mod queue;
+mod reader;
 mod reading;
+pub(crate) mod settings;
 mod settling;
 mod watch;
 
 pub(crate) use held::Bounds;
 pub(crate) use queue::{Answer, Failure, Hidden, Queue};
+pub(crate) use reader::{Decoder, Reader};
 pub(crate) use reading::{Reading, Received};

@@ -33,7 +33,6 @@ mod client;
 mod mapping;
 mod place;
 mod queue;
-mod reader;
 mod refusal;
 mod sender;
 mod signature;
@@ -43,6 +42,5 @@ mod target;
 mod tests;
 
 pub use mapping::{Encoding, Mode};
-pub use reader::BATCH_MESSAGES_MAX;
 pub use source::MnsSource;
 pub use target::MnsTarget;

@@ -9,28 +9,20 @@ use serde::Deserialize;
 
 use super::mapping::{Decoder, Encoding};
 use super::place::{Found, Kind, Place};
-use super::queue::{HIDDEN, Queue, waiting_in};
-use super::reader::Reader;
+use super::queue::{CALL_MESSAGES_MAX, Queue, waiting_in};
 use crate::alibaba::AccessKey;
-use crate::leased::{Bounds, Reading};
+use crate::leased::{Bounds, Reader, Reading, settings};
 use crate::net::Names;
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
 /// How long a call waits for messages: as long as MNS allows.
 const POLL: Duration = Duration::from_secs(30);
 
-/// The shortest time that messages are hidden for: extending it has to survive a request that is
-/// lost.
-const VISIBILITY_MIN: Duration = Duration::from_secs(10);
-
 /// What a queue hides messages for that does not say.
 const VISIBILITY_OF_QUEUES: Duration = Duration::from_secs(30);
 
-/// Messages in hand: at least those of one call.
-const PREFETCH: (usize, usize) = (16, 20_000);
-
-/// Past so many bytes in hand no further message is asked for.
-const IN_HAND_BYTES: usize = 32 << 20;
+/// So many messages a batch holds at most.
+pub(super) const BATCH_MESSAGES_MAX: usize = 6 * CALL_MESSAGES_MAX;
 
 /// Reads a queue of Alibaba Cloud's MNS (Simple Message Queue).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -47,23 +39,15 @@ pub struct MnsSource {
     credentials: Option<AccessKey>,
     /// For how long a message is kept from others each time that this is extended, as long as it is
     /// in hand: after a crash it comes again so much later. 10s to 12h.
-    #[serde(default = "visibility")]
+    #[serde(default = "settings::visibility")]
     visibility: Interval,
     /// How many messages are in hand at most, 16 to 20000.
-    #[serde(default = "prefetch")]
+    #[serde(default = "settings::prefetch")]
     #[schemars(range(min = 16, max = 20_000))]
     prefetch: usize,
     /// How bodies are written: in base64, as the SDKs write them, or as they are.
     #[serde(default)]
     encoding: Encoding,
-}
-
-fn visibility() -> Interval {
-    Interval(Duration::from_secs(30))
-}
-
-fn prefetch() -> usize {
-    1_000
 }
 
 impl MnsSource {
@@ -96,17 +80,12 @@ impl MnsSource {
 impl SourceSettings for MnsSource {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.place().check();
-        let visibility = self.visibility.0;
-        if !(VISIBILITY_MIN..=HIDDEN.1).contains(&visibility) {
-            problems.push(
-                Problem::new("messages are kept from others for 10s to 12h").at("visibility"),
-            );
-        } else if visibility.subsec_nanos() != 0 {
-            problems.push(Problem::new("MNS counts in whole seconds").at("visibility"));
-        }
-        if !(PREFETCH.0..=PREFETCH.1).contains(&self.prefetch) {
-            problems.push(Problem::new("16 to 20000 messages are in hand").at("prefetch"));
-        }
+        problems.extend(settings::check(
+            "MNS",
+            self.visibility,
+            self.prefetch,
+            CALL_MESSAGES_MAX,
+        ));
         problems
     }
 
@@ -139,7 +118,7 @@ impl SourceSettings for MnsSource {
         let (found, queue, _) = self.connect().await?;
         let bounds = Bounds {
             messages: self.prefetch,
-            bytes: IN_HAND_BYTES,
+            bytes: settings::IN_HAND_BYTES,
         };
         let decoder = Decoder {
             name: context.name,
@@ -149,6 +128,10 @@ impl SourceSettings for MnsSource {
             clock: context.clock,
         };
         let reading = Reading::begin(queue, POLL, bounds, context.link);
-        Ok(Box::new(Reader { reading, decoder }))
+        Ok(Box::new(Reader {
+            reading,
+            decoder,
+            batch_messages_max: BATCH_MESSAGES_MAX,
+        }))
     }
 }

@@ -7,7 +7,6 @@
 //! content, the place in the order of its changes, and what happened.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -254,15 +253,14 @@ impl Happening {
             .time(self.time)
             .datacontenttype("application/json")
             .data(Data::json(Bytes::from(body.to_string()))?);
-        if mapped {
-            let fields = Plain::fields([
+        let fields = || {
+            Plain::fields([
                 ("headers", json!({})),
                 ("bucket", self.bucket.into()),
                 ("key", self.mark.key.into()),
-            ]);
-            return Ok(Arrival::Plain(Box::new(Plain { fields, defaults })));
-        }
-        Ok(Arrival::Event(Arc::new(defaults.build()?)))
+            ])
+        };
+        Arrival::made(defaults, mapped.then(fields))
     }
 
     /// True where this is what came later of the two, of the same key.

@@ -29,13 +29,11 @@
 mod mapping;
 mod place;
 mod probe;
-mod reader;
 mod sender;
 mod source;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use reader::BATCH_MESSAGES_MAX;
 pub use source::SqsSource;
 pub use target::SqsTarget;

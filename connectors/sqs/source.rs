@@ -9,10 +9,9 @@ use serde::Deserialize;
 
 use super::mapping::Decoder;
 use super::place::Place;
-use super::reader::Reader;
-use crate::aws::queue::HIDDEN_MAX;
+use crate::aws::queue::Queue;
 use crate::aws::{Access, KeyPair};
-use crate::leased::{Bounds, Reading};
+use crate::leased::{self, Bounds, Reader, Reading, settings};
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
 /// How often the SDK itself tries a request; a source that fails is opened again.
@@ -21,15 +20,11 @@ const ATTEMPTS: u32 = 2;
 /// How long a call waits for messages: as long as SQS allows.
 const POLL: Duration = Duration::from_secs(20);
 
-/// The shortest time after which a message that nobody extends may come again: extending it has to
-/// survive a request that is lost.
-const VISIBILITY_MIN: Duration = Duration::from_secs(10);
+/// So many messages a call brings at most.
+const CALL_MESSAGES_MAX: usize = <Queue as leased::Queue>::CALL_MESSAGES_MAX;
 
-/// Messages in hand: at least those of one call, and at most as many as SQS hands out of one queue.
-const PREFETCH: (usize, usize) = (10, 20_000);
-
-/// Past so many bytes in hand no further message is asked for.
-const IN_HAND_BYTES: usize = 32 << 20;
+/// So many messages a batch holds at most.
+pub(super) const BATCH_MESSAGES_MAX: usize = 10 * CALL_MESSAGES_MAX;
 
 /// Reads a queue of Amazon SQS, or of what speaks like it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -49,20 +44,12 @@ pub struct SqsSource {
     credentials: Option<KeyPair>,
     /// For how long a message is kept from others, extended for as long as it is in hand: after a
     /// crash it comes again so much later. 10s to 12h.
-    #[serde(default = "visibility")]
+    #[serde(default = "settings::visibility")]
     visibility: Interval,
     /// How many messages are in hand at most, 10 to 20000.
-    #[serde(default = "prefetch")]
+    #[serde(default = "settings::prefetch")]
     #[schemars(range(min = 10, max = 20_000))]
     prefetch: usize,
-}
-
-fn visibility() -> Interval {
-    Interval(Duration::from_secs(30))
-}
-
-fn prefetch() -> usize {
-    1_000
 }
 
 impl SqsSource {
@@ -82,17 +69,12 @@ impl SqsSource {
 impl SourceSettings for SqsSource {
     fn check(&self) -> Vec<Problem> {
         let mut problems = self.place().check();
-        let visibility = self.visibility.0;
-        if !(VISIBILITY_MIN..=HIDDEN_MAX).contains(&visibility) {
-            problems.push(
-                Problem::new("messages are kept from others for 10s to 12h").at("visibility"),
-            );
-        } else if visibility.subsec_nanos() != 0 {
-            problems.push(Problem::new("SQS counts in whole seconds").at("visibility"));
-        }
-        if !(PREFETCH.0..=PREFETCH.1).contains(&self.prefetch) {
-            problems.push(Problem::new("10 to 20000 messages are in hand").at("prefetch"));
-        }
+        problems.extend(settings::check(
+            "SQS",
+            self.visibility,
+            self.prefetch,
+            CALL_MESSAGES_MAX,
+        ));
         problems
     }
 
@@ -120,7 +102,7 @@ impl SourceSettings for SqsSource {
         let (queue, name, _) = self.place().look(ATTEMPTS, self.visibility.0).await?;
         let bounds = Bounds {
             messages: self.prefetch,
-            bytes: IN_HAND_BYTES,
+            bytes: settings::IN_HAND_BYTES,
         };
         let decoder = Decoder {
             name: context.name,
@@ -129,6 +111,10 @@ impl SourceSettings for SqsSource {
             clock: context.clock,
         };
         let reading = Reading::begin(queue, POLL, bounds, context.link);
-        Ok(Box::new(Reader::new(reading, decoder)))
+        Ok(Box::new(Reader {
+            reading,
+            decoder,
+            batch_messages_max: BATCH_MESSAGES_MAX,
+        }))
     }
 }

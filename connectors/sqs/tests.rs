@@ -13,14 +13,14 @@ use std::time::Duration;
 use aws_sdk_sqs::types::{
     MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName as Attribute,
 };
-use pointsman_schemas::{Name, SystemClock};
+use pointsman_schemas::SystemClock;
 use pointsman_test_brokers::ObjectStore;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::suite::moto::moto as server;
-use crate::suite::{Canned, Stored, next_within};
-use crate::{Arrival, Link, Message, OpenError, Source, SourceSettings, Verdict, connector};
+use crate::suite::{Canned, begin, bodies, next_within, parse_source, settle, take, with};
+use crate::{Arrival, Link, OpenError, Source, SourceSettings, Verdict};
 
 /// Longer than anything takes; only a broken test waits for it.
 const LONG: Duration = Duration::from_secs(60);
@@ -75,20 +75,12 @@ impl Queue {
 
     /// Settings of a source that reads it.
     fn settings(&self, more: Value) -> Value {
-        let mut settings = json!({
+        let settings = json!({
             "queue": self.name,
             "endpoint": self.endpoint,
             "credentials": { "access_key": "k", "secret_key": "s" },
         });
-        let all = settings.as_object_mut().unwrap();
-        for (key, value) in more.as_object().unwrap() {
-            if value.is_null() {
-                all.remove(key);
-            } else {
-                all.insert(key.clone(), value.clone());
-            }
-        }
-        settings
+        with(settings, more)
     }
 
     async fn send(&self, body: &str, attributes: &[(&str, &str)]) {
@@ -136,58 +128,9 @@ impl Queue {
 }
 
 fn source(settings: &Value) -> Box<dyn SourceSettings> {
-    let kind = connector("sqs").unwrap().source.built().unwrap();
-    (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings)).unwrap()
+    parse_source("sqs", settings).unwrap()
 }
 
-/// Opens a source, and tells where it tells of its connection.
 async fn open(settings: &Value) -> Result<(Box<dyn Source>, Link), OpenError> {
-    let clock = Arc::new(SystemClock);
-    let name = Name::new("orders").unwrap();
-    let link = Link::new(name.clone(), clock.clone());
-    let context = crate::SourceContext {
-        name,
-        tenant: Name::default_tenant(),
-        cursor: None,
-        positions: Stored::default().positions(),
-        mapped: false,
-        alarms: crate::Alarms::new(clock.clone()),
-        clock,
-        routes: crate::listener::Routes::default(),
-        link: link.clone(),
-    };
-    let opened = source(settings).open(context).await;
-    opened.map(|source| (source, link))
-}
-
-/// The next messages, of one batch or several, until there are so many.
-async fn take(source: &mut dyn Source, count: usize) -> Vec<Message> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let batch = next_within(source, LONG).await.expect("something comes");
-        taken.extend(batch.unwrap().messages);
-    }
-    taken
-}
-
-/// The text of a message's event.
-fn body(message: &Message) -> String {
-    match message.arrivals.first() {
-        Some(Arrival::Event(event)) => {
-            let bytes = event.data().unwrap().bytes();
-            String::from_utf8(bytes.to_vec()).unwrap()
-        }
-        other => panic!("no event: {other:?}"),
-    }
-}
-
-fn bodies(messages: &[Message]) -> Vec<String> {
-    messages.iter().map(body).collect()
-}
-
-async fn settle(messages: Vec<Message>, verdict: &Verdict) {
-    let acknowledgements = messages
-        .into_iter()
-        .map(|message| message.acknowledgement.send(verdict.clone()));
-    futures::future::join_all(acknowledgements).await;
+    begin(source(settings)).await
 }

@@ -28,6 +28,11 @@ pub(crate) trait SourceFixture {
     /// The connector's key.
     const KIND: &'static str;
 
+    /// Reads settings of a source at this system.
+    fn parse(&self, settings: &Value) -> Result<Box<dyn SourceSettings>, String> {
+        parse_source(Self::KIND, settings)
+    }
+
     /// Settings of a source at this system.
     fn settings(&self) -> Value;
 
@@ -65,7 +70,11 @@ pub(crate) trait SourceFixture {
     fn mistakes(&self) -> Vec<(Value, &'static str)>;
 }
 
-fn parse(kind: &str, settings: &Value) -> Result<Box<dyn SourceSettings>, String> {
+/// Reads the settings of a source.
+pub(crate) fn parse_source(
+    kind: &str,
+    settings: &Value,
+) -> Result<Box<dyn SourceSettings>, String> {
     let kind = connector(kind).unwrap().source.built().unwrap();
     (kind.parse)(&mut <dyn erased_serde::Deserializer>::erase(settings))
         .map_err(|error| error.to_string())
@@ -91,7 +100,8 @@ pub(crate) async fn open<F: SourceFixture>(
         routes: fixture.routes(),
         link,
     };
-    parse(F::KIND, &fixture.settings())
+    fixture
+        .parse(&fixture.settings())
         .unwrap()
         .open(context)
         .await
@@ -348,16 +358,21 @@ async fn cursors_are_kept<F: SourceFixture>(
 }
 
 fn settings_are_checked<F: SourceFixture>(fixture: &F) -> Box<dyn SourceSettings> {
-    let settings = parse(F::KIND, &fixture.settings()).unwrap();
+    let settings = fixture.parse(&fixture.settings()).unwrap();
     assert_eq!(settings.check(), [], "the suite's own settings are right");
     let mut unknown = fixture.settings();
     unknown
         .as_object_mut()
         .unwrap()
         .insert("no-such-setting".into(), true.into());
-    assert!(parse(F::KIND, &unknown).is_err_and(|error| error.contains("no-such-setting")));
+    assert!(
+        fixture
+            .parse(&unknown)
+            .is_err_and(|error| error.contains("no-such-setting"))
+    );
     for (mistaken, path) in fixture.mistakes() {
-        let problems = parse(F::KIND, &mistaken)
+        let problems = fixture
+            .parse(&mistaken)
             .unwrap_or_else(|error| panic!("{mistaken}: {error}"))
             .check();
         let found: Vec<_> = problems.iter().map(ToString::to_string).collect();

@@ -277,13 +277,7 @@ impl Timer {
         .time(time)
         .datacontenttype("application/json")
         .data(Data::json(Bytes::from(data.to_string()))?);
-        Ok(if self.mapped {
-            Arrival::Plain(Box::new(Plain {
-                fields: Plain::fields([("headers", json!({}))]),
-                defaults,
-            }))
-        } else {
-            Arrival::Event(Arc::new(defaults.build()?))
-        })
+        let headers = || Plain::fields([("headers", json!({}))]);
+        Arrival::made(defaults, self.mapped.then(headers))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use pointsman_schemas::{Cursor, Data, Event, EventBuilder, InvalidEvent, PositionChange, Reject};
@@ -201,13 +200,7 @@ impl Folder {
         .time(happened)
         .datacontenttype("application/json")
         .data(Data::json(Bytes::from(data.to_string()))?);
-        Ok(if self.setup.context.mapped {
-            Arrival::Plain(Box::new(Plain {
-                fields: Plain::fields([("headers", json!({}))]),
-                defaults,
-            }))
-        } else {
-            Arrival::Event(Arc::new(defaults.build()?))
-        })
+        let headers = || Plain::fields([("headers", json!({}))]);
+        Arrival::made(defaults, self.setup.context.mapped.then(headers))
     }
 }

@@ -170,13 +170,8 @@ impl Mapper {
             .time(self.clock.now().to_string())
             .datacontenttype(media_type.unwrap_or_default())
             .data(data);
-        if !self.mapped {
-            return Ok(Arrival::Event(Arc::new(defaults.build()?)));
-        }
-        Ok(Arrival::Plain(Box::new(Plain {
-            fields: Plain::fields([("headers", serde_json::json!({}))]),
-            defaults,
-        })))
+        let headers = || Plain::fields([("headers", serde_json::json!({}))]);
+        Arrival::made(defaults, self.mapped.then(headers))
     }
 }
 

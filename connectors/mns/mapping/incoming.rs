@@ -13,7 +13,7 @@ use super::Encoding;
 use crate::alibaba::{from_xml, is_envelope};
 use crate::mns::queue::Message;
 use crate::structured::is_cloudevent;
-use crate::{Arrival, Plain, body};
+use crate::{Arrival, Plain, body, leased};
 
 /// The type of an event that is made of a plain message.
 pub(super) const PLAIN_TYPE: &str = "com.pointsman.mns.message";
@@ -37,12 +37,14 @@ struct Unwrapped {
     envelope: Option<Value>,
 }
 
-impl Decoder {
-    /// What a message brings.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    pub(in crate::mns) fn arrival(&self, message: &Message) -> Result<Arrival, String> {
+impl leased::Decoder for Decoder {
+    type Message = Message;
+
+    fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    fn arrival(&self, message: &Message) -> Result<Arrival, String> {
         let unwrapped = self.unwrapped(&message.body);
         if is_cloudevent(&unwrapped.body) {
             let event = json::decode(&unwrapped.body).map_err(|invalid| invalid.to_string())?;
@@ -52,18 +54,21 @@ impl Decoder {
         let defaults = self
             .plain(message, &unwrapped, sent)
             .map_err(|invalid| invalid.to_string())?;
-        if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain {
-                fields: self.fields(message, &unwrapped, sent),
-                defaults,
-            })));
-        }
-        let event = defaults
-            .build()
-            .map_err(|invalid| format!("no event can be made of this: {invalid}"))?;
-        Ok(Arrival::Event(Arc::new(event)))
+        let fields = || self.fields(message, &unwrapped, sent);
+        Arrival::made(defaults, self.mapped.then(fields))
+            .map_err(|invalid| format!("no event can be made of this: {invalid}"))
     }
 
+    fn id(message: &Message) -> &str {
+        &message.id
+    }
+
+    fn body(message: Message) -> Bytes {
+        Bytes::from(message.body)
+    }
+}
+
+impl Decoder {
     fn unwrapped(&self, text: &str) -> Unwrapped {
         let plain = self.decoded(text);
         // A topic's envelope is written as it is, or in base64 as any other body.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::incoming::PLAIN_TYPE;
 use super::*;
 use crate::Arrival;
+use crate::leased::Decoder as _;
 use crate::mns::queue::Message;
 
 fn message(body: &str) -> Message {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::sns::{Envelope, headers_of_message};
 use super::{CONTENT_TYPE, PREFIX};
-use crate::{Arrival, Plain, body};
+use crate::{Arrival, Plain, body, leased};
 
 /// The type of an event that is made of a plain message.
 pub(super) const PLAIN_TYPE: &str = "com.pointsman.sqs.message";
@@ -73,12 +73,14 @@ struct Unwrapped<'m> {
     sns: Option<Envelope>,
 }
 
-impl Decoder {
-    /// What a message brings.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    pub(in crate::sqs) fn arrival(&self, message: &Message) -> Result<Arrival, String> {
+impl leased::Decoder for Decoder {
+    type Message = Message;
+
+    fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    fn arrival(&self, message: &Message) -> Result<Arrival, String> {
         let unwrapped = Unwrapped::of(message);
         if let Some(event) = unwrapped.event() {
             let event = event.map_err(|invalid| invalid.to_string())?;
@@ -89,18 +91,21 @@ impl Decoder {
         let defaults = self
             .plain(&unwrapped, sent)
             .map_err(|invalid| invalid.to_string())?;
-        if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain {
-                fields: self.fields(&unwrapped, sent),
-                defaults,
-            })));
-        }
-        let event = defaults
-            .build()
-            .map_err(|invalid| format!("no event can be made of this: {invalid}"))?;
-        Ok(Arrival::Event(Arc::new(event)))
+        let fields = || self.fields(&unwrapped, sent);
+        Arrival::made(defaults, self.mapped.then(fields))
+            .map_err(|invalid| format!("no event can be made of this: {invalid}"))
     }
 
+    fn id(message: &Message) -> &str {
+        message.message_id().unwrap_or_default()
+    }
+
+    fn body(message: Message) -> Bytes {
+        Bytes::from(message.body.unwrap_or_default())
+    }
+}
+
+impl Decoder {
     /// What a plain message becomes by default.
     fn plain(
         &self,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::incoming::PLAIN_TYPE;
 use super::*;
 use crate::Arrival;
+use crate::leased::Decoder as _;
 
 fn text(value: &str) -> MessageAttributeValue {
     let value = MessageAttributeValue::builder().string_value(value);

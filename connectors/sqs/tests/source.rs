@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pointsman_schemas::{Clock, Event};
 
-use super::super::BATCH_MESSAGES_MAX;
+use super::super::source::BATCH_MESSAGES_MAX;
 use super::*;
 use crate::suite::{SourceFixture, sources};
 
