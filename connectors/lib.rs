@@ -15,6 +15,10 @@ pub mod engine;
 #[cfg(feature = "eventbridge")]
 pub mod eventbridge;
 pub mod exec;
+// What docs/develop/connectors.md writes.
+#[cfg(test)]
+#[path = "../docs/develop/feed/mod.rs"]
+mod feed;
 mod files;
 pub mod function_compute;
 mod hidden;
