@@ -166,16 +166,14 @@ impl Source for Reader {
             // Wherever this future is dropped, nothing has changed that would be missed.
             sleep_until(self.asks_at).await;
             let after = self.after.as_ref().map(|after| {
-                let is_ours = after.fingerprint == fingerprint;
                 let position = str::from_utf8(&after.position).ok();
+                let position = position.filter(|_| after.fingerprint == fingerprint);
                 let mismatch = "the stored position is of another feed".into();
-                let position = position.filter(|_| is_ours);
                 position.ok_or(SourceError::CursorMismatch(mismatch))
             });
             let page = self.feed.ask(after.transpose()?).await;
             let Page { items, next } = page.map_err(SourceError::Unavailable)?;
             self.context.link.up();
-            self.asks_at = Instant::now() + self.every;
             let position = Bytes::from(next);
             self.after = Some(Cursor {
                 fingerprint,
@@ -187,6 +185,7 @@ impl Source for Reader {
                     cursor: self.after.clone(),
                 });
             }
+            self.asks_at = Instant::now() + self.every;
         }
     }
 }
