@@ -59,6 +59,7 @@ pub mod target;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod texts;
 pub mod timer;
+mod trace;
 mod tracked;
 mod verdict;
 pub mod webhook;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pointsman_schemas::{
-    Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp,
+    Class, DeliveryId, Event, Name, Outcome, Problem, TemplateText, Timestamp, TraceContext,
 };
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
@@ -77,6 +77,9 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// [`TargetSettings::templates`], filled in from the event, in their order.
     pub texts: Vec<String>,
+    /// Where the attempt belongs in a trace, which the target is told of where messages have
+    /// headers.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What an attempt calls, as a person reads it.

@@ -24,6 +24,7 @@ pub mod suggest;
 pub mod task_id;
 pub mod template;
 pub mod time;
+pub mod trace;
 pub mod yaml;
 
 pub use backoff::Backoff;
@@ -38,3 +39,4 @@ pub use reject::Reject;
 pub use setting::{Duplicates, Interval, Rate, Secret, Size, Text};
 pub use template::{Placement, TemplateText};
 pub use time::{Clock, SystemClock, Timestamp};
+pub use trace::TraceContext;

@@ -9,7 +9,7 @@ use pointsman_schemas::{Data, DataKind, Event, json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Attempt, Delivery};
+use crate::{Attempt, Delivery, trace};
 
 /// What the names of a CloudEvent's attributes begin with.
 const PREFIX: &str = "ce-";
@@ -45,11 +45,20 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Writes the event of a delivery, with attributes that name its task.
+    /// Writes the event of a delivery, with attributes that name its task, and its trace where
+    /// there is room.
     ///
     /// # Errors
     /// Why no message can be made of it.
     pub(crate) fn of(attempt: &Attempt, delivery: &Delivery, mode: Mode) -> Result<Self, String> {
+        let mut written = Self::untraced(attempt, delivery, mode)?;
+        let room = ATTRIBUTES_MAX.saturating_sub(written.attributes.len());
+        let trace = trace::headers(delivery).map(|(name, value)| (name.to_owned(), value));
+        written.attributes.extend(trace.take(room));
+        Ok(written)
+    }
+
+    fn untraced(attempt: &Attempt, delivery: &Delivery, mode: Mode) -> Result<Self, String> {
         let event = &delivery.event;
         let tracking = vec![
             ("pointsman-task".to_owned(), delivery.id.to_string()),

@@ -58,6 +58,7 @@ impl TargetFixture for Fixture {
             self.received.lock().push(Received {
                 id: text(&event["detail"]["id"]),
                 texts: vec![text(&event["detail-type"]), text(&event["resources"][0])],
+                trace: None,
             });
         }
         self.received.lock().clone()

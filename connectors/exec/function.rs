@@ -14,7 +14,7 @@ use super::process::CommandOutput;
 use super::settings::{ExecTarget, Input, Output, ResolvedCommand};
 use super::{group, process};
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, Delivery, Files, TargetContext};
+use crate::{Attempt, Delivery, Files, TargetContext, trace};
 
 /// A command, ready to be run.
 pub(super) struct Function {
@@ -145,6 +145,8 @@ impl Function {
         };
         let arguments = resolved_command.arguments.iter().map(text);
         let mut command = inheriting(&resolved_command.program, arguments);
+        let trace = trace::headers(delivery);
+        command.envs(trace.map(|(name, value)| (name.to_ascii_uppercase(), value)));
         command.envs(
             resolved_command
                 .variables

@@ -15,8 +15,9 @@
 //! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or
 //! its data alone (`input: data`), which it need not read. Its environment is not Pointsman's: it
 //! holds [`INHERITED`], the event's attributes (`CE_ID`, `CE_TYPE`, … and extensions in capitals),
-//! `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, and what `env`
-//! sets. `{ env: NAME }` hands on a variable.
+//! `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, `TRACEPARENT` and
+//! `TRACESTATE` of an event that belongs to a trace, and what `env` sets. `{ env: NAME }` hands on a
+//! variable.
 //!
 //! **Answers** by its exit: 0 delivered, 75 throttled, 64 and 65 rejected, anything else or a
 //! signal failed; a command that cannot be started is unavailable. The last 64 KiB of standard

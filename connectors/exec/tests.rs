@@ -70,9 +70,10 @@ impl Fixture {
 
 impl TargetFixture for Fixture {
     const KIND: &'static str = "exec";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
-        let script = r#"printf '%s %s %s\n' "$CE_ID" "$1" "$TEXT" >> received"#;
+        let script = r#"printf '%s %s %s %s\n' "$CE_ID" "$TRACEPARENT" "$1" "$TEXT" >> received"#;
         json!({ "command": ["sh", "-c", script, "function", "<$.id>"], "env": { "TEXT": "<$.id>" }, "cwd": self.folder.path() })
     }
 
@@ -82,6 +83,7 @@ impl TargetFixture for Fixture {
             let mut resolved_command = line.split(' ').map(str::to_owned);
             Received {
                 id: resolved_command.next().unwrap(),
+                trace: resolved_command.next(),
                 texts: resolved_command.collect(),
             }
         };
@@ -240,7 +242,7 @@ async fn the_event_is_on_standard_input_and_its_attributes_in_the_environment() 
         INHERITED.contains(&name)
             || name.starts_with("CE_")
             || name.starts_with("POINTSMAN_")
-            || name == "OWN"
+            || ["OWN", "TRACEPARENT"].contains(&name)
     };
     assert!(
         lines

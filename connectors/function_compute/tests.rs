@@ -153,6 +153,7 @@ impl TargetFixture for Fixture {
         let received = |asked: &Asked| Received {
             id: event_of(asked)["id"].as_str().unwrap().to_owned(),
             texts: Vec::new(),
+            trace: None,
         };
         self.function.asked().iter().map(received).collect()
     }

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use pointsman_schemas::http::{Decoded, Mode, decode};
 use pointsman_schemas::schedule::{self, DELIVER_AT};
 use pointsman_schemas::task_id::{self, TASK_ID};
+use pointsman_schemas::trace::TRACEPARENT;
 use pointsman_schemas::{Clock, Event, ExtensionValue};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,6 +30,7 @@ use crate::listener::{
 };
 use crate::requests::{Queue, Queued, REQUEST_EVENTS_MAX, accepted, queue, refuse};
 use crate::source::{Arrival, Batch, Source, SourceError};
+use crate::trace::{adopt, fields};
 
 /// How long the delivery of what a request brings is put off: `10m`, or a number of seconds. The
 /// events are stored with the time that it comes to, as `deliverat`.
@@ -99,12 +101,13 @@ fn waiting_callers(settings: &ListenSettings) -> usize {
     (connections / 2).clamp(1, WAITING_CALLERS_MAX)
 }
 
-/// The headers of ours that a request has. They are looked for in one go: most requests have none.
+/// The headers that a request has which say something of its events from outside. They are looked for in one go: most requests have none.
 #[derive(Clone, Copy, Default)]
 struct Asks {
     delay: bool,
     prefer: bool,
     task_id: bool,
+    trace: bool,
 }
 
 impl Asks {
@@ -115,6 +118,7 @@ impl Asks {
                 "prefer" => asks.prefer = true,
                 "pointsman-delay" => asks.delay = true,
                 "pointsman-task-id" => asks.task_id = true,
+                TRACEPARENT => asks.trace = true,
                 _ => {}
             }
         }
@@ -149,7 +153,10 @@ impl IngressHandler {
             };
             Ok(Arrival::Event(Arc::new(event)))
         });
-        let arrivals = arrivals.collect::<Result<_, Refusal>>()?;
+        let mut arrivals = arrivals.collect::<Result<SmallVec<_>, Refusal>>()?;
+        if asks.trace {
+            adopt(&mut arrivals, fields(headers));
+        }
         if is_plain && !self.deduplicates {
             let stored = self.queue.store(arrivals, request.held);
             return Ok(Box::pin(async {

@@ -30,7 +30,7 @@ use super::mapping::{Mode, PARTITION_KEY, encode};
 use super::source::topic_mistake;
 use crate::files::Files;
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, AttemptError, Delivery, OpenError};
+use crate::{Attempt, AttemptError, Delivery, OpenError, trace};
 
 /// The delivery's id, the same over all attempts.
 const TASK: &str = "pointsman-task";
@@ -227,6 +227,9 @@ impl Publisher {
             record = record.key(key);
         }
         for (name, value) in headers {
+            record = record.header(name, value);
+        }
+        for (name, value) in trace::headers(delivery) {
             record = record.header(name, value);
         }
         Ok(record

@@ -36,6 +36,7 @@ impl TargetFixture for Fixture {
         let received = |body: Value| Received {
             id: body["id"].as_str().unwrap().to_owned(),
             texts: Vec::new(),
+            trace: None,
         };
         bodies.map(received).collect()
     }

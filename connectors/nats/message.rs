@@ -27,8 +27,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use smallvec::{SmallVec, smallvec};
 
-use crate::body;
-use crate::{Arrival, Plain};
+use crate::trace::adopt;
+use crate::{Arrival, Plain, body};
 
 /// The type of an event that is made of a plain message.
 pub const PLAIN_TYPE: &str = "com.pointsman.nats.message";
@@ -70,7 +70,12 @@ impl Mapper {
         stored: Option<&Info<'_>>,
     ) -> (Arrivals, Vec<Reject>) {
         match self.arrivals(message, stored) {
-            Ok(arrivals) => (arrivals, Vec::new()),
+            Ok(mut arrivals) => {
+                if let Some(headers) = &message.headers {
+                    adopt(&mut arrivals, values(headers));
+                }
+                (arrivals, Vec::new())
+            }
             Err(reason) => {
                 let place = stored.map_or_else(String::new, |at| {
                     format!(
@@ -190,6 +195,16 @@ impl Mapper {
 
 fn is_header(name: &HeaderName, spec: &str) -> bool {
     AsRef::<str>::as_ref(name).eq_ignore_ascii_case(spec)
+}
+
+/// Each value under the name of its header.
+fn values(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values
+            .iter()
+            .map(move |value| (name, value.as_str().as_bytes()))
+    })
 }
 
 /// True where the headers announce a CloudEvent, be it right or wrong.

@@ -1,5 +1,6 @@
 //! A message of a queue: decoded into an event, and acknowledged.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, timeout};
 
 use super::mapping::Incoming;
+use crate::trace::adopt;
 use crate::{Arrival, Plain, Verdict};
 
 /// How long a message rests that could not be stored.
@@ -42,6 +44,12 @@ pub(super) struct Decoder {
 
 impl Decoder {
     pub(super) fn arrival(&self, held: &UnackedMessage) -> Result<Arrival, String> {
+        let mut arrival = self.decode(held)?;
+        adopt(slice::from_mut(&mut arrival), held.incoming.texts());
+        Ok(arrival)
+    }
+
+    fn decode(&self, held: &UnackedMessage) -> Result<Arrival, String> {
         let incoming = &held.incoming;
         if let Some(why) = &incoming.unreadable {
             return Err(why.clone());

@@ -41,7 +41,7 @@ use super::error::BrokerError;
 use super::mapping::{MessageMode, encode};
 use crate::files::Files;
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, AttemptError, Delivery, OpenError};
+use crate::{Attempt, AttemptError, Delivery, OpenError, trace};
 
 /// The delivery's id, the same over all attempts.
 const TASK: &str = "pointsman-task";
@@ -256,6 +256,9 @@ impl Publisher {
             AMQPValue::LongLongInt(delivery.attempt.into()),
         );
         headers.insert("pointsman-rule".into(), text(attempt.rule.as_str()));
+        for (name, value) in trace::headers(delivery) {
+            headers.insert(name.into(), text(&value));
+        }
         let properties = properties
             .with_headers(headers)
             .with_delivery_mode(if self.persistent { PERSISTENT } else { 1 });

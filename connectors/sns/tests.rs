@@ -49,12 +49,15 @@ impl TargetFixture for Fixture {
 
     async fn received(&self) -> Vec<Received> {
         for message in take_all(&self.queue).await {
+            let attribute = |name: &str| {
+                let value = message["MessageAttributes"][name]["Value"].as_str();
+                value.map(str::to_owned)
+            };
             self.received.lock().push(Received {
-                id: message["MessageAttributes"]["ce-id"]["Value"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned(),
+                id: attribute("ce-id").unwrap(),
                 texts: vec![message["Subject"].as_str().unwrap().to_owned()],
+                // The suite's event leaves no room for it.
+                trace: attribute("traceparent"),
             });
         }
         self.received.lock().clone()

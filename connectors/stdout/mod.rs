@@ -255,6 +255,7 @@ mod tests {
                 .map(|event| Received {
                     id: event.id().to_string(),
                     texts: Vec::new(),
+                    trace: None,
                 })
                 .collect()
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pointsman_schemas::{Class, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{
+    Class, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber, Timestamp, TraceContext,
+};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -15,6 +17,9 @@ use crate::{Attempt, Delivery, TargetContext, TargetService, TargetSettings, con
 pub(crate) trait TargetFixture {
     /// The connector's key.
     const KIND: &'static str;
+
+    /// Whether what goes out has headers, or something of the kind, beside the event.
+    const HAS_HEADERS: bool = false;
 
     /// Settings that lead to something that takes everything, with templates where the kind has
     /// any.
@@ -48,7 +53,12 @@ pub(crate) struct Received {
     pub(crate) id: String,
     /// The texts that were filled in.
     pub(crate) texts: Vec<String>,
+    /// The header `traceparent`, where messages have headers.
+    pub(crate) trace: Option<String>,
 }
+
+/// The trace that every attempt of the suite belongs to.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// A context in which everything may be called.
 pub(crate) fn context() -> TargetContext {
@@ -72,6 +82,7 @@ pub(crate) fn attempt(ids: &[&str], texts: usize) -> Attempt {
         attempt: 1,
         event: Arc::new(event(id)),
         texts: (0..texts).map(|n| format!("{n}-{id}")).collect(),
+        trace: TraceContext::read(TRACE, None).map(Box::new),
     };
     Attempt {
         tenant: Name::default_tenant(),
@@ -111,6 +122,7 @@ pub(crate) async fn targets<F: TargetFixture>(fixture: &F) {
     let expect = |id: &str| Received {
         id: id.to_owned(),
         texts: (0..texts).map(|n| format!("{n}-{id}")).collect(),
+        trace: F::HAS_HEADERS.then(|| TRACE.to_owned()),
     };
     assert_eq!(
         fixture.received().await,

@@ -21,6 +21,7 @@ use super::signature::{Answer, Call, Moment, Unverified, Verifier};
 use crate::listener::{Handler, Refusal, Request, Response};
 use crate::requests::{Queue, REQUEST_EVENTS_MAX, accepted, refuse};
 use crate::source::{Arrival, Plain};
+use crate::trace::{adopt, fields};
 
 /// How many keys are fetched for the sake of one call: its schemes may want one each.
 const FETCHES_MAX: usize = 3;
@@ -212,7 +213,8 @@ impl WebhookHandler {
         }
         let (arrivals, id, reply) = {
             let call = Call::new(&head, &body, url);
-            let (arrivals, id) = self.read(&call, id, &head, body.clone())?;
+            let (mut arrivals, id) = self.read(&call, id, &head, body.clone())?;
+            adopt(&mut arrivals, fields(&head.headers));
             (arrivals, id, reaction.stored(&call))
         };
         let stored = || reply.map_or_else(|| self.stored(), Response::from);

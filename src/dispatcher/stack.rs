@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, Either, FutureExt, Map, Ready, ready};
 use pointsman_connectors::{Attempt, AttemptEnd, AttemptError, Delivery, TargetService};
-use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp, TraceContext};
 use smallvec::SmallVec;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
@@ -197,6 +197,7 @@ impl Service<AttemptRequest> for Call {
                     attempt: one.attempt,
                     event,
                     texts,
+                    trace: TraceContext::of(&one.event).map(Box::new),
                 }),
                 Err(message) if is_batch => unprepared.push((index, message)),
                 Err(message) => return not_called(AttemptResponse::NotPrepared(message)),

@@ -60,6 +60,10 @@ fn an_event_is_written_in_each_mode() {
         ("ce-subject", "s"),
         ("ce-type", "t"),
         ("content-type", "application/json"),
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
     ];
     let found: Vec<_> = attributes.iter().map(|(n, v)| (&**n, &**v)).collect();
     assert_eq!(found, expect);
@@ -68,12 +72,12 @@ fn an_event_is_written_in_each_mode() {
     let read = json::decode(&Bytes::from(body)).unwrap();
     assert_eq!(read.subject(), Some("s"));
     assert_eq!(attributes["content-type"], "application/cloudevents+json");
-    assert_eq!(names(&attributes), ["content-type"]);
+    assert_eq!(names(&attributes), ["content-type", "traceparent"]);
 
     let (body, attributes) = written(event(), Mode::Data).unwrap();
     assert_eq!(
         (body.as_str(), names(&attributes)),
-        ("{\"a\": 1}", vec!["content-type"])
+        ("{\"a\": 1}", vec!["content-type", "traceparent"])
     );
 }
 
@@ -88,6 +92,10 @@ fn what_binary_mode_cannot_say_goes_out_structured() {
     // two.
     let (_, attributes) = written(many(2), Mode::Binary).unwrap();
     assert_eq!(attributes["ce-ext1"], "v");
+    assert!(
+        !attributes.contains_key("traceparent"),
+        "there is no room for it"
+    );
     for (case, event) in [
         ("too many attributes", many(3)),
         (
@@ -107,7 +115,11 @@ fn what_binary_mode_cannot_say_goes_out_structured() {
     ] {
         let given = event.clone().build().unwrap();
         let (body, attributes) = written(event.clone(), Mode::Binary).unwrap();
-        assert_eq!(names(&attributes), ["content-type"], "{case}");
+        assert_eq!(
+            names(&attributes),
+            ["content-type", "traceparent"],
+            "{case}"
+        );
         let read = json::decode(&Bytes::from(body)).unwrap();
         assert_eq!(
             read.data().map(Data::bytes),

@@ -347,6 +347,30 @@ async fn a_header_puts_off_everything_that_a_request_brings() {
 }
 
 #[tokio::test]
+async fn events_belong_to_the_trace_of_their_request() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (served, mut ingress) = open(ListenSettings::default()).await;
+    let two = br#"[{"specversion":"1.0","id":"1","source":"/s","type":"t"},{"specversion":"1.0","id":"2","source":"/s","type":"t","traceparent":"own"}]"#;
+    let headers = [BATCH, ("Traceparent", TRACE), ("tracestate", "a=b")];
+    let (answer, message) = tokio::join!(
+        served.post(EVENTS_PATH, &headers, two),
+        tell(&mut ingress, Verdict::Stored)
+    );
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    let traces = message.arrivals.iter().map(|arrival| {
+        let Arrival::Event(event) = arrival else {
+            panic!("not an event")
+        };
+        ["traceparent", "tracestate"].map(|name| event.attribute(name).map(|one| one.to_string()))
+    });
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        traces.collect::<Vec<_>>(),
+        [[some(TRACE), some("a=b")], [some("own"), None]]
+    );
+}
+
+#[tokio::test]
 async fn a_delay_that_says_nothing_or_too_much_is_refused() {
     let (served, _ingress) = open(ListenSettings::default()).await;
     let refused = async |more: Headers<'_>, told: &str| {

@@ -23,7 +23,7 @@ use crate::net::client::{Client, Host};
 use crate::net::guard::Guard;
 use crate::net::unanswered::failed;
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, Delivery};
+use crate::{Attempt, Delivery, trace};
 
 /// Who calls, unless a header of the settings says otherwise.
 const AGENT: HeaderValue =
@@ -184,11 +184,13 @@ impl Caller {
         Ok(self.assembled(uri, headers, body))
     }
 
-    /// The request for all deliveries of a batch. It goes where the first one does: an event has no
-    /// part in the address and the headers of a target that takes batches.
+    /// The request for all deliveries of a batch. It goes where any of them does: an event has no
+    /// part in the address and the headers of a target that takes batches. It can belong to one
+    /// trace alone, which is that of the first that has any.
     fn batch_request(&self, attempt: &Attempt) -> Result<Box<Request<Full<Bytes>>>, Box<Outcome>> {
         let deliveries = &attempt.deliveries;
-        let Some(first) = deliveries.first() else {
+        let traced = deliveries.iter().find(|one| one.trace.is_some());
+        let Some(first) = traced.or(deliveries.first()) else {
             return Err(Box::new(Outcome::new(Class::Failed, "the batch is empty")));
         };
         check_texts(first, self.texts)?;
@@ -219,6 +221,9 @@ impl Caller {
         headers: &mut HeaderMap,
     ) -> Result<(), Box<Outcome>> {
         headers.insert(USER_AGENT, AGENT);
+        for (name, value) in trace::headers(delivery) {
+            headers.insert(name, header_value(&value).map_err(rejected)?);
+        }
         for (name, value) in &self.headers {
             let value = match value {
                 Parameter::Constant(value) => value.clone(),

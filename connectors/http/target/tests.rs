@@ -162,6 +162,7 @@ struct Fixture(Function, Function);
 
 impl TargetFixture for Fixture {
     const KIND: &'static str = "http";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "url": format!("{}/<$.id>", self.0.url()), "headers": { "X-Constant": "x", "X-First": "<$.id>", "X-Second": "a<$.id>" } })
@@ -172,6 +173,7 @@ impl TargetFixture for Fixture {
         let text = |call: &Call, name: &str| call.headers()[name].to_str().unwrap().to_owned();
         let received = |call: &Call| Received {
             id: text(call, "ce-id"),
+            trace: Some(text(call, "traceparent")),
             texts: vec![
                 call.uri().path().trim_start_matches('/').to_owned(),
                 text(call, "x-first"),

@@ -1,5 +1,6 @@
 //! A record as it came, and the event that is made of it.
 
+use std::slice;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -13,6 +14,7 @@ use pointsman_schemas::{
 use serde_json::{Map, Value};
 
 use super::{CONTENT_TYPE, PARTITION_KEY, PREFIX};
+use crate::trace::adopt;
 use crate::{Arrival, Plain, body};
 
 /// The type of an event that is made of a plain record.
@@ -34,6 +36,14 @@ impl Decoder {
     /// # Errors
     /// Why it cannot be read.
     pub(in crate::kafka) fn arrival(&self, record: &ConsumerRecord) -> Result<Arrival, String> {
+        let mut arrival = self.decode(record)?;
+        let headers = record.headers.iter();
+        let headers = headers.filter_map(|(name, value)| Some((&**name, &**value.as_ref()?)));
+        adopt(slice::from_mut(&mut arrival), headers);
+        Ok(arrival)
+    }
+
+    fn decode(&self, record: &ConsumerRecord) -> Result<Arrival, String> {
         if let Some(event) = event(record) {
             let event = event.map_err(|invalid| invalid.to_string())?;
             return Ok(Arrival::Event(Arc::new(event)));

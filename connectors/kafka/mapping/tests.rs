@@ -93,6 +93,7 @@ fn what_goes_out_comes_in_the_same() {
 
 #[test]
 fn attributes_stand_in_headers() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let found = read(&record(
         Some(b"{\"n\":1}"),
         &with(&[
@@ -100,11 +101,13 @@ fn attributes_stand_in_headers() {
             ("ce_subject", "ü%20"),
             ("ce_partitionkey", "p"),
             ("other", "x"),
+            ("traceparent", TRACE),
         ]),
     ));
     let expect = json!({
         "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": "ü%20",
         "partitionkey": "p", "datacontenttype": "application/json", "data": { "n": 1 },
+        "traceparent": TRACE,
     });
     assert_eq!(found, Ok(expect));
     let deleted = read(&record(

@@ -15,6 +15,7 @@ struct Fixture {
 
 impl TargetFixture for Fixture {
     const KIND: &'static str = "kafka";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "brokers": self.topics.brokers, "topic": self.topics.name(), "key": "<$.type>" })
@@ -25,6 +26,7 @@ impl TargetFixture for Fixture {
         let received = |record: &ConsumerRecord| Received {
             id: record.header_str("ce_id").unwrap().to_owned(),
             texts: vec![record.key_str().unwrap().to_owned()],
+            trace: record.header_str("traceparent").map(str::to_owned),
         };
         records.iter().map(received).collect()
     }

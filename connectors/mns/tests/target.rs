@@ -32,6 +32,7 @@ impl TargetFixture for Fixture {
         let received = |message: &MnsMessage| Received {
             id: event_of(message)["id"].as_str().unwrap().to_owned(),
             texts: vec![message.tag.clone().unwrap()],
+            trace: None,
         };
         published.iter().map(received).collect()
     }

@@ -21,7 +21,7 @@ use crate::nats::connection::{ConnectError, ConnectionEvent, Plan};
 use crate::nats::message::write;
 use crate::nats::names::is_subject;
 use crate::parameter::{Parameter, check_texts};
-use crate::{Attempt, AttemptError, Delivery, LogLimit, OpenError};
+use crate::{Attempt, AttemptError, Delivery, LogLimit, OpenError, trace};
 
 /// The longest subject: the server ends a connection whose control line passes 4 KiB.
 const SUBJECT_BYTES_MAX: usize = 1_024;
@@ -271,6 +271,9 @@ impl Publisher {
         }
         let (mut headers, payload) = write(&delivery.event, self.settings.mode);
         headers.insert(header::NATS_MESSAGE_ID, delivery.id.to_string());
+        for (name, value) in trace::headers(delivery) {
+            headers.insert(name, value);
+        }
         Ok(Outgoing {
             subject,
             headers,

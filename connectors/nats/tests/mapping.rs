@@ -52,6 +52,18 @@ fn read(mapped: bool, headers: &[(&str, &str)], payload: &[u8]) -> Result<Arriva
     arrivals.pop().ok_or_else(|| rejects.remove(0))
 }
 
+#[test]
+fn an_event_belongs_to_the_trace_of_its_message() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for announced in [&BINARY[..], &[("Content-Type", "text/plain")]] {
+        let headers = [announced, &[("TraceParent", TRACE)]].concat();
+        let trace = event(&headers, b"x")
+            .attribute("traceparent")
+            .map(|one| one.to_string());
+        assert_eq!(trace.as_deref(), Some(TRACE));
+    }
+}
+
 fn event(headers: &[(&str, &str)], payload: &[u8]) -> Event {
     match read(false, headers, payload) {
         Ok(Arrival::Event(event)) => Event::clone(&event),

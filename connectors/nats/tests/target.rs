@@ -44,6 +44,7 @@ impl Taker {
 
 impl TargetFixture for Taker {
     const KIND: &'static str = "nats";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "url": self.nats.server.url(), "subject": "audit-<$.type>" })
@@ -54,6 +55,7 @@ impl TargetFixture for Taker {
         let received = |message: &jetstream::message::StreamMessage| Received {
             id: message.headers.get("ce-id").unwrap().to_string(),
             texts: vec![message.subject.to_string()],
+            trace: message.headers.get("traceparent").map(ToString::to_string),
         };
         messages.iter().map(received).collect()
     }
@@ -113,6 +115,7 @@ struct Distinct(Taker);
 
 impl TargetFixture for Distinct {
     const KIND: &'static str = "nats";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
         self.0.settings()

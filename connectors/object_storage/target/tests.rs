@@ -123,6 +123,7 @@ impl TargetFixture for Fixture {
             self.received.lock().push(Received {
                 id: event.id().to_string(),
                 texts: vec![key],
+                trace: None,
             });
         }
         self.received.lock().clone()

@@ -6,6 +6,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 use pointsman_schemas::event::{InvalidEvent, is_string};
 use pointsman_schemas::media_type::is_media_type;
+use pointsman_schemas::trace::{TRACEPARENT, TRACESTATE};
 use pointsman_schemas::{Data, Event, EventBuilder, ExtensionValue, Name, Timestamp, json};
 use serde_json::{Map, Value};
 
@@ -24,8 +25,10 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 /// How many of a plain message's headers become extension attributes.
 const HEADERS_MAX: usize = 64;
 
-/// Names that a plain message's header must not take.
-const RESERVED: [&str; 9] = [
+/// Names that a plain message's header must not take, and those that are read of any message.
+const RESERVED: [&str; 11] = [
+    TRACEPARENT,
+    TRACESTATE,
     "specversion",
     "id",
     "source",
@@ -72,6 +75,15 @@ impl Incoming {
             .iter()
             .flatten()
             .map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Its headers that are texts.
+    pub(in crate::rabbitmq) fn texts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers().filter_map(|(name, value)| match value {
+            AMQPValue::LongString(text) => Some((name, text.as_bytes())),
+            AMQPValue::ShortString(text) => Some((name, text.as_str().as_bytes())),
+            _ => None,
+        })
     }
 
     fn content_type(&self) -> Option<&str> {

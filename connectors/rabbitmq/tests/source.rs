@@ -10,6 +10,9 @@ use super::*;
 use crate::suite::{SourceFixture, next_within, sources};
 use crate::{Arrival, Message, SourceError, Verdict};
 
+/// The trace that every message belongs to.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 struct Fixture {
     queue: Queue,
     more: Value,
@@ -31,14 +34,19 @@ impl SourceFixture for Fixture {
         let bodies: Vec<_> = (self.written..self.written + count)
             .map(|n| format!("message {n}"))
             .collect();
+        let mut headers = FieldTable::default();
+        headers.insert("TraceParent".into(), text(TRACE));
+        let properties = plain().with_headers(headers);
         for body in &bodies {
-            self.queue.publish(body, plain()).await;
+            self.queue.publish(body, properties.clone()).await;
         }
         self.written += count;
         bodies
     }
 
     fn identity(&self, event: &Event) -> String {
+        let trace = event.attribute("traceparent").map(|one| one.to_string());
+        assert_eq!(trace.as_deref(), Some(TRACE));
         body(event)
     }
 

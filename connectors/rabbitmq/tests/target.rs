@@ -59,6 +59,7 @@ impl Queue {
 
 impl TargetFixture for Fixture {
     const KIND: &'static str = "rabbitmq";
+    const HAS_HEADERS: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "url": self.queue.url, "exchange": self.exchange, "routing_key": "<$.type>" })
@@ -72,9 +73,15 @@ impl TargetFixture for Fixture {
                 .as_ref()
                 .unwrap()
                 .to_string();
+            let headers = delivery.properties.headers().clone().unwrap();
+            let trace = match headers.inner().get("traceparent") {
+                Some(AMQPValue::LongString(text)) => Some(text.to_string()),
+                _ => None,
+            };
             self.received.lock().push(Received {
                 id,
                 texts: vec![delivery.routing_key.to_string()],
+                trace,
             });
         }
         self.received.lock().clone()

@@ -1,6 +1,7 @@
 //! A message as it came, and the event that is made of it.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::sns::{Envelope, headers_of_message};
 use super::{CONTENT_TYPE, PREFIX};
+use crate::trace::adopt;
 use crate::{Arrival, Plain, body, leased};
 
 /// The type of an event that is made of a plain message.
@@ -82,18 +84,11 @@ impl leased::Decoder for Decoder {
 
     fn arrival(&self, message: &Message) -> Result<Arrival, String> {
         let unwrapped = Unwrapped::of(message);
-        if let Some(event) = unwrapped.event() {
-            let event = event.map_err(|invalid| invalid.to_string())?;
-            return Ok(Arrival::Event(Arc::new(event)));
-        }
-        let sent = unwrapped.time(System::SentTimestamp);
-        let sent = sent.unwrap_or_else(|| self.clock.now());
-        let defaults = self
-            .plain(&unwrapped, sent)
-            .map_err(|invalid| invalid.to_string())?;
-        let fields = || self.fields(&unwrapped, sent);
-        Arrival::made(defaults, self.mapped.then(fields))
-            .map_err(|invalid| format!("no event can be made of this: {invalid}"))
+        let mut arrival = self.decode(&unwrapped)?;
+        let headers = unwrapped.headers.iter();
+        let texts = headers.filter_map(|(name, value)| Some((&**name, value.text()?.as_bytes())));
+        adopt(slice::from_mut(&mut arrival), texts);
+        Ok(arrival)
     }
 
     fn id(message: &Message) -> &str {
@@ -106,6 +101,21 @@ impl leased::Decoder for Decoder {
 }
 
 impl Decoder {
+    fn decode(&self, unwrapped: &Unwrapped<'_>) -> Result<Arrival, String> {
+        if let Some(event) = unwrapped.event() {
+            let event = event.map_err(|invalid| invalid.to_string())?;
+            return Ok(Arrival::Event(Arc::new(event)));
+        }
+        let sent = unwrapped.time(System::SentTimestamp);
+        let sent = sent.unwrap_or_else(|| self.clock.now());
+        let defaults = self
+            .plain(unwrapped, sent)
+            .map_err(|invalid| invalid.to_string())?;
+        let fields = || self.fields(unwrapped, sent);
+        Arrival::made(defaults, self.mapped.then(fields))
+            .map_err(|invalid| format!("no event can be made of this: {invalid}"))
+    }
+
     /// What a plain message becomes by default.
     fn plain(
         &self,

@@ -88,6 +88,7 @@ fn a_plain_message_is_an_event_of_the_documented_defaults() {
 
 #[test]
 fn cloudevents_are_taken_as_they_are_in_both_modes() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let structured =
         r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.paid","data":{"a":1}}"#;
     for name in ["content-type", "ContentType", "contentType"] {
@@ -107,8 +108,10 @@ fn cloudevents_are_taken_as_they_are_in_both_modes() {
         ("ce-type", "order.paid"),
         ("ce-ext", "ü"),
         ("content-type", "application/json"),
+        ("traceparent", TRACE),
     ];
     let event = event(&message("{\"a\": 1}", &binary)).unwrap();
+    assert_eq!(event.attribute("traceparent").unwrap().to_string(), TRACE);
     assert_eq!((event.id(), event.source()), ("2", "/shop"));
     assert_eq!(event.attribute("ext").unwrap().to_string(), "ü");
     assert_eq!(data(&event), "{\"a\": 1}");

@@ -29,11 +29,12 @@ impl TargetFixture for Fixture {
         for message in self.queue.take_all().await {
             let system = message.attributes.unwrap();
             let text = |name: System| system[&name].clone();
-            let id = message.message_attributes.unwrap()["ce-id"]
-                .string_value
-                .clone();
+            let attributes = message.message_attributes.unwrap();
+            let attribute = |name| attributes.get(name)?.string_value.clone();
             self.received.lock().push(Received {
-                id: id.unwrap(),
+                id: attribute("ce-id").unwrap(),
+                // The suite's event leaves no room for it.
+                trace: attribute("traceparent"),
                 texts: vec![
                     text(System::MessageGroupId),
                     text(System::MessageDeduplicationId),
