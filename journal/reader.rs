@@ -227,6 +227,9 @@ pub enum EventsFrom {
     Time(Timestamp),
     /// Behind this one.
     After(Sequence),
+    /// Behind this one; of a journal that is several, in those behind its own with the first that
+    /// was appended at this time or later.
+    AfterSince(Sequence, Timestamp),
 }
 
 /// Some of the retained events.

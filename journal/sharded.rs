@@ -50,7 +50,8 @@
 //!   in another shard are off by as much.
 //! - A replay of events looks at each copy of an event.
 //! - [`EventsFrom::Time`](crate::EventsFrom) begins in each shard with that time, but a page behind
-//!   it goes on with whole shards: whoever wants no older event looks at its time.
+//!   it goes on with whole shards: whoever wants no older event looks at its time, or asks with
+//!   [`EventsFrom::AfterSince`](crate::EventsFrom).
 //! - Pages of what has ended, the earliest first, may miss what ends in another shard within the
 //!   moment (16 ms) that the page before came to.
 

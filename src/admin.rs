@@ -2,16 +2,17 @@
 //! to.
 //!
 //! It reads the journal and the [`Overview`] and changes nothing but through [`Journal`]'s own
-//! operations.
+//! operations. The console's pages ([`crate::console`]) are handed to it: it knows none of them.
 
-mod api;
+pub(crate) mod api;
 mod connections;
 mod guard;
 pub mod overview;
-mod refused;
-mod routes;
+pub(crate) mod refused;
+pub(crate) mod routes;
+mod sessions;
 pub mod spare;
-mod steer;
+pub(crate) mod steer;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub use guard::{AdminError, AdminSettings};
 pub use overview::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
 
 use self::api::Answers;
-use self::guard::Guard;
+pub(crate) use self::guard::{ASSETS_PATH, Caller, FOR_EVER, Guard, LOGIN_PATH};
 use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::Replays;
@@ -95,7 +96,7 @@ impl Admin {
 pub struct AdminListener {
     socket: TcpListener,
     address: SocketAddr,
-    guard: Guard,
+    guard: Arc<Guard>,
     counts: Arc<ConnectionCounts>,
 }
 
@@ -116,7 +117,7 @@ impl AdminListener {
             .map_err(failed)?
             .next();
         let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
-        let guard = Guard::new(address, &settings.auth)?;
+        let guard = Arc::new(Guard::new(address, &settings.auth)?);
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Self {
             address: socket.local_addr().map_err(failed)?,
@@ -138,11 +139,22 @@ impl AdminListener {
         Arc::clone(&self.counts)
     }
 
-    /// Serves until stopped, then answers what is in hand and returns.
-    pub async fn serve(self, admin: Arc<Admin>, stop: CancellationToken) {
+    /// What decides who is let in.
+    pub(crate) fn guard(&self) -> Arc<Guard> {
+        Arc::clone(&self.guard)
+    }
+
+    /// Serves the API, and these pages beside it, until stopped, then answers what is in hand and
+    /// returns.
+    pub async fn serve(
+        self,
+        admin: Arc<Admin>,
+        pages: axum::Router<Arc<Admin>>,
+        stop: CancellationToken,
+    ) {
         let answers = Answers::default();
         let (router, told) = (routes::router, answers.clone());
-        self.serve_with(|guard| router(admin, guard, told), stop)
+        self.serve_with(|guard| router(admin, guard, told, pages), stop)
             .await;
         answers.wait(CHANGES_WITHIN).await;
     }
@@ -158,7 +170,7 @@ impl AdminListener {
         router: impl FnOnce(Arc<Guard>) -> axum::Router,
         stop: CancellationToken,
     ) {
-        let router = router(Arc::new(self.guard));
+        let router = router(self.guard);
         server::serve(self.socket, router, &guard::OPEN_PATHS, self.counts, stop).await;
     }
 }

@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod diagnostic;
 pub mod files;
 mod load;
+pub mod loose;
 pub mod mistake;
 pub mod paths;
 mod priority;

@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pointsman_schemas::{Problem, Text};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use super::Refusal;
 use crate::OpenError;
@@ -83,20 +83,39 @@ impl Keys {
                 "Bearer",
             ));
         };
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        // Every key is looked at, so that the time taken does not tell which one was nearly right.
-        let known = self
-            .0
-            .iter()
-            .fold(Choice::from(0), |found, key| found | key.ct_eq(&shown));
-        if known.into() {
-            Ok(())
-        } else {
-            Err(refuse(
+        match self.find(shown) {
+            Some(_) => Ok(()),
+            None => Err(refuse(
                 "the key is not one of this bus's",
                 "Bearer error=\"invalid_token\"",
-            ))
+            )),
         }
+    }
+
+    /// Whether there are none, so that everybody is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Which of the keys a request shows, by its place under `auth`.
+    #[must_use]
+    pub fn shown(&self, headers: &HeaderMap) -> Option<usize> {
+        self.find(bearer(headers.get(AUTHORIZATION)?.as_bytes())?)
+    }
+
+    /// Which of the keys this is, likewise.
+    #[must_use]
+    pub fn find(&self, shown: &[u8]) -> Option<usize> {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        // Every key is looked at, so that the time taken does not tell which one was nearly right.
+        let mut found = None;
+        for (index, key) in self.0.iter().enumerate() {
+            if key.ct_eq(&shown).into() {
+                found = Some(index);
+            }
+        }
+        found
     }
 }
 

@@ -370,7 +370,7 @@ impl Reader for DiskReader {
             let ahead = offset.of(connection);
             let from = match from {
                 EventsFrom::Time(time) => EventsFrom::Time(Timestamp(time.0.saturating_sub(ahead))),
-                after @ EventsFrom::After(_) => after,
+                after @ (EventsFrom::After(_) | EventsFrom::AfterSince(..)) => after,
             };
             let mut page =
                 event_page(connection, from, limit, bytes_max).map_err(|error| io(&error))?;

@@ -107,7 +107,7 @@ impl State {
 
     pub(super) fn events(&self, from: EventsFrom, limit: usize, bytes_max: usize) -> EventPage {
         let after = match from {
-            EventsFrom::After(after) => after,
+            EventsFrom::After(after) | EventsFrom::AfterSince(after, _) => after,
             EventsFrom::Time(time) => {
                 let before = self
                     .events

@@ -239,13 +239,14 @@ impl Reader for ShardedReader {
         bytes_max: usize,
     ) -> Result<EventPage, JournalError> {
         let after = match from {
-            EventsFrom::After(after) => Some(after),
+            EventsFrom::After(after) | EventsFrom::AfterSince(after, _) => Some(after),
             EventsFrom::Time(_) => None,
         };
         let (mut page, mut bytes) = (EventPage::default(), 0_usize);
         for (is_its, number, reader) in self.from(after) {
             let from = match from {
                 EventsFrom::After(_) if !is_its => EventsFrom::After(Sequence(0)),
+                EventsFrom::AfterSince(_, time) if !is_its => EventsFrom::Time(time),
                 from => from,
             };
             if page.next.is_some() {

@@ -33,13 +33,14 @@ pub(super) use self::document::SchemaOf;
 use self::document::{Document, Operation};
 pub(super) use self::idempotency::Answers;
 use self::idempotency::Keyed;
-pub(super) use self::input::{InPath, Nothing, Segments, read_body};
+pub(crate) use self::input::{InPath, Nothing};
+pub(super) use self::input::{Segments, read_body};
 use super::Admin;
 use super::refused::Refused;
 use super::routes::BODY_BYTES_MAX;
 
 /// What an operation returns: its answer, or why there is none.
-pub(super) type Answer<T> = Result<T, Refused>;
+pub(crate) type Answer<T> = Result<T, Refused>;
 
 /// Where the document is served.
 const DOCUMENT_PATH: &str = "/openapi.json";

@@ -4,22 +4,27 @@
 //! can make it send requests there. So the `Host` must be a name of this machine (a name that an
 //! attacker has pointed at 127.0.0.1 is not), and what changes something must not come from another
 //! origin. No answer ever carries a CORS header. Elsewhere keys are needed.
+//!
+//! A key is shown in a header or, by a browser that has shown it once, as the cookie of a session.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pointsman_connectors::OpenError;
 use pointsman_connectors::listener::Keys;
 use pointsman_schemas::Text;
 use pointsman_schemas::setting::UnresolvedText;
+use url::form_urlencoded;
 
 use super::refused::Refused;
+use super::sessions::{COOKIE, Sessions};
 
 /// A request takes no longer, its body included: a slow sender holds nothing for ever.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
@@ -27,6 +32,16 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// What anybody may ask, even where every connection is at work: whether the process lives and is
 /// ready.
 pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Where a browser shows its key, which it can do without having shown one.
+pub(crate) const LOGIN_PATH: &str = "/login";
+
+/// Scripts and styles, which are the same for everybody.
+pub(crate) const ASSETS_PATH: &str = "/static/";
+
+/// How long browsers keep what has its version in its path: for a year, without asking again.
+pub(crate) const FOR_EVER: HeaderValue =
+    HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// Where the admin API listens, and who may use it.
 #[derive(Clone, Debug)]
@@ -64,11 +79,33 @@ pub enum AdminError {
     },
 }
 
+/// Who sent a request that was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Somebody on this machine, of whom no key is asked.
+    Anybody,
+    /// Who has this one of the keys under `admin.auth`.
+    Key(usize),
+    /// Somebody who has shown none yet, where none is needed.
+    Stranger,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anybody => f.write_str("anybody on this machine"),
+            Self::Key(index) => write!(f, "admin.auth[{index}]"),
+            Self::Stranger => f.write_str("a stranger"),
+        }
+    }
+}
+
 /// Decides about every request before anything else is done with it.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     loopback: bool,
     keys: Keys,
+    sessions: Sessions,
 }
 
 impl Guard {
@@ -79,10 +116,32 @@ impl Guard {
             return Err(AdminError::Open(address));
         }
         let keys = Keys::resolve(auth).map_err(AdminError::Key)?;
-        Ok(Self { loopback, keys })
+        Ok(Self {
+            loopback,
+            keys,
+            sessions: Sessions::default(),
+        })
     }
 
-    fn check(&self, request: &Request) -> Result<(), Refused> {
+    /// Whether nobody has to show a key.
+    pub(crate) fn is_open(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Opens a session for whoever has this key. Returns which key it is, and the cookie; none where
+    /// it is no key of this bus.
+    pub(crate) fn log_in(&self, key: &str) -> Option<(Caller, String)> {
+        let index = self.keys.find(key.trim().as_bytes())?;
+        Some((Caller::Key(index), self.sessions.open(index)))
+    }
+
+    /// Ends the session of a request. Returns the cookie that takes its own away.
+    pub(crate) fn log_out(&self, headers: &HeaderMap) -> String {
+        self.sessions.close(headers);
+        format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")
+    }
+
+    fn check(&self, request: &Request) -> Result<Caller, Refused> {
         let headers = request.headers();
         let host = host(request)?;
         if self.loopback && !is_this_machine(&host) {
@@ -100,36 +159,82 @@ impl Guard {
                 "a page of another origin may change nothing here",
             ));
         }
-        if !OPEN_PATHS.contains(&request.uri().path()) {
-            self.keys.admit(headers)?;
+        if self.keys.is_empty() {
+            return Ok(Caller::Anybody);
         }
-        Ok(())
+        let known = self.keys.shown(headers);
+        if let Some(index) = known.or_else(|| self.sessions.find(headers)) {
+            return Ok(Caller::Key(index));
+        }
+        let path = request.uri().path();
+        if OPEN_PATHS.contains(&path) || path == LOGIN_PATH || path.starts_with(ASSETS_PATH) {
+            return Ok(Caller::Stranger);
+        }
+        self.keys.admit(headers)?;
+        Ok(Caller::Stranger)
     }
 }
 
 /// The layer in front of every route.
 pub(super) async fn guard(
     State(guard): State<Arc<Guard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let mut response = match guard.check(&request) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let detail = "it took too long; what had been handed to the store still happens";
-                Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+        Err(problem) => refuse(problem, &request),
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => {
+                    let detail =
+                        "it took too long; what had been handed to the store still happens";
+                    Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+                }
             }
-        },
+        }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // But for what never changes.
+    if headers.get(header::CACHE_CONTROL) != Some(&FOR_EVER) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// Why a request is refused. Who looks at a page and has shown no key is led to where that is done.
+fn refuse(problem: Refused, request: &Request) -> Response {
+    let headers = request.headers();
+    let has = |name: HeaderName, wanted: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains(wanted))
+    };
+    if problem.0.status != StatusCode::UNAUTHORIZED || headers.contains_key(header::AUTHORIZATION) {
+        return problem.into_response();
+    }
+    // A part of a page that is asked for anew: the whole page goes there.
+    if has(HeaderName::from_static("hx-request"), "true") {
+        let mut response = problem.into_response();
+        let to = HeaderValue::from_static(LOGIN_PATH);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("hx-redirect"), to);
+        return response;
+    }
+    if *request.method() == Method::GET && has(header::ACCEPT, "text/html") {
+        let wanted = request.uri().path_and_query();
+        let wanted = wanted.map_or("/", |wanted| wanted.as_str());
+        let mut to = form_urlencoded::Serializer::new(String::new());
+        to.append_pair("to", wanted);
+        let to = format!("{LOGIN_PATH}?{}", to.finish());
+        return (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response();
+    }
+    problem.into_response()
 }
 
 /// Whom the caller thinks to speak to: RFC 9110, section 7.2; exactly one must be there.
@@ -196,7 +301,7 @@ mod tests {
         );
         guard
             .check(&request.body(Body::empty()).unwrap())
-            .map_or_else(|refused| refused.0.status.as_u16(), |()| 200)
+            .map_or_else(|refused| refused.0.status.as_u16(), |_| 200)
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What the admin API answers to each request.
 
-mod dead;
-mod events;
+pub(crate) mod dead;
+pub(crate) mod events;
 mod nodes;
 pub(super) mod peers;
-mod replays;
-mod subscriptions;
-mod tap;
-mod tasks;
+pub(crate) mod replays;
+pub(crate) mod subscriptions;
+pub(crate) mod tap;
+pub(crate) mod tasks;
 mod versions;
 
 use std::sync::Arc;
@@ -126,11 +126,17 @@ pub(super) fn document() -> String {
 }
 
 /// Every route there is, behind the guard.
-pub(super) fn router(admin: Arc<Admin>, own: Arc<Guard>, answers: Answers) -> Router {
+pub(super) fn router(
+    admin: Arc<Admin>,
+    own: Arc<Guard>,
+    answers: Answers,
+    pages: Router<Arc<Admin>>,
+) -> Router {
     let (routes, _document) = operations(answers).finish();
     // Nodes alone ask this of each other: it is no operation of the API.
     routes
         .route(peers::PATH, peers::calls())
+        .merge(pages)
         .fallback(async |uri: Uri| {
             Refused::not_found(format!("{} here; the API is under /api/v1/", uri.path()))
         })
@@ -204,7 +210,7 @@ async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
+pub(crate) async fn status(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<StatusView> {
     let reader = admin.pipes.reader();
     let (now, missing) = (admin.clock.now(), admin.missing());
     let totals = reader.totals().await.ok();

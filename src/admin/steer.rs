@@ -28,7 +28,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is done to tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lever {
+pub(crate) enum Lever {
     Cancel,
     Skip,
     Suspend,
@@ -38,22 +38,22 @@ pub(super) enum Lever {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Done {
+pub(crate) struct Done {
     /// Tasks that were meant.
-    pub(super) selected: u64,
+    pub(crate) selected: u64,
     /// Those that it was done to.
-    pub(super) changed: u64,
+    pub(crate) changed: u64,
     /// Those of which an attempt is still being stopped.
-    pub(super) stopping: u64,
+    pub(crate) stopping: u64,
     /// Behind which task to go on; none where all were looked at.
-    pub(super) next: Option<DeliveryId>,
+    pub(crate) next: Option<DeliveryId>,
 }
 
 /// Does something to the tasks that a request means, or only counts them.
 ///
 /// # Errors
 /// [`JournalError::Io`], [`JournalError::Closed`]: what was done before it stays done.
-pub(super) async fn pull(
+pub(crate) async fn pull(
     admin: &Admin,
     lever: Lever,
     request: &TasksRequest,

@@ -22,6 +22,7 @@ use super::{
     Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus,
 };
 use crate::commands::client::{Answer, Client};
+use crate::console::{self, Console};
 use crate::dispatcher::LaneReason;
 use crate::pipes::Pipes;
 use crate::replay::Replays;
@@ -96,22 +97,7 @@ impl Overview for FixedOverview {
     }
 
     fn sources(&self) -> Vec<SourceStatus> {
-        let since = NOON.to_string();
-        let last_error = Some("connection refused".into());
-        let state = SourceState::Waiting;
-        vec![SourceStatus {
-            name: name("orders"),
-            tenant: name("default"),
-            kind: "rabbitmq".into(),
-            state,
-            since,
-            last_error,
-            guarantee: Guarantee::AtLeastOnce,
-            lag: Some(12),
-            skipped: 900,
-            events: 7,
-            rejects: 1,
-        }]
+        vec![source("orders")]
     }
     fn rules(&self) -> Vec<RuleStatus> {
         vec![RuleStatus {
@@ -190,6 +176,23 @@ impl Overview for FixedOverview {
             ),
         ];
         Router::new(rules).explain(tenant, origin, event, rule, limit)
+    }
+}
+
+/// A source that waits for its system.
+pub(crate) fn source(text: &str) -> SourceStatus {
+    SourceStatus {
+        name: name(text),
+        tenant: name("default"),
+        kind: "rabbitmq".into(),
+        state: SourceState::Waiting,
+        since: NOON.to_string(),
+        last_error: Some("connection refused".into()),
+        guarantee: Guarantee::AtLeastOnce,
+        lag: Some(12),
+        skipped: 900,
+        events: 7,
+        rejects: 1,
     }
 }
 
@@ -294,7 +297,13 @@ impl<J: Journal + 'static> TestBus<J> {
             versions: None,
             shards,
         };
-        tokio::spawn(listener.serve(Arc::new(admin), stop.clone()));
+        let admin = Arc::new(admin);
+        let pages = console::pages(Console {
+            admin: Arc::clone(&admin),
+            guard: listener.guard(),
+            history: Arc::default(),
+        });
+        tokio::spawn(listener.serve(admin, pages, stop.clone()));
         Self {
             address,
             journal,

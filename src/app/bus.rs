@@ -22,6 +22,7 @@ use super::sources::{Homes, Sources};
 use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings};
 use crate::config::Config;
+use crate::console::{self, Console, History};
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::nodes::Nodes;
 use crate::pipes::Pipes;
@@ -220,7 +221,7 @@ impl Bus {
             waiting,
             elsewhere,
             overview,
-            admin: Task::spawn(|stop| admin_listener.serve(admin, stop)),
+            admin: Task::spawn(|stop| serve_admin(admin_listener, admin, stop)),
             // Requests are taken once the rules are in force: until then nobody would be told of
             // what they bring.
             listener: Task::spawn(|_| async {}),
@@ -383,6 +384,18 @@ impl Bus {
         self.admin.stop("admin API").await;
         tracing::info!("stopped");
     }
+}
+
+/// Serves the admin API and the console, which takes samples meanwhile.
+async fn serve_admin(listener: AdminListener, admin: Arc<Admin>, stop: CancellationToken) {
+    let history = Arc::<History>::default();
+    let pages = console::pages(Console {
+        admin: Arc::clone(&admin),
+        guard: listener.guard(),
+        history: Arc::clone(&history),
+    });
+    let keeping = history.keep(Arc::clone(&admin), stop.clone());
+    tokio::join!(listener.serve(admin, pages, stop), keeping);
 }
 
 fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {

@@ -148,7 +148,9 @@ impl Events {
                 query.append_pair("limit", &PAGE_EVENTS.to_string());
                 match from {
                     EventsFrom::Time(since) => query.append_pair("since", &since.to_string()),
-                    EventsFrom::After(after) => query.append_pair("after", &after.0.to_string()),
+                    EventsFrom::After(after) | EventsFrom::AfterSince(after, _) => {
+                        query.append_pair("after", &after.0.to_string())
+                    }
                 };
                 let path = format!("/events?{}", query.finish());
                 let Page { items, next, .. } = client.list::<EventView>(&path).await?;

@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use miette::IntoDiagnostic;
@@ -12,13 +11,12 @@ use pointsman_rules::{
     Document, Explanation, Filter, Origin, OriginSet, Pattern, Rule, RuleSet, Scratch, explain,
 };
 use pointsman_schemas::{Event, InvalidEvent};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::check::show;
-use crate::config::diagnostic::{Diagnostic, File};
-use crate::config::mistake::{Mistake, Mistakes};
-use crate::config::reader::{self, Piece};
-use crate::config::yaml::{self, FILE_BYTES_MAX, Node, Span};
+use crate::config::Diagnostic;
+use crate::config::loose::Loose;
+use crate::config::yaml::FILE_BYTES_MAX;
 use crate::output::{self, OutputArgs};
 
 /// What `match` is told.
@@ -199,70 +197,12 @@ fn read_pattern(path: &Path) -> Result<AnyPattern, Vec<Diagnostic>> {
             "a pattern is JSON or YAML",
         )]
     })?;
-    let file = Arc::new(File::new(shown(path), &text, &[]));
-    let placed = |mistakes: Vec<Mistake>| {
-        let mut diagnostics: Vec<_> = mistakes
-            .into_iter()
-            .map(|mistake| Diagnostic {
-                file: Arc::clone(&file),
-                mistake,
-            })
-            .collect();
-        crate::config::diagnostic::sort(&mut diagnostics);
-        diagnostics
-    };
-    // JSON is tried first: it may hold what YAML refuses, such as surrogate escapes. The tree is
-    // for the places then.
-    let json = serde_json::from_str::<Value>(&text);
-    let tree = yaml::read(&text);
-    // A key that stands twice is JSON, of which one would be read and the other not.
-    if let (Ok(_), Err(mistakes)) = (&json, &tree) {
-        let twice: Vec<Mistake> = mistakes
-            .iter()
-            .filter(|mistake| mistake.also.is_some())
-            .cloned()
-            .collect();
-        if !twice.is_empty() {
-            return Err(placed(twice));
-        }
-    }
-    let mistakes = Mistakes::default();
-    let (value, root) = match (json, tree) {
-        (Ok(value), tree) => (
-            value,
-            tree.unwrap_or(Node {
-                value: yaml::Value::Null,
-                span: Span::default(),
-            }),
-        ),
-        (Err(_), Ok(root)) => {
-            let piece = Piece {
-                node: &root,
-                entry: None,
-                text: &text,
-                mistakes: &mistakes,
-            };
-            (reader::read::<Value>(piece).unwrap_or_default(), root)
-        }
-        (Err(_), Err(mistakes)) => return Err(placed(mistakes)),
-    };
-    let mut mistakes = mistakes.into_inner();
-    if mistakes.is_empty() {
-        match Pattern::compile_for_any_json(&value) {
-            Ok(of_json) => {
-                return Ok(AnyPattern {
-                    of_json,
-                    of_cloudevents: Pattern::compile(&value).ok(),
-                });
-            }
-            Err(problems) => mistakes.extend(
-                problems
-                    .into_iter()
-                    .map(|problem| Mistake::of(problem, None, &root, &text)),
-            ),
-        }
-    }
-    Err(placed(mistakes))
+    let read = Loose::read(shown(path), text)?;
+    let of_json = Pattern::compile_for_any_json(&read.value);
+    Ok(AnyPattern {
+        of_json: of_json.map_err(|problems| read.mistakes(problems))?,
+        of_cloudevents: Pattern::compile(&read.value).ok(),
+    })
 }
 
 #[cfg(test)]

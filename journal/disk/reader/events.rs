@@ -49,7 +49,7 @@ pub(super) fn event_page(
     bytes_max: usize,
 ) -> rusqlite::Result<EventPage> {
     let first = match from {
-        EventsFrom::After(after) => after.0.saturating_add(1),
+        EventsFrom::After(after) | EventsFrom::AfterSince(after, _) => after.0.saturating_add(1),
         EventsFrom::Time(time) => first_since(connection, time)?,
     };
     let mut page = EventPage::default();

@@ -83,15 +83,19 @@ impl Keyed {
                  in double quotes"
             ))
         })?;
-        // The scheme may be spelt in any way; what follows it is whose key it is.
-        let caller = headers
-            .get(header::AUTHORIZATION)
-            .map_or(&b""[..], |shown| {
+        // The scheme may be spelt in any way; what follows it is whose key it is. A browser has its
+        // session in the place of one.
+        let caller = match headers.get(header::AUTHORIZATION) {
+            Some(shown) => {
                 let shown = shown.as_bytes();
                 shown
                     .split_at_checked(7)
                     .map_or(shown, |(_, key)| key.trim_ascii())
-            });
+            }
+            None => headers
+                .get(header::COOKIE)
+                .map_or(&b""[..], HeaderValue::as_bytes),
+        };
         Ok(Some(Self {
             scope: hash([caller, key.as_bytes()]),
             fingerprint: hash([path.as_bytes(), body]),

@@ -19,11 +19,11 @@ use crate::admin::refused::Refused;
 /// No query parameters, or no fields in a body.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct Nothing {}
+pub(crate) struct Nothing {}
 
 /// The variable segments of a path, by name.
 #[derive(Debug)]
-pub(in crate::admin) struct Segments(Result<HashMap<String, String>, PathRejection>);
+pub(crate) struct Segments(Result<HashMap<String, String>, PathRejection>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segments {
     type Rejection = Infallible;
@@ -35,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segments {
 }
 
 /// What a path names with its variable segment.
-pub(in crate::admin) trait InPath: Sized {
+pub(crate) trait InPath: Sized {
     /// The segment's name and what it is; none where there is none.
     const SEGMENT: Option<(&'static str, &'static str)>;
 

@@ -58,7 +58,7 @@ pub(super) fn register(api: Api) -> Api {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DeadQuery {
+pub(crate) struct DeadQuery {
     /// Of this tenant.
     tenant: Option<Name>,
     /// Of this rule.
@@ -75,7 +75,7 @@ pub(super) struct DeadQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(admin: Arc<Admin>, (): (), query: DeadQuery) -> Answer<Page<DeadView>> {
+pub(crate) async fn list(admin: Arc<Admin>, (): (), query: DeadQuery) -> Answer<Page<DeadView>> {
     let limit = limited(query.limit)?;
     let after = query.after.map(|after| delivery(&after)).transpose()?;
     let selection = DeadSelection {
@@ -88,12 +88,12 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: DeadQuery) -> Answer<
     Ok(view::dead_page(&*admin.pipes.reader(), &selection, after, limit).await?)
 }
 
-pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<DeadWhole> {
+pub(crate) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<DeadWhole> {
     let letter = view::dead_letter(&*admin.pipes.reader(), id).await?;
     letter.ok_or_else(|| Refused::not_found(format!("dead letter {id}")))
 }
 
-pub(super) async fn edit(
+pub(crate) async fn edit(
     admin: Arc<Admin>,
     id: DeliveryId,
     request: EditRequest,
@@ -105,7 +105,7 @@ pub(super) async fn edit(
     show(admin, id, Nothing {}).await
 }
 
-pub(super) async fn import(admin: Arc<Admin>, (): (), request: ImportRequest) -> Answer<Imported> {
+pub(crate) async fn import(admin: Arc<Admin>, (): (), request: ImportRequest) -> Answer<Imported> {
     let all = request.letters.len();
     if !(1..=view::LETTERS_MAX).contains(&all) {
         let max = view::LETTERS_MAX;
@@ -130,15 +130,15 @@ pub(super) async fn import(admin: Arc<Admin>, (): (), request: ImportRequest) ->
 
 /// How many were redriven.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Redriven {
+pub(crate) struct Redriven {
     /// By now.
-    redriven: u64,
+    pub(crate) redriven: u64,
     /// The replay that goes on with it at the rate that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<ReplayView>,
 }
 
-pub(super) async fn redrive(
+pub(crate) async fn redrive(
     admin: Arc<Admin>,
     (): (),
     request: RedriveRequest,
@@ -173,11 +173,11 @@ pub(super) async fn redrive(
 
 /// How many were purged.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Purged {
-    purged: u64,
+pub(crate) struct Purged {
+    pub(crate) purged: u64,
 }
 
-pub(super) async fn purge(admin: Arc<Admin>, (): (), request: DeadRequest) -> Answer<Purged> {
+pub(crate) async fn purge(admin: Arc<Admin>, (): (), request: DeadRequest) -> Answer<Purged> {
     let selection = request.selection().map_err(Refused::bad_request)?;
     let purged = admin.journal.purge(&selection).await?;
     tracing::info!(purged, selection = %described(&selection), "dead letters were purged");

@@ -38,7 +38,7 @@ pub(super) fn register(api: Api) -> Api {
 
 /// A retained event, as a path names it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum EventReference {
+pub(crate) enum EventReference {
     At(Sequence),
     Last,
 }
@@ -65,7 +65,7 @@ impl InPath for EventReference {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// Those that were appended at this time or later. Excludes `after`.
     #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct EventsQuery {
 }
 
 /// Events since a time, or behind a sequence; from the oldest one on where neither is given.
-pub(super) async fn list(admin: Arc<Admin>, (): (), query: EventsQuery) -> Answer<Page<EventView>> {
+pub(crate) async fn list(admin: Arc<Admin>, (): (), query: EventsQuery) -> Answer<Page<EventView>> {
     let limit = limited(query.limit)?;
     let from = match (query.since, query.after) {
         (Some(_), Some(_)) => {
@@ -99,7 +99,7 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: EventsQuery) -> Answe
     Ok(view::event_page(&*admin.pipes.reader(), from, limit).await?)
 }
 
-pub(super) async fn show(
+pub(crate) async fn show(
     admin: Arc<Admin>,
     event: EventReference,
     _: Nothing,
@@ -107,7 +107,7 @@ pub(super) async fn show(
     Ok(retained(&admin, event).await?.into())
 }
 
-async fn retained(admin: &Admin, event: EventReference) -> Result<StoredEvent, Refused> {
+pub(crate) async fn retained(admin: &Admin, event: EventReference) -> Result<StoredEvent, Refused> {
     let reader = admin.pipes.reader();
     let EventReference::At(sequence) = event else {
         return reader
@@ -126,7 +126,7 @@ async fn retained(admin: &Admin, event: EventReference) -> Result<StoredEvent, R
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ExplainQuery {
+pub(crate) struct ExplainQuery {
     /// Only of this rule.
     rule: Option<Name>,
     /// Of how many rules that did not take it, at most.
@@ -134,7 +134,7 @@ pub(super) struct ExplainQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn explain(
+pub(crate) async fn explain(
     admin: Arc<Admin>,
     event: EventReference,
     query: ExplainQuery,

@@ -44,7 +44,7 @@ pub(super) fn register(api: Api) -> Api {
 /// What came of a request for a replay.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-pub(super) enum Begun {
+pub(crate) enum Begun {
     /// It has begun.
     Replay(Box<ReplayView>),
     /// It was only counted.
@@ -58,7 +58,7 @@ pub(super) enum Begun {
 }
 
 /// Begins a replay, or counts what it would look at and make.
-async fn begin(admin: Arc<Admin>, (): (), request: ReplayRequest) -> Answer<Begun> {
+pub(crate) async fn begin(admin: Arc<Admin>, (): (), request: ReplayRequest) -> Answer<Begun> {
     let statuses = admin.journal.reader().subscriptions().await?;
     let status = request.to.find(&statuses).map_err(Refused::bad_request)?;
     let replay = EventReplay {
@@ -74,7 +74,7 @@ async fn begin(admin: Arc<Admin>, (): (), request: ReplayRequest) -> Answer<Begu
     Ok(Begun::Replay(Box::new(view)))
 }
 
-async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<ReplayView>> {
+pub(crate) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<ReplayView>> {
     let reader = admin.journal.reader();
     let replays = reader.replays().await?;
     let statuses = reader.subscriptions().await?;
@@ -83,14 +83,14 @@ async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<ReplayView>>
     Ok(Page::whole(replays.into_iter().map(view).collect()).read_by(&*reader))
 }
 
-async fn show(admin: Arc<Admin>, id: ReplayId, _: Nothing) -> Answer<ReplayView> {
+pub(crate) async fn show(admin: Arc<Admin>, id: ReplayId, _: Nothing) -> Answer<ReplayView> {
     let replays = admin.journal.reader().replays().await?;
     let found = replays.into_iter().find(|replay| replay.id == id);
     let found = found.ok_or_else(|| Refused::not_found(format!("replay {id}")))?;
     shown(&admin, found).await
 }
 
-async fn stop(admin: Arc<Admin>, id: ReplayId, _: Nothing) -> Answer<ReplayView> {
+pub(crate) async fn stop(admin: Arc<Admin>, id: ReplayId, _: Nothing) -> Answer<ReplayView> {
     let stopped = admin.replays.stop(id).await?;
     shown(&admin, stopped).await
 }
@@ -100,7 +100,7 @@ async fn shown(admin: &Admin, replay: Replay) -> Answer<ReplayView> {
     view(admin, replay, &statuses).await
 }
 
-pub(super) async fn view(
+pub(crate) async fn view(
     admin: &Admin,
     replay: Replay,
     statuses: &[SubscriptionStatus],

@@ -45,7 +45,7 @@ pub(super) fn register(api: Api) -> Api {
     )
 }
 
-pub(super) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<SubscriptionView>> {
+pub(crate) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<SubscriptionView>> {
     let reader = admin.pipes.reader();
     let (statuses, now) = (reader.subscriptions().await?, admin.clock.now());
     let (mut paused, lanes) = (admin.overview.paused(), admin.overview.lanes());
@@ -57,7 +57,7 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), _: Nothing) -> Answer<Page<S
     Ok(Page::whole(statuses.into_iter().map(view).collect()).read_by(&*reader))
 }
 
-pub(super) async fn suspend(
+pub(crate) async fn suspend(
     admin: Arc<Admin>,
     number: SubscriptionNumber,
     _: Nothing,
@@ -65,7 +65,7 @@ pub(super) async fn suspend(
     set_activity(&admin, number, Activity::Suspended).await
 }
 
-pub(super) async fn resume(
+pub(crate) async fn resume(
     admin: Arc<Admin>,
     number: SubscriptionNumber,
     _: Nothing,
@@ -75,12 +75,12 @@ pub(super) async fn resume(
 
 /// How many were ended.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Cancelled {
+pub(crate) struct Cancelled {
     cancelled: u64,
 }
 
 /// Ends what waits in a subscription.
-pub(super) async fn cancel(
+pub(crate) async fn cancel(
     admin: Arc<Admin>,
     number: SubscriptionNumber,
     _: Nothing,
@@ -98,19 +98,19 @@ pub(super) async fn cancel(
 /// Where to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MoveRequest {
+pub(crate) struct MoveRequest {
     /// The number of the subscription that it is moved to.
     to: u32,
 }
 
 /// How many were moved.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     moved: u64,
 }
 
 /// Moves what waits in a subscription to another one.
-pub(super) async fn move_all(
+pub(crate) async fn move_all(
     admin: Arc<Admin>,
     from: SubscriptionNumber,
     MoveRequest { to }: MoveRequest,

@@ -49,7 +49,7 @@ enum Only {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TapQuery {
+pub(crate) struct TapQuery {
     /// Events or attempts alone.
     only: Option<Only>,
     tenant: Option<Name>,
@@ -78,6 +78,17 @@ pub(super) struct TapQuery {
 }
 
 impl TapQuery {
+    /// What is listened to, and to how many in a second at most.
+    pub(crate) fn check(&self) -> Answer<(TapFilter, u32)> {
+        let rate = self.rate.unwrap_or(RATE_DEFAULT);
+        if !(1..=RATE_MAX).contains(&rate) {
+            return Err(Refused::bad_request(format!(
+                "rate is {rate}; it lies between 1 and {RATE_MAX}"
+            )));
+        }
+        Ok((self.filter()?, rate))
+    }
+
     fn filter(&self) -> Result<TapFilter, Refused> {
         let pattern = self.pattern.as_deref().map(|text| {
             let wrong = |why: String| Refused::bad_request(format!("pattern: {why}"));
@@ -102,20 +113,20 @@ impl TapQuery {
     }
 }
 
+/// Listens to what a query asks for.
+pub(crate) fn listen(admin: &Admin, query: &TapQuery) -> Answer<Listening> {
+    let (filter, rate) = query.check()?;
+    admin.tap.listen(filter, rate).ok_or_else(|| {
+        let detail = "as many listen already as may; close one of them";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })
+}
+
 async fn tap(
     admin: Arc<Admin>,
     query: TapQuery,
 ) -> Answer<impl Stream<Item = Result<sse::Event, Infallible>>> {
-    let rate = query.rate.unwrap_or(RATE_DEFAULT);
-    if !(1..=RATE_MAX).contains(&rate) {
-        return Err(Refused::bad_request(format!(
-            "rate is {rate}; it lies between 1 and {RATE_MAX}"
-        )));
-    }
-    let listening = admin.tap.listen(query.filter()?, rate).ok_or_else(|| {
-        let detail = "as many listen already as may; close one of them";
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
+    let listening = listen(&admin, &query)?;
     let with_data = query.data;
     Ok(stream::unfold(listening, move |mut listening| async move {
         let told = next(&mut listening, with_data).await?;

@@ -76,7 +76,7 @@ pub(super) fn register(api: Api) -> Api {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TasksQuery {
+pub(crate) struct TasksQuery {
     #[serde(flatten)]
     of: SubscriptionSelection,
     #[serde(flatten)]
@@ -94,7 +94,7 @@ pub(super) struct TasksQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer<Page<TaskView>> {
+pub(crate) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer<Page<TaskView>> {
     let limit = limited(query.limit)?;
     let kinds = query.selection.kinds().map_err(Refused::bad_request)?;
     let stopping = admin.overview.stopping();
@@ -142,7 +142,7 @@ pub(super) async fn list(admin: Arc<Admin>, (): (), query: TasksQuery) -> Answer
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BlockedQuery {
+pub(crate) struct BlockedQuery {
     #[serde(flatten)]
     of: SubscriptionSelection,
     /// Go on behind this one: the `next` of the page before.
@@ -153,7 +153,7 @@ pub(super) struct BlockedQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn blocked(
+pub(crate) async fn blocked(
     admin: Arc<Admin>,
     (): (),
     query: BlockedQuery,
@@ -230,7 +230,7 @@ fn place(id: DeliveryId) -> (u32, u64, u64, u64) {
     (id.subscription.0, id.sequence.0, id.run, id.epoch.0)
 }
 
-pub(super) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskWhole> {
+pub(crate) async fn show(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<TaskWhole> {
     let stopping = admin.overview.stopping();
     let onlooker = Onlooker {
         reader: &*admin.pipes.reader(),
@@ -247,7 +247,7 @@ fn unknown(id: DeliveryId) -> Refused {
 
 /// How tasks were ended.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Cancelled {
+pub(crate) struct Cancelled {
     /// Tasks that were meant, and had not ended.
     selected: u64,
     /// Those that were ended, running ones included.
@@ -275,7 +275,7 @@ macro_rules! moved {
     ($name:ident, $count:ident, $what:literal) => {
         #[doc = concat!("How many tasks were ", $what, ".")]
         #[derive(Debug, Serialize, JsonSchema)]
-        pub(super) struct $name {
+        pub(crate) struct $name {
             /// Tasks that were meant, and had not ended.
             selected: u64,
             #[doc = concat!("Those that were ", $what, "; the others could not be.")]
@@ -305,12 +305,16 @@ moved!(Retried, retried, "made due now");
 /// Defines the operations of a lever: by selection, and on one task.
 macro_rules! lever {
     ($lever:expr, $answer:ident, $many:ident, $one:ident) => {
-        async fn $many(admin: Arc<Admin>, (): (), request: TasksRequest) -> Answer<$answer> {
+        pub(crate) async fn $many(
+            admin: Arc<Admin>,
+            (): (),
+            request: TasksRequest,
+        ) -> Answer<$answer> {
             request.check().map_err(Refused::bad_request)?;
             Ok(steer::pull(&admin, $lever, &request).await?.into())
         }
 
-        async fn $one(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<$answer> {
+        pub(crate) async fn $one(admin: Arc<Admin>, id: DeliveryId, _: Nothing) -> Answer<$answer> {
             let request = TasksRequest {
                 ids: Some(vec![id]),
                 ..TasksRequest::default()

@@ -335,11 +335,11 @@ async fn whatever_is_no_success_is_a_problem_document() {
     for (verb, path, content_type, body, expect, detail) in [
         (
             "GET",
-            "/",
+            "/nothing",
             "",
             "",
             404,
-            "there is no / here; the API is under /api/v1/",
+            "there is no /nothing here; the API is under /api/v1/",
         ),
         (
             "GET",

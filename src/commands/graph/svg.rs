@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::topology::{Edge, Node, Place, Topology};
+use crate::columns::{MIDDLE, rows};
 
 /// In pixels, as everything here.
 const WIDTH: usize = 240;
@@ -104,55 +105,24 @@ fn draw(out: &mut String, node: &Node, Position { x, y }: Position) {
     );
 }
 
-/// Where each node stands, and how many rows there are. Rules stand as in the files; sources and
-/// targets beside the middle of their rules, so that few ways cross.
+/// Where each node stands, and how many rows there are.
 fn places(topology: &Topology) -> (Vec<Position>, usize) {
-    let mut positions = vec![Position::default(); topology.nodes.len()];
-    let mut rows = 0;
-    let mut rank_of_rule = vec![0.0; topology.nodes.len()];
-    let columns = [(1, Place::Rule), (0, Place::Source), (2, Place::Target)];
-    for (column, place) in columns {
-        let mut column_nodes: Vec<usize> = (0..topology.nodes.len())
-            .filter(|index| {
-                topology
-                    .nodes
-                    .get(*index)
-                    .is_some_and(|node| node.place == place)
-            })
-            .collect();
-        if place != Place::Rule {
-            let key = |index: usize| middle(topology, index, &rank_of_rule);
-            column_nodes.sort_by(|a, b| key(*a).total_cmp(&key(*b)));
-        }
-        rows = rows.max(column_nodes.len());
-        for (row, index) in column_nodes.into_iter().enumerate() {
-            if let Some(rank) = rank_of_rule.get_mut(index) {
-                *rank = row as f64;
-            }
-            if let Some(position) = positions.get_mut(index) {
-                *position = Position {
-                    x: column_x(column),
-                    y: HEADING + row * (HEIGHT + GAP),
-                };
-            }
-        }
-    }
-    (positions, rows)
+    let columns: Vec<usize> = topology.nodes.iter().map(column).collect();
+    let edges = topology.edges.iter().map(|edge| (edge.from, edge.to));
+    let (rows, height) = rows(&columns, &edges.collect::<Vec<_>>());
+    let position = |(column, row): (usize, usize)| Position {
+        x: column_x(column),
+        y: HEADING + row * (HEIGHT + GAP),
+    };
+    let positions = columns.into_iter().zip(rows).map(position);
+    (positions.collect(), height)
 }
 
-/// The mean row of the rules that a node is joined to; last where there is none.
-fn middle(topology: &Topology, index: usize, rank_of_rule: &[f64]) -> f64 {
-    let others = topology.edges.iter().filter_map(|edge| match index {
-        _ if edge.from == index => Some(edge.to),
-        _ if edge.to == index => Some(edge.from),
-        _ => None,
-    });
-    let ranks: Vec<f64> = others
-        .filter_map(|other| rank_of_rule.get(other).copied())
-        .collect();
-    match ranks.is_empty() {
-        true => f64::MAX,
-        false => ranks.iter().sum::<f64>() / ranks.len() as f64,
+fn column(node: &Node) -> usize {
+    match node.place {
+        Place::Source => 0,
+        Place::Rule => MIDDLE,
+        Place::Target => 2,
     }
 }
 
