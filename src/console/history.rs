@@ -45,7 +45,7 @@ pub(super) enum Counted {
 /// The bus at one moment.
 #[derive(Debug)]
 pub(super) struct Look {
-    at: Instant,
+    pub(super) at: Instant,
     pub(super) sources: Vec<SourceStatus>,
     pub(super) rules: Vec<RuleStatus>,
     pub(super) targets: Vec<TargetStatus>,
@@ -55,6 +55,19 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// Of a bus that has nothing.
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self {
+            at: Instant::now(),
+            sources: Vec::new(),
+            rules: Vec::new(),
+            targets: Vec::new(),
+            subscriptions: Vec::new(),
+            incomplete: Vec::new(),
+        }
+    }
+
     async fn take(admin: &Arc<Admin>) -> Answer<Self> {
         let page = subscriptions::list(Arc::clone(admin), (), Nothing {}).await?;
         Ok(Self {
@@ -339,10 +352,7 @@ mod tests {
         Look {
             at,
             sources: (0..sources).map(source).collect(),
-            rules: Vec::new(),
-            targets: Vec::new(),
-            subscriptions: Vec::new(),
-            incomplete: Vec::new(),
+            ..Look::nothing()
         }
     }
 

@@ -10,6 +10,7 @@
 mod batches;
 mod calls;
 mod commands;
+mod console;
 mod crash;
 mod examples;
 mod ingress;

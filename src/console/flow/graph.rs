@@ -1,5 +1,8 @@
 //! What is drawn: the rules that matter most just now, with what leads to them and where they lead.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use indexmap::IndexMap;
