@@ -14,6 +14,7 @@
 pub mod browser;
 pub mod bus;
 pub mod caller;
+pub mod collector;
 pub mod drain;
 pub mod kafka;
 pub mod load;

@@ -74,6 +74,9 @@ pub struct InvalidTraceParent;
 pub struct InvalidTraceState;
 
 impl TraceId {
+    /// The greatest id.
+    pub const MAX: Self = Self(u128::MAX);
+
     /// The id of these bytes; none of zero.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Option<Self> {
@@ -99,6 +102,9 @@ impl TraceId {
 }
 
 impl SpanId {
+    /// The greatest id.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The id of these bytes; none of zero.
     #[must_use]
     pub fn new(bytes: [u8; 8]) -> Option<Self> {
@@ -151,6 +157,12 @@ impl TraceFlags {
     #[must_use]
     pub fn is_sampled(self) -> bool {
         self.0 & Self::SAMPLED.0 != 0
+    }
+
+    /// The same flags, of a trace that somebody records.
+    #[must_use]
+    pub fn sampled(self) -> Self {
+        Self(self.0 | Self::SAMPLED.0)
     }
 
     /// The flags as a byte.

@@ -72,6 +72,9 @@ pub enum RunError {
     /// The admin API cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Traces cannot be exported.
+    #[error("cannot export traces: {0}")]
+    Traces(String),
     /// The rule files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),

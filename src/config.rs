@@ -51,6 +51,7 @@ pub use raw::{FollowUpContent, WhenFull};
 pub use shared::{Own, RuleFile, RuleFiles};
 
 use crate::telemetry::metrics::Detail;
+use crate::telemetry::traces::settings::TraceSettings;
 
 /// What was read from rule files, with what is odd; or every mistake in them.
 pub type Loaded<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
@@ -66,6 +67,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where events and deliveries are kept.
     pub store: Store,
+    /// Where spans of traces go.
+    pub traces: TraceSettings,
     /// Where events come from, the HTTP ingress and replies aside, in the order of the files.
     pub sources: Vec<Source>,
     /// Where events go, in the order of the files.
@@ -357,13 +360,15 @@ impl Config {
         )
     }
 
-    /// What a running bus cannot change, where `new` changes it: `listen`, `admin` or `store`.
+    /// What a running bus cannot change, where `new` changes it: `listen`, `admin`, `store` or
+    /// `traces`.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
         let differs = [
             ("listen", self.listen != new.listen),
             ("admin", self.admin != new.admin),
             ("store", self.store != new.store),
+            ("traces", self.traces != new.traces),
         ];
         differs
             .into_iter()

@@ -8,6 +8,7 @@ pub mod metrics;
 mod quotas;
 mod shards;
 pub mod tap;
+pub mod traces;
 
 use std::io::IsTerminal;
 

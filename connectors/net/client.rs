@@ -50,25 +50,43 @@ impl fmt::Debug for Client {
 
 /// Makes a client.
 pub(crate) fn client(way: Way) -> Client {
+    speaking(way, false)
+}
+
+fn speaking(way: Way, is_http2: bool) -> Client {
     Client(Arc::new(Pool {
         connector: connector(way),
+        is_http2,
         hosts: Mutex::default(),
         is_swept: AtomicBool::new(false),
     }))
 }
 
-/// Makes a client of the command line. It may call any address, since its user names it.
+/// Makes a client that may call any address, since its user names it.
 ///
 /// # Errors
 /// The certificates to trust cannot be had.
 pub fn unguarded(trust: Trust<'_>) -> Result<Client, String> {
-    Ok(client(Way {
+    Ok(client(anywhere(trust)?))
+}
+
+/// As [`unguarded`], of a client that speaks HTTP/2 without TLS too, knowing that its server does
+/// (RFC 9113, section 3.3).
+///
+/// # Errors
+/// As of [`unguarded`].
+pub fn unguarded_http2(trust: Trust<'_>) -> Result<Client, String> {
+    Ok(speaking(anywhere(trust)?, true))
+}
+
+fn anywhere(trust: Trust<'_>) -> Result<Way, String> {
+    Ok(Way {
         guard: Guard {
             allow_private_addresses: true,
         },
         names: Names::default(),
         tls: trust.config()?,
-    }))
+    })
 }
 
 /// Why there is no answer.
@@ -232,6 +250,8 @@ impl Origin {
 /// The hosts that a client calls.
 struct Pool {
     connector: Connector,
+    /// Whether HTTP/2 is spoken where TLS has not been asked.
+    is_http2: bool,
     hosts: Mutex<HashMap<Origin, Arc<Host>>>,
     /// Whether a task closes what has been idle for long.
     is_swept: AtomicBool,
@@ -294,7 +314,7 @@ impl Pool {
         let dialling = async {
             let stream = self.connector.clone().oneshot(uri.clone()).await;
             let stream = stream.map_err(CallError::Connect)?;
-            let connection = Connection::begin(stream, uri).await;
+            let connection = Connection::begin(stream, uri, self.is_http2).await;
             connection.map_err(|error| CallError::Connect(error.into()))
         };
         let connection = match connected {

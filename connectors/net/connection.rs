@@ -114,13 +114,18 @@ impl Drop for Spoil {
 }
 
 impl Connection {
-    /// Begins to speak over a stream to the host of a URI.
-    pub(super) async fn begin(stream: Stream, uri: &Uri) -> Result<Self, hyper::Error> {
+    /// Begins to speak over a stream to the host of a URI; HTTP/2 where that was agreed upon, or
+    /// `is_http2` says so.
+    pub(super) async fn begin(
+        stream: Stream,
+        uri: &Uri,
+        is_http2: bool,
+    ) -> Result<Self, hyper::Error> {
         let connected = stream.connected();
         let mut extensions = Extensions::new();
         connected.get_extras(&mut extensions);
         let usage: Usage = extensions.remove().unwrap_or_default();
-        if connected.is_negotiated_h2() {
+        if connected.is_negotiated_h2() || is_http2 {
             let (sender, driver) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_header_list_size(RESPONSE_HEADERS_BYTES_MAX as u32)

@@ -14,7 +14,7 @@ pub(crate) mod tls;
 pub(crate) mod unanswered;
 pub(crate) mod wire;
 
-pub use client::{Answered, CallError, Client, unguarded};
+pub use client::{Answered, CallError, Client, unguarded, unguarded_http2};
 pub use explain::root;
 pub use names::Names;
 pub use tls::Trust;

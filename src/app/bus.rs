@@ -28,6 +28,7 @@ use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::{LocalShards, Replays};
 use crate::router::{Matcher, Router};
+use crate::telemetry::traces::{self, Exporting};
 use crate::telemetry::{Listeners, Metrics};
 use crate::versions::Versions;
 use crate::waiting::Waiting;
@@ -51,6 +52,8 @@ pub(super) struct Bus {
     sources: Arc<Sources>,
     wiring: Wiring,
     digest: Task,
+    /// Exports traces.
+    traces: Option<Task>,
     dispatcher: Task,
     /// Ends the grace of the attempts under way when the bus stops.
     pub(super) hasten: CancellationToken,
@@ -162,7 +165,7 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let nodes = cluster.as_ref().map(|cluster| cluster.nodes.clone());
         let homes = cluster.as_ref().map(|cluster| Arc::clone(&cluster.homes));
-        let (mut registry, metrics) = measured(&config, nodes.as_ref());
+        let (mut registry, metrics, exporter) = measured(&config, nodes.as_ref())?;
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open(&config)?;
@@ -181,7 +184,6 @@ impl Bus {
         }
         let sources = sources_over(&journal, &pipes, &router, &listener, &clock, &metrics);
         let sources = Arc::new(sources.at_home(homes));
-        let tap = Arc::clone(metrics.tap());
         let overview = overview_of(&sources, &router, &handle, metrics, shares.as_ref());
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
         let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
@@ -193,7 +195,7 @@ impl Bus {
             overview: Arc::clone(&overview) as _,
             waiting: Arc::clone(&waiting),
             registry: Arc::new(registry),
-            tap,
+            tap: Arc::clone(wiring.metrics.tap()),
             metrics: config.admin.metrics,
             clock: Arc::clone(&clock),
             started: Timestamp::now(),
@@ -212,6 +214,7 @@ impl Bus {
             sources,
             wiring,
             digest: Task::spawn(async move |stop| digest.run(stop).await),
+            traces: exporter.map(Task::spawn),
             hasten,
             dispatcher: Task::spawn_until(end, |stop| dispatch(dispatcher, stop)),
             renewals: Arc::clone(&renewals),
@@ -379,6 +382,9 @@ impl Bus {
             keeping.stop("share of targets").await;
         }
         self.digest.stop("log of dead letters").await;
+        if let Some(traces) = self.traces {
+            traces.stop("export of traces").await;
+        }
         self.journal.close().await;
         self.wiring.metrics.tap().close();
         self.admin.stop("admin API").await;
@@ -448,15 +454,23 @@ fn overview_of(
     ))
 }
 
-/// The metrics, which tell of the nodes of a cluster too.
-fn measured(config: &Config, nodes: Option<&Nodes>) -> (Registry, Metrics) {
+/// The metrics, which tell of the nodes of a cluster too, and record traces where these are to be
+/// exported; and what exports them.
+fn measured(
+    config: &Config,
+    nodes: Option<&Nodes>,
+) -> Result<(Registry, Metrics, Option<Exporting>), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry, Timestamp::now());
     metrics.set_detail(config.admin.metrics);
     if let Some(nodes) = nodes {
         registry.register_collector(Box::new(nodes.clone()));
     }
-    (registry, metrics)
+    let export = traces::export(&config.traces, &metrics.spans()).map_err(RunError::Traces)?;
+    Ok(match export {
+        Some((traces, exporting)) => (registry, metrics.traced(traces), Some(exporting)),
+        None => (registry, metrics, None),
+    })
 }
 
 /// Binds the addresses of the ingress and of the admin API.

@@ -11,6 +11,7 @@ mod pipe;
 mod rule;
 mod secrets;
 mod test_entry;
+mod traces;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -299,6 +300,7 @@ impl<'d> Loader<'d, '_> {
             deduplicate,
             admin: self.admin(),
             store: self.store(),
+            traces: self.traces(),
             sources: Vec::new(),
             targets: Vec::new(),
             quotas,

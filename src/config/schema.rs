@@ -18,6 +18,8 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::quota::RawTenantQuota;
+use crate::telemetry::traces::settings::TraceSettings;
+
 use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
 
 pub use names::Known;
@@ -88,6 +90,7 @@ pub fn rule_file() -> Value {
         "listen": generator.subschema_for::<ListenSettings>(),
         "admin": generator.subschema_for::<RawAdmin>(),
         "store": generator.subschema_for::<RawStore>(),
+        "traces": generator.subschema_for::<TraceSettings>(),
         "tenant": generator.subschema_for::<Name>(),
         "quota": generator.subschema_for::<RawTenantQuota>(),
     });

@@ -1,7 +1,7 @@
-//! What of the rule files is the same on all nodes of a cluster: everything but `listen`, `admin`
-//! and `store`, which each node has for itself.
+//! What of the rule files is the same on all nodes of a cluster: everything but `listen`, `admin`,
+//! `store` and `traces`, which each node has for itself.
 //!
-//! Lines of those three are replaced by marks, so that every other line keeps its number, and are
+//! Lines of those four are replaced by marks, so that every other line keeps its number, and are
 //! no part of the hash: nodes whose files differ in nothing else have the same rules.
 
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Config, DEFAULT_PATH, Diagnostic, Loaded, load};
 
 /// What each node has for itself.
-const OWN: [&str; 3] = ["listen", "admin", "store"];
+const OWN: [&str; 4] = ["listen", "admin", "store", "traces"];
 
 /// How a line begins that stands for one of those.
 const MARK: &str = "#~ ";
@@ -53,6 +53,7 @@ impl Own {
             deduplicate: config.deduplicate.clone(),
             admin: config.admin.clone(),
             store: config.store.clone(),
+            traces: config.traces.clone(),
             sources: Vec::new(),
             targets: Vec::new(),
             quotas: Vec::new(),
@@ -161,6 +162,7 @@ impl RuleFiles {
             deduplicate: own.deduplicate.clone(),
             admin: own.admin.clone(),
             store: own.store.clone(),
+            traces: own.traces.clone(),
             ..config
         };
         Ok((config, warnings))

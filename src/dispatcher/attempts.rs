@@ -31,6 +31,7 @@ use super::scheduler::{LeaseGrant, Permit};
 use super::stack::{AttemptRequest, AttemptResponse, BatchResponse, RequestedDelivery};
 use super::target_state::AttemptResult;
 use super::{Dispatcher, Now};
+use crate::telemetry::traces::Batch;
 
 /// The extension attribute of an event that a replay delivers: the id of the replay.
 pub const REPLAY: &str = "pointsmanreplay";
@@ -66,6 +67,9 @@ impl RunningAttempt {
     fn ended(&self, at: Instant, now: Now) -> EndedCall {
         EndedCall {
             began: now.due_at(self.started),
+            began_at: now
+                .time
+                .minus(now.instant.saturating_duration_since(self.started)),
             ran: at.saturating_duration_since(self.started),
             called: self.called.clone(),
         }
@@ -241,7 +245,10 @@ impl Dispatcher {
                 for leased in attempt.call {
                     let route = Arc::clone(&attempt.route);
                     let ending = self.ending_if_stopped(leased.token, Ending::Released);
-                    route.observer.tried(&leased, &outcome, &ending, call.ran);
+                    let batch = Batch::default();
+                    route
+                        .observer
+                        .tried(&leased, &outcome, &ending, &call, &batch);
                     let record = route.recording.attempt(&ending, &call, &outcome, None);
                     self.end(leased, route, ending, None, record, now);
                 }
@@ -274,7 +281,10 @@ impl Dispatcher {
             last: Some(last_outcome(&outcome, Class::Rejected, now.time)),
         };
         let ending = self.ending_if_stopped(leased.token, ending);
-        route.observer.tried(&leased, &outcome, &ending, call.ran);
+        let batch = Batch::default();
+        route
+            .observer
+            .tried(&leased, &outcome, &ending, call, &batch);
         let record = route.recording.attempt(&ending, call, &outcome, None);
         self.end(leased, Arc::clone(route), ending, None, record, now);
     }
@@ -323,6 +333,7 @@ impl Dispatcher {
             permit,
             ..
         } = attempt;
+        let batch = route.observer.batch(&call);
         for (leased, mut outcome) in call.into_iter().zip(outcomes) {
             let answered = TargetAnswer {
                 leased: &leased,
@@ -336,7 +347,9 @@ impl Dispatcher {
                 now,
             };
             let (ending, wait) = self.ending(&answered, random);
-            route.observer.tried(&leased, &outcome, &ending, ended.ran);
+            route
+                .observer
+                .tried(&leased, &outcome, &ending, &ended, &batch);
             let record = route.recording.attempt(&ending, &ended, &outcome, wait);
             let outcome = Some(&mut outcome);
             self.end(leased, Arc::clone(&route), ending, outcome, record, now);
@@ -367,6 +380,7 @@ impl Dispatcher {
         let halves = route.batch.is_some_and(|batch| batch.bisect) && call.len() > 1;
         let half = u32::try_from(call.len().div_ceil(2)).ok();
         let half = half.filter(|_| halves).and_then(NonZeroU32::new);
+        let batch = route.observer.batch(&call);
         for leased in call {
             let answered = TargetAnswer {
                 leased: &leased,
@@ -380,7 +394,9 @@ impl Dispatcher {
                 now,
             };
             let (ending, wait) = self.ending(&answered, random);
-            route.observer.tried(&leased, &outcome, &ending, ended.ran);
+            route
+                .observer
+                .tried(&leased, &outcome, &ending, &ended, &batch);
             let record = route.recording.attempt(&ending, &ended, &outcome, wait);
             let outcome = Some(&mut outcome);
             self.end(leased, Arc::clone(&route), ending, outcome, record, now);

@@ -16,6 +16,7 @@ use pointsman_schemas::{
 use self::report::EndedDelivery;
 use super::plan::{FollowUpPayload, FollowUpRoute, Route};
 use crate::router::Matcher;
+use crate::telemetry::traces::Received;
 
 pub use self::report::{FAILED, SUCCEEDED, example_report};
 
@@ -70,7 +71,7 @@ pub(super) fn follow_ups(
                     Ok(event) => follow_ups.push(FollowUp::Append {
                         origin: leased.origin.clone(),
                         entry: Entry {
-                            event: Arc::new(event),
+                            event: traced(event, &leased.origin, route, leased),
                             deliveries: [delivery].into_iter().collect(),
                             deduplicate: None,
                             dead: None,
@@ -115,7 +116,10 @@ fn follow_replies(
                 raw: Bytes::new(),
                 reason: error.to_string(),
             })
-            .and_then(|event| replies.entry(&leased.tenant, &origin, Arc::new(event), None));
+            .and_then(|event| {
+                let event = traced(event, &origin, route, leased);
+                replies.entry(&leased.tenant, &origin, event, None)
+            });
         match entry {
             Ok(entry) => follow_ups.push(FollowUp::Append {
                 entry,
@@ -136,6 +140,25 @@ fn follow_replies(
             reject,
         });
     }
+}
+
+/// An event that follows from an attempt, in the trace of its delivery unless it names one itself.
+fn traced(event: Event, origin: &Name, route: &Route, leased: &Leased) -> Arc<Event> {
+    let traces = route.observer.traces();
+    let attempt = leased.attempts.saturating_add(1);
+    let event = match traces.context(&leased.event, leased.id, attempt) {
+        Some(context) => context.add_to(event),
+        None => event,
+    };
+    let (event, receiving) = traces.receive(&leased.tenant, origin, Arc::new(event));
+    if let Some(receiving) = receiving {
+        let received = Received {
+            appended: None,
+            is_duplicate: false,
+        };
+        traces.received(&receiving, received);
+    }
+    event
 }
 
 fn one_hop_further(reply: Event, to: &Event) -> Result<Event, InvalidEvent> {

@@ -9,10 +9,12 @@ use pointsman_schemas::{Class, Name, Outcome, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
+use super::record::EndedCall;
 use crate::telemetry::Metrics;
 use crate::telemetry::digest::{Digest, Tell};
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
 use crate::telemetry::tap::{Next, PassedAttempt, Tap};
+use crate::telemetry::traces::{Batch, Traces, Tried};
 
 /// Counts the outcomes of one subscription's deliveries, and logs its dead letters. It is
 /// called from the dispatcher's own task, so it must be quick.
@@ -23,6 +25,7 @@ pub struct Observer {
     digest: Arc<Digest>,
     digest_entry: Arc<LogDigest>,
     tap: Arc<Tap>,
+    traces: Traces,
 }
 
 /// The log lines of one subscription, of which there is at most one of a kind in ten seconds.
@@ -103,6 +106,7 @@ impl Observer {
             unreadable_replies: metrics.rejects(&identity.tenant, &Name::replies()),
             digest,
             tap: Arc::clone(metrics.tap()),
+            traces: metrics.traces().clone(),
             digest_entry: Arc::new(LogDigest {
                 identity,
                 unlogged: Mutex::default(),
@@ -116,8 +120,27 @@ impl Observer {
     }
 
     /// An attempt at this delivery has come to `outcome`, whereupon it is to leave the dispatcher
-    /// with `ending`.
-    pub fn tried(&self, leased: &Leased, outcome: &Outcome, ending: &Ending, took: Duration) {
+    /// with `ending`; the call was one of `batch`.
+    pub(super) fn tried(
+        &self,
+        leased: &Leased,
+        outcome: &Outcome,
+        ending: &Ending,
+        call: &EndedCall,
+        batch: &Batch,
+    ) {
+        if self.traces.is_on() {
+            self.traces.tried(&Tried {
+                leased,
+                subscription: &self.digest_entry.identity,
+                outcome,
+                ending,
+                since: call.shown(leased.since),
+                began: call.began_at,
+                ended: call.began_at.plus(call.ran),
+                batch,
+            });
+        }
         if !self.tap.is_open() {
             return;
         }
@@ -131,9 +154,19 @@ impl Observer {
             class: outcome.class,
             code: outcome.code,
             message: outcome.message.clone(),
-            took,
+            took: call.ran,
             next: Next::from(ending),
         });
+    }
+
+    /// What records its attempts in traces.
+    pub(super) fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// The attempts of a call, as far as they are recorded.
+    pub(super) fn batch(&self, call: &[Leased]) -> Batch {
+        self.traces.batch(call)
     }
 
     /// A delivery has left the dispatcher with this ending, durably.

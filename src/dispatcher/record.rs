@@ -25,6 +25,13 @@ pub enum HistoryLevel {
     None,
 }
 
+impl EndedCall {
+    /// A time of the journal's clock before it began, as the time of day.
+    pub(super) fn shown(&self, earlier: Timestamp) -> Timestamp {
+        self.began_at.minus(self.began.since(earlier))
+    }
+}
+
 /// What the history is told of the deliveries of a route.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
@@ -43,6 +50,8 @@ pub struct CalledSlot(Option<Arc<OnceLock<Arc<str>>>>);
 pub(super) struct EndedCall {
     /// By the journal's clock.
     pub(super) began: Timestamp,
+    /// By the time of day.
+    pub(super) began_at: Timestamp,
     pub(super) ran: Duration,
     pub(super) called: CalledSlot,
 }
@@ -136,6 +145,7 @@ mod tests {
     fn call(called: CalledSlot) -> EndedCall {
         EndedCall {
             began: Timestamp(1),
+            began_at: Timestamp(1),
             ran: Duration::ZERO,
             called,
         }

@@ -14,8 +14,8 @@ use pointsman_connectors::{Attempt, AttemptEnd, AttemptError, Delivery, TargetSe
 use pointsman_schemas::{Class, DeliveryId, Event, Name, Outcome, Timestamp, TraceContext};
 use smallvec::SmallVec;
 use tower::{Service, ServiceBuilder, ServiceExt};
-use tracing::Instrument;
 use tracing::instrument::Instrumented;
+use tracing::{Instrument, Level};
 
 use super::plan::Route;
 use super::record::CalledSlot;
@@ -92,8 +92,8 @@ pub fn stack(target: TargetService) -> Stack {
         .service(target)
 }
 
-/// Puts each attempt into a tracing span, where somebody looks that closely: making one costs as
-/// much as several steps of an attempt.
+/// Puts each attempt into a tracing span, where somebody looks that closely, and one of a trace that
+/// is recorded in any case: making one costs as much as several steps of an attempt.
 #[derive(Clone, Debug)]
 pub struct Trace<S>(S);
 
@@ -109,14 +109,30 @@ impl<S: Service<AttemptRequest>> Service<AttemptRequest> for Trace<S> {
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
         let identity = &request.route.identity;
         let first = request.deliveries.first();
-        let span = tracing::debug_span!(
-            "attempt",
-            delivery = first.map(|first| tracing::field::display(first.id)),
-            deliveries = request.deliveries.len(),
-            rule = identity.rule.as_str(),
-            target = identity.target.as_str(),
-            attempt = first.map(|first| first.attempt)
-        );
+        macro_rules! attempt_span {
+            ($level:expr, $trace_id:expr) => {
+                tracing::span!(
+                    $level,
+                    "attempt",
+                    delivery = first.map(|first| display(first.id)),
+                    deliveries = request.deliveries.len(),
+                    rule = identity.rule.as_str(),
+                    target = identity.target.as_str(),
+                    attempt = first.map(|first| first.attempt),
+                    trace_id = $trace_id
+                )
+            };
+        }
+        let traces = request.route.observer.traces();
+        let span = match first.and_then(|first| traces.trace_id(&first.event)) {
+            Some(trace_id) => attempt_span!(Level::ERROR, display(trace_id)),
+            None => attempt_span!(
+                Level::DEBUG,
+                first
+                    .and_then(|first| TraceContext::of(&first.event))
+                    .map(|context| display(context.parent.trace_id))
+            ),
+        };
         let future = span.in_scope(|| self.0.call(request));
         future.instrument(span)
     }
@@ -188,6 +204,7 @@ impl Service<AttemptRequest> for Call {
 
     fn call(&mut self, request: AttemptRequest) -> Self::Future {
         let is_batch = request.route.batch.is_some();
+        let traces = request.route.observer.traces();
         let mut deliveries = Vec::with_capacity(request.deliveries.len());
         let mut unprepared = Vec::new();
         for (index, one) in request.deliveries.into_iter().enumerate() {
@@ -197,7 +214,9 @@ impl Service<AttemptRequest> for Call {
                     attempt: one.attempt,
                     event,
                     texts,
-                    trace: TraceContext::of(&one.event).map(Box::new),
+                    trace: traces
+                        .context(&one.event, one.id, one.attempt)
+                        .map(Box::new),
                 }),
                 Err(message) if is_batch => unprepared.push((index, message)),
                 Err(message) => return not_called(AttemptResponse::NotPrepared(message)),

@@ -15,6 +15,7 @@ use super::taken::{is_taken, tell_taken};
 use crate::router::Router;
 use crate::telemetry::metrics::SourceMetrics;
 use crate::telemetry::tap::PassedEvent;
+use crate::telemetry::traces::Received;
 
 /// How long a caller is asked to stay away while the store is full.
 pub(super) const FULL_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -163,7 +164,7 @@ impl Appender {
             cursor,
             positions,
         };
-        let begin = Instant::now();
+        let (begin, began) = (Instant::now(), Timestamp::now());
         let appended = self.journal.append(append).await?;
         let duplicates = appended
             .iter()
@@ -180,7 +181,33 @@ impl Appender {
         if self.metrics.tap.is_open() {
             self.tap(group, &appended);
         }
+        if group.iter().any(|pending| !pending.traced.is_empty()) {
+            self.trace(group, &appended, (began, Timestamp::now()));
+        }
         Ok(appended)
+    }
+
+    /// Records what has been stored.
+    fn trace(
+        &self,
+        group: &mut [ReadMessage],
+        appended: &[Appended],
+        times: (Timestamp, Timestamp),
+    ) {
+        let mut rest = appended;
+        for pending in group {
+            let own = rest.get(..pending.entries.len()).unwrap_or(rest);
+            rest = rest.get(own.len()..).unwrap_or_default();
+            for (place, receiving) in pending.traced.drain(..) {
+                let known =
+                    |one: &Appended| matches!(one, Appended::Duplicate(_) | Appended::Taken(_));
+                let received = Received {
+                    appended: Some(times),
+                    is_duplicate: own.get(place).is_some_and(known),
+                };
+                self.metrics.traces.received(&receiving, received);
+            }
+        }
     }
 
     /// Tells whoever listens of what has been stored.

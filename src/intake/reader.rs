@@ -14,6 +14,7 @@ use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, Sub
 
 use crate::router::{Deduplicate, Matcher, Router};
 use crate::telemetry::metrics::SourceMetrics;
+use crate::telemetry::traces::Receiving;
 use crate::waiting::{Asked, Waiting};
 
 /// For how long an event with the same source and id is known again, where a source has stable ids.
@@ -45,6 +46,8 @@ pub(crate) struct ReadMessage {
     pub(crate) positions: Vec<PositionChange>,
     /// Where its caller asked, what is made of it.
     pub(crate) asked: Option<Arc<Asked>>,
+    /// Its events that are recorded in traces, by the places of their entries.
+    pub(crate) traced: Vec<(usize, Box<Receiving>)>,
 }
 
 impl MessageReader {
@@ -125,14 +128,20 @@ impl MessageReader {
             _ => (None, None),
         };
         let mut entries = Vec::with_capacity(arrivals.len());
+        let mut traced = Vec::new();
         for arrival in arrivals {
             let event = match arrival {
                 Arrival::Event(event) => Ok(event),
                 Arrival::Plain(plain) => self.map(*plain).map(Arc::new),
             };
-            let (tenant, origin) = (&self.tenant, &self.origin);
-            let entry =
-                event.and_then(|event| self.matcher.entry(tenant, origin, event, self.deduplicate));
+            let mut receiving = None;
+            let entry = event.and_then(|event| {
+                let (tenant, origin) = (&self.tenant, &self.origin);
+                let traces = &self.metrics.traces;
+                let (event, begun) = traces.receive(tenant, origin, event);
+                receiving = begun;
+                self.matcher.entry(tenant, origin, event, self.deduplicate)
+            });
             let entry = entry.and_then(|entry| self.with_keys(entry, sender));
             match (entry, acknowledgement) {
                 (Ok(mut entry), waits) => {
@@ -144,6 +153,10 @@ impl MessageReader {
                     if let Some(asked) = &asked {
                         let terms = entry.terms.get_or_insert_default();
                         terms.watch = Some(asked.watch(entries.len()));
+                    }
+                    if let Some(mut receiving) = receiving {
+                        receiving.matched(entry.deliveries.len());
+                        traced.push((entries.len(), receiving));
                     }
                     entries.push(entry);
                 }
@@ -172,6 +185,7 @@ impl MessageReader {
             acknowledgement,
             positions,
             asked,
+            traced,
         })
     }
 

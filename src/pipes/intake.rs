@@ -18,6 +18,7 @@ use super::writes::{WriteQueue, WriteResult};
 use super::{IN_FLIGHT_MAX, Pipes};
 use crate::intake::{MessageReader, ReadMessage};
 use crate::telemetry::tap::PassedEvent;
+use crate::telemetry::traces::Received;
 use pointsman_journal::Journal;
 
 /// How long what has ended may still take to be stored and acknowledged, once the source ends.
@@ -244,6 +245,7 @@ impl PipeIntake {
             acknowledgement,
             positions,
             asked: _,
+            traced,
         } = read;
         let (events, unmatched) = (
             entries.len(),
@@ -282,6 +284,13 @@ impl PipeIntake {
         self.reader.metrics.received.inc_by(events as u64);
         self.reader.metrics.unmatched.inc_by(unmatched as u64);
         self.tap(&deliveries);
+        let received = Received {
+            appended: None,
+            is_duplicate: false,
+        };
+        for (_, receiving) in traced {
+            self.reader.metrics.traces.received(&receiving, received);
+        }
         Offered {
             acknowledgement,
             deliveries,

@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 use self::labelled::Labelled;
 use super::tap::Tap;
+use super::traces::{SpanCounters, Traces};
 use crate::router::MatchCounters;
 
 pub use self::labelled::{Detail, Kept, SubscriptionMetrics, TargetMetrics};
@@ -41,6 +42,8 @@ pub struct Metrics {
     left_out: Counter,
     appends: Histogram,
     tap: Arc<Tap>,
+    traces: Traces,
+    spans: SpanCounters,
 }
 
 impl Metrics {
@@ -54,6 +57,8 @@ impl Metrics {
             left_out: Counter::default(),
             appends: Histogram::new(APPEND_BUCKETS_SECONDS),
             tap: Arc::default(),
+            traces: Traces::default(),
+            spans: SpanCounters::default(),
         };
         let own = &metrics;
         registry.register_collector(Box::new(own.labelled.clone()));
@@ -87,6 +92,16 @@ impl Metrics {
             "pointsman_append_duration_seconds",
             "How long appends to the store took, sync included",
             own.appends.clone(),
+        );
+        registry.register(
+            "pointsman_trace_spans_exported",
+            "Spans of traces that their collector has taken",
+            own.spans.exported.clone(),
+        );
+        registry.register(
+            "pointsman_trace_spans_dropped",
+            "Spans of traces that are lost, because there were too many or nobody took them",
+            own.spans.dropped.clone(),
         );
         registry.register(
             "pointsman_build",
@@ -126,7 +141,26 @@ impl Metrics {
             left_out: self.left_out.clone(),
             appends: self.appends.clone(),
             tap: Arc::clone(&self.tap),
+            traces: self.traces.clone(),
         }
+    }
+
+    /// Has what is counted recorded in traces.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// What traces are made of.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// Counts what becomes of their spans.
+    #[must_use]
+    pub fn spans(&self) -> SpanCounters {
+        self.spans.clone()
     }
 
     /// Who listens to what is counted.
@@ -175,6 +209,8 @@ pub struct SourceMetrics {
     appends: Histogram,
     /// Who listens to what comes.
     pub tap: Arc<Tap>,
+    /// What traces are made of.
+    pub traces: Traces,
 }
 
 impl SourceMetrics {

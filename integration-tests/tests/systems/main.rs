@@ -15,6 +15,10 @@ mod mns;
 #[cfg(test)]
 mod nats;
 mod object_storage;
+#[cfg(test)]
+mod ops;
 mod rabbitmq;
 #[cfg(test)]
 mod sqs;
+#[cfg(test)]
+mod traces;
