@@ -42,6 +42,8 @@ pub mod object_storage;
 mod parameter;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod replaced;
 mod requests;
 mod reread;
@@ -56,7 +58,7 @@ mod structured;
 #[cfg(test)]
 mod suite;
 pub mod target;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "redis"))]
 mod texts;
 pub mod timer;
 mod trace;
@@ -246,6 +248,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: with_feature!("rabbitmq", Support::target::<rabbitmq::RabbitmqTarget>()),
     },
     Connector {
+        kind: "redis",
+        also_known_as: &["valkey", "redis-streams", "redis-stream", "rediss"],
+        source: with_feature!("redis", Support::source::<redis::RedisSource>()),
+        target: with_feature!("redis", Support::target::<redis::RedisTarget>()),
+    },
+    Connector {
         kind: "sns",
         also_known_as: &["aws-sns", "amazon-sns"],
         source: Support::Never,
@@ -338,7 +346,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 23] = [
+    const CALLED: [(&str, &str, &str, &str); 25] = [
         (
             "eventbridge",
             r#"{ "bus": "b", "source": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
@@ -458,6 +466,18 @@ mod tests {
             r#"{ "url": "amqp://h", "password": "hunter2", "exchange": "x", "routing_key": "<$.data.a>" }"#,
             "k",
             "publish to x k",
+        ),
+        (
+            "redis",
+            r#"{ "url": "redis://h", "stream": "s", "username": "hunter2", "password": "hunter2", "fields": { "a": "hunter2" } }"#,
+            "",
+            "add to s",
+        ),
+        (
+            "redis",
+            r#"{ "url": "redis://h", "stream": "<$.data.a>", "fields": { "a": "<$.data.hunter2>" } }"#,
+            "k",
+            "add to k",
         ),
         (
             "sns",

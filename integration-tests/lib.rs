@@ -24,6 +24,7 @@ pub mod outage;
 pub mod power;
 pub mod process;
 pub mod rabbitmq;
+pub mod redis;
 pub mod sink;
 pub mod sqs;
 pub mod storm;

@@ -107,12 +107,8 @@ async fn extend_once<Q: Queue>(queue: &Q, receipts: Vec<Receipt>) {
     if locked.is_empty() {
         return;
     }
-    let in_hand = queue.in_hand();
-    let messages: Vec<_> = locked
-        .iter()
-        .map(|receipt| (receipt.as_str(), in_hand))
-        .collect();
-    let told = timeout(queue.beat(), queue.hide(&messages)).await;
+    let receipts: Vec<_> = locked.iter().map(|receipt| receipt.as_str()).collect();
+    let told = timeout(queue.beat(), queue.extend(&receipts)).await;
     match told {
         Ok(Ok(hidden)) => {
             for (index, receipt) in hidden.receipts {

@@ -1,4 +1,5 @@
-//! Reading a queue that hands its messages out for a time: SQS, MNS, and what speaks like them.
+//! Reading a queue that hands its messages out for a time: SQS, MNS, groups of
+//! streams of Redis, and what is like them.
 //!
 //! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being
 //! handed to anybody else; what cannot be stored comes again after a while, and what a crash leaves

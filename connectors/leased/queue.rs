@@ -20,6 +20,12 @@ pub(crate) trait Queue: fmt::Debug + Clone + Send + Sync + 'static {
     /// How many calls to settle messages, and as many to extend them, are under way at most.
     const CALLS_MAX: usize;
 
+    /// How many calls for messages are made at once while each comes back full.
+    const RECEIVES_MAX: usize = 8;
+
+    /// What kind of thing it is, as errors say it.
+    const KIND: &'static str = "queue";
+
     /// What errors call it by.
     fn name(&self) -> &str;
 
@@ -45,6 +51,13 @@ pub(crate) trait Queue: fmt::Debug + Clone + Send + Sync + 'static {
 
     /// Keeps as many messages hidden for another while each.
     async fn hide(&self, messages: &[(&str, Duration)]) -> Answer<Hidden>;
+
+    /// Keeps messages in hand hidden.
+    async fn extend(&self, receipts: &[&str]) -> Answer<Hidden> {
+        let in_hand = self.in_hand();
+        let messages: Vec<_> = receipts.iter().map(|receipt| (*receipt, in_hand)).collect();
+        self.hide(&messages).await
+    }
 
     /// How many messages wait, where it says so. Fails where it does not answer.
     async fn waiting(&self) -> Answer<Option<u64>>;

@@ -44,7 +44,7 @@ impl<Q: Queue, D: Decoder<Message = Q::Message>> Reader<Q, D> {
         } = received;
         let arrival = self.decoder.arrival(&message).map_err(|reason| {
             let (id, queue) = (D::id(&message), self.decoder.queue());
-            let reason = format!("{reason} (message {id} of the queue {queue})");
+            let reason = format!("{reason} (message {id} of the {} {queue})", Q::KIND);
             let raw = D::body(message);
             Reject { raw, reason }
         });

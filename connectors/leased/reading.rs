@@ -16,9 +16,6 @@ use super::settling::{Order, Settlement};
 use super::watch::watch;
 use crate::{Acknowledgement, Link, SourceError, Verdict};
 
-/// How many calls for messages are made at once while each comes back full.
-const CALLS_MAX: usize = 8;
-
 /// By how much longer than it waits for messages a call may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -158,7 +155,8 @@ impl<Q: Queue> Reading<Q> {
             Ok(messages) => messages,
             Err(error) => {
                 self.failed = Some(SourceError::Unavailable(format!(
-                    "cannot receive from the queue {}: {error}",
+                    "cannot receive from the {} {}: {error}",
+                    Q::KIND,
                     self.queue.name()
                 )));
                 return Vec::new();
@@ -167,7 +165,7 @@ impl<Q: Queue> Reading<Q> {
         // As long as they come back full there is more.
         self.calls_wanted = match messages.len() {
             0 => 1,
-            count if count >= Q::CALL_MESSAGES_MAX => (self.calls_wanted + 1).min(CALLS_MAX),
+            count if count >= Q::CALL_MESSAGES_MAX => (self.calls_wanted + 1).min(Q::RECEIVES_MAX),
             _ => self.calls_wanted,
         };
         if messages.is_empty() {

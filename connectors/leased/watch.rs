@@ -39,7 +39,8 @@ pub(super) async fn watch<Q: Queue>(queue: Q, link: Link) {
             Some(error) => {
                 is_down = true;
                 link.down(format!(
-                    "the queue {} does not answer: {error}",
+                    "the {} {} does not answer: {error}",
+                    Q::KIND,
                     queue.name()
                 ));
                 sleep(ASK_AGAIN).await;

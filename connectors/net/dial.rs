@@ -30,7 +30,7 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a name, an address and TLS may take together: well below the usual timeout of an
 /// attempt, so that a host that cannot be reached counts as unavailable and not as failed.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a client dials by.
 #[derive(Clone, Debug)]
@@ -111,6 +111,12 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// What dials only to where the guard lets it.
+    #[cfg(feature = "redis")]
+    pub(super) fn new(guard: Guard, names: Names) -> Self {
+        Self { guard, names }
+    }
+
     async fn dial(self, uri: Uri) -> Result<TokioIo<Wire>, DialError> {
         let host = uri
             .host()
@@ -124,6 +130,12 @@ impl Dialer {
             } else {
                 80
             });
+        let stream = self.connect(host, port).await?;
+        Ok(TokioIo::new(Wire::new(stream)))
+    }
+
+    /// Connects to a host, which is a name or an address without brackets.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let found: Arc<[IpAddr]> = match host.parse::<IpAddr>() {
             Ok(address) => Arc::new([address]),
             Err(_) => self
@@ -154,7 +166,7 @@ impl Dialer {
                 // Small requests must not wait for acknowledgements; a socket that refuses the
                 // option works without.
                 let _ = stream.set_nodelay(true);
-                Ok(TokioIo::new(Wire::new(stream)))
+                Ok(stream)
             }
             Some(Err((address, source))) => Err(DialError::Connect { address, source }),
             None => Err(error),

@@ -10,6 +10,8 @@ pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;
 mod replay;
+#[cfg(feature = "redis")]
+pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unanswered;
 pub(crate) mod wire;

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(feature = "redis")]
+mod settings;
 
 use std::sync::Arc;
 
@@ -16,6 +18,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::OpenError;
 use crate::parameter::resolve;
+
+#[cfg(feature = "redis")]
+pub use settings::TlsSettings;
 
 /// Where the certificates of a client are.
 #[derive(Clone, Copy, Debug, Default)]

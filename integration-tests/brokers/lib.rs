@@ -20,6 +20,7 @@ mod port;
 mod postgres;
 pub mod proxy;
 mod rabbitmq;
+mod redis;
 mod server;
 mod stand_in;
 
@@ -31,5 +32,6 @@ pub use port::free_port;
 pub use postgres::{PostgresPair, PostgresServer};
 pub use proxy::{Fault, Proxy};
 pub use rabbitmq::RabbitServer;
+pub use redis::RedisServer;
 pub use server::{Server, kill};
 pub use stand_in::{Asked, StandIn, Told};

@@ -45,6 +45,8 @@ pub enum SourceKind {
     Kafka,
     /// Messages of a queue.
     Rabbitmq,
+    /// Entries of a stream of Redis.
+    Redis,
     /// Messages of a queue of Amazon SQS.
     Sqs,
     /// Messages of a queue of Alibaba Cloud's MNS.
@@ -66,6 +68,8 @@ pub enum TargetKind {
     Kafka,
     /// Messages to an exchange.
     Rabbitmq,
+    /// Entries of a stream of Redis.
+    Redis,
     /// Messages to a queue of Amazon SQS.
     Sqs,
     /// Messages to a topic of Amazon SNS.
@@ -96,6 +100,11 @@ const RABBITMQ: &str = "sources:\n  incoming:\n    rabbitmq:\n      url: \"amqp:
                  username: app\n      password: { env: AMQP_PASSWORD }\n      queue: orders\n    \
                  event: { type: order.received, subject: \"<$.routing_key>\" } # of messages that \
                  are no CloudEvents\n";
+const REDIS: &str = "sources:\n  incoming:\n    redis:\n      url: \"redis://127.0.0.1:6379\" # \
+                 rediss for TLS; username, password\n      stream: orders\n      group: \
+                 pointsman\n      start: earliest # or latest, where the group is new\n    event: \
+                 { type: order.received, subject: \"<$.body.customer>\" } # of entries that are \
+                 no CloudEvents\n";
 const SQS: &str = "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
                  credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
                  } # of messages that are no CloudEvents\n";
@@ -148,6 +157,7 @@ impl SourceKind {
             ),
             Self::Kafka => (KAFKA, ORDERS),
             Self::Rabbitmq => (RABBITMQ, ORDERS),
+            Self::Redis => (REDIS, ORDERS),
             Self::Sqs => (SQS, ORDERS),
             Self::Mns => (MNS, ORDERS),
             Self::Nats => (NATS, ORDERS),
@@ -179,6 +189,10 @@ impl TargetKind {
                 "  function:\n    rabbitmq:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \
                  app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      \
                  routing_key: <$.type>\n"
+            }
+            Self::Redis => {
+                "  function:\n    redis: { url: \"redis://127.0.0.1:6379\", stream: events, \
+                 max_length: 1000000 } # mode: structured, or fields: { order: <$.data.id> } …\n"
             }
             Self::Sqs => {
                 "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \

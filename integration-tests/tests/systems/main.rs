@@ -19,6 +19,8 @@ mod object_storage;
 mod ops;
 mod rabbitmq;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
 mod sqs;
 #[cfg(test)]
 mod traces;
