@@ -2,13 +2,14 @@
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use maud::html;
+use maud::{Markup, html};
 use pointsman_schemas::Name;
 
 use super::super::history::Counted;
 use super::super::page::{self, Section, Viewer, ago, count, rate, state, table, tile, time};
 use super::super::{Console, failure::Failure, fields::Asked, flow::of_source};
 use super::{charts, has_wanted, named, paged, rule_path, search_box, source_path};
+use crate::admin::RuleStatus;
 use crate::admin::refused::Refused;
 
 pub(in crate::console) async fn list(
@@ -109,18 +110,7 @@ pub(in crate::console) async fn show(
                     a href="/dead?reason=unreadable" { "What could not be read" }
                 }
             }
-            section .sheet {
-                h2 { "Rules that take from it" }
-                @if rules.is_empty() { p .note { "None." } }
-                ul {
-                    @for rule in rules.iter().take(super::ROWS_MAX) {
-                        li { a href=(rule_path(&rule.tenant, &rule.name)) { (rule.name) } }
-                    }
-                }
-                @if rules.len() > super::ROWS_MAX {
-                    p .note { (count((rules.len() - super::ROWS_MAX) as u64)) " more" }
-                }
-            }
+            (taken_by(&rules))
             (charts(&source_path(&tenant, &name), true))
         }
     };
@@ -133,4 +123,22 @@ pub(in crate::console) async fn show(
         &body,
     )
     .into_response())
+}
+
+/// The rules that take from a source.
+fn taken_by(rules: &[&RuleStatus]) -> Markup {
+    html! {
+        section .sheet {
+            h2 { "Rules that take from it" }
+            @if rules.is_empty() { p .note { "None." } }
+            ul {
+                @for rule in rules.iter().take(super::ROWS_MAX) {
+                    li { a href=(rule_path(&rule.tenant, &rule.name)) { (rule.name) } }
+                }
+            }
+            @if rules.len() > super::ROWS_MAX {
+                p .note { (count((rules.len() - super::ROWS_MAX) as u64)) " more" }
+            }
+        }
+    }
 }

@@ -64,43 +64,7 @@ pub(in crate::console) async fn show(
             p .notice .bad { strong { "The target refuses us: " } (why) }
         }
         div .columns {
-            section .sheet {
-                h2 { "Subscription " (number.0) }
-                dl .facts {
-                    dt { "Tenant" } dd { (one.identity.tenant) }
-                    dt { "Rule" }
-                    dd {
-                        a href=(rule_path(&one.identity.tenant, &one.identity.rule)) {
-                            (one.identity.rule)
-                        }
-                    }
-                    dt { "Target" }
-                    dd {
-                        a href=(target_path(&one.identity.tenant, &one.identity.target)) {
-                            (one.identity.target)
-                        }
-                    }
-                    dt { "State" }
-                    dd { (state(health, word)) @if !one.attached { " no rule in force wants it" } }
-                    dt { "Lane" }
-                    dd { (one.lane) @if let Some(why) = one.lane_reason { ": " (lane(why)) } }
-                    @if let Some(oldest) = &one.oldest_pending {
-                        dt { "Oldest waits since" } dd { (time(oldest)) }
-                    }
-                    dt { "Made so far" }
-                    dd {
-                        (count(counts.created)) " deliveries, of which " (count(counts.delivered))
-                        " delivered, " (count(counts.redriven)) " redriven, "
-                        (count(counts.cancelled)) " cancelled, " (count(counts.purged)) " purged"
-                    }
-                }
-                p {
-                    a href={ "/tasks?subscription=" (number.0) } { "Its tasks" } " · "
-                    a href={ "/dead?tenant=" (one.identity.tenant) "&rule=" (one.identity.rule) "&target=" (one.identity.target) } {
-                        "Its dead letters"
-                    }
-                }
-            }
+            (facts(one, &state(health, word)))
             section .sheet { h2 { "Levers" } (levers(one, &path)) }
             (charts(&path, true))
         }
@@ -113,6 +77,50 @@ pub(in crate::console) async fn show(
         &body,
     )
     .into_response())
+}
+
+/// What is known of a subscription.
+fn facts(one: &SubscriptionView, state: &Markup) -> Markup {
+    let counts = &one.counts;
+    html! {
+        section .sheet {
+            h2 { "Subscription " (one.number.0) }
+            dl .facts {
+                dt { "Tenant" } dd { (one.identity.tenant) }
+                dt { "Rule" }
+                dd {
+                    a href=(rule_path(&one.identity.tenant, &one.identity.rule)) {
+                        (one.identity.rule)
+                    }
+                }
+                dt { "Target" }
+                dd {
+                    a href=(target_path(&one.identity.tenant, &one.identity.target)) {
+                        (one.identity.target)
+                    }
+                }
+                dt { "State" }
+                dd { (state) @if !one.attached { " no rule in force wants it" } }
+                dt { "Lane" }
+                dd { (one.lane) @if let Some(why) = one.lane_reason { ": " (lane(why)) } }
+                @if let Some(oldest) = &one.oldest_pending {
+                    dt { "Oldest waits since" } dd { (time(oldest)) }
+                }
+                dt { "Made so far" }
+                dd {
+                    (count(counts.created)) " deliveries, of which " (count(counts.delivered))
+                    " delivered, " (count(counts.redriven)) " redriven, "
+                    (count(counts.cancelled)) " cancelled, " (count(counts.purged)) " purged"
+                }
+            }
+            p {
+                a href={ "/tasks?subscription=" (one.number.0) } { "Its tasks" } " · "
+                a href={ "/dead?tenant=" (one.identity.tenant) "&rule=" (one.identity.rule) "&target=" (one.identity.target) } {
+                    "Its dead letters"
+                }
+            }
+        }
+    }
 }
 
 fn lane(why: LaneReason) -> &'static str {
