@@ -181,12 +181,14 @@ impl Link {
 
     /// Waits until the source has been opened, or could not be.
     pub async fn opened(&self) {
+        self.until(|state| state != SourceState::Opening).await;
+    }
+
+    /// Waits for a state.
+    pub(crate) async fn until(&self, is_it: impl Fn(SourceState) -> bool) {
         // The sender lives in self: it cannot be gone.
-        let _ = self
-            .status
-            .subscribe()
-            .wait_for(|status| status.state != SourceState::Opening)
-            .await;
+        let mut status = self.status.subscribe();
+        let _ = status.wait_for(|status| is_it(status.state)).await;
     }
 
     fn turn(&self, state: SourceState, error: Option<String>) {

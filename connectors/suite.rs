@@ -16,7 +16,7 @@ use bytes::Bytes;
 use pointsman_schemas::{Clock, Data, Event, Timestamp};
 use tokio::time::Instant;
 
-pub(crate) use by_hand::{begin, bodies, settle, take, with};
+pub(crate) use by_hand::{begin, bodies, settle, take, turns, with};
 pub(crate) use canned::Canned;
 #[cfg(feature = "lambda")]
 pub(crate) use canned::Reply;

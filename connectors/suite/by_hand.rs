@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use pointsman_schemas::{Name, SystemClock};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{Stored, next_within};
 use crate::listener::Routes;
 use crate::{
-    Alarms, Arrival, Link, Message, OpenError, Source, SourceContext, SourceSettings, Verdict,
+    Alarms, Arrival, Link, Message, OpenError, Source, SourceContext, SourceSettings, SourceState,
+    Verdict,
 };
 
 /// Longer than anything takes; only a broken test waits for it.
@@ -70,6 +72,12 @@ pub(crate) fn bodies(messages: &[Message]) -> Vec<String> {
         other => panic!("no event: {other:?}"),
     };
     messages.iter().map(body).collect()
+}
+
+/// Returns once a source tells this of its connection.
+pub(crate) async fn turns(link: &Link, state: SourceState) {
+    let turned = link.until(|now| now == state);
+    timeout(LONG, turned).await.expect("it turns");
 }
 
 /// Tells all of them the same.

@@ -8,19 +8,10 @@ use pointsman_test_brokers::{Fault, Proxy, free_port};
 use super::target::{service, write};
 use super::*;
 use crate::SourceState;
-use crate::suite::Log;
+use crate::suite::{Log, turns};
 
 /// How long a source may take to be back.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
-
-async fn turns(link: &Link, state: SourceState) {
-    let turned = async {
-        while link.status().state != state {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(LONG, turned).await.unwrap();
-}
 
 #[tokio::test]
 async fn a_server_that_was_killed_is_read_and_written_on() {

@@ -4,7 +4,7 @@ use pointsman_test_brokers::{Fault, Proxy, Told};
 
 use super::*;
 use crate::SourceState;
-use crate::suite::Log;
+use crate::suite::{Log, turns};
 
 async fn told(settings: &Value) -> String {
     source(settings).probe().await.unwrap_err().0.to_string()
@@ -67,15 +67,6 @@ async fn nobody_there_is_said_where_the_address_is_written() {
     let nobody = format!("http://127.0.0.1:{}", pointsman_test_brokers::free_port());
     let told = told(&queue.settings(json!({ "endpoint": nobody }))).await;
     assert!(told.starts_with("endpoint: cannot reach MNS: "), "{told}");
-}
-
-async fn turns(link: &Link, state: SourceState) {
-    let turned = async {
-        while link.status().state != state {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, turned).await.unwrap();
 }
 
 #[tokio::test]

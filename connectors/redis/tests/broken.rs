@@ -5,7 +5,7 @@ use pointsman_test_brokers::{Fault, Proxy, free_port};
 use super::*;
 use crate::SourceState;
 use crate::net::tls::fixtures::ca;
-use crate::suite::{Log, parse};
+use crate::suite::{Log, parse, turns};
 
 async fn told(settings: &Value) -> String {
     source(settings).probe().await.unwrap_err().0.to_string()
@@ -145,15 +145,6 @@ async fn tls_and_a_login_from_files_that_are_read_again() {
         told.starts_with("tls: cannot connect to Redis at localhost:"),
         "{told}"
     );
-}
-
-async fn turns(link: &Link, state: SourceState) {
-    let turned = async {
-        while link.status().state != state {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, turned).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,16 +4,7 @@ use pointsman_test_brokers::{Fault, Proxy};
 
 use super::*;
 use crate::SourceState;
-use crate::suite::Log;
-
-async fn turns(link: &Link, state: SourceState) {
-    let turned = async {
-        while link.status().state != state {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(LONG, turned).await.unwrap();
-}
+use crate::suite::{Log, turns};
 
 #[tokio::test]
 async fn a_server_that_refuses_ends_the_source_and_what_is_in_hand_is_settled_after_it() {
