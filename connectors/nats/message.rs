@@ -179,17 +179,10 @@ impl Mapper {
         if let Some(media_type) = media_type {
             event = event.datacontenttype(media_type);
         }
-        Ok(smallvec![if self.mapped {
-            Arrival::Plain(Box::new(Plain {
-                fields: fields(message, headers, stored, time),
-                defaults: event,
-            }))
-        } else {
-            let event = event
-                .build()
-                .map_err(|error| format!("no event can be made of this: {error}"))?;
-            Arrival::Event(Arc::new(event))
-        }])
+        let fields = || fields(message, headers, stored, time);
+        let made = Arrival::made(event, self.mapped.then(fields));
+        let made = made.map_err(|error| format!("no event can be made of this: {error}"))?;
+        Ok(smallvec![made])
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::mapping::Incoming;
 use crate::trace::adopt;
-use crate::{Arrival, Plain, Verdict};
+use crate::{Arrival, Verdict};
 
 /// How long a message rests that could not be stored.
 const FAILED_AGAIN: Duration = Duration::from_secs(1);
@@ -63,15 +63,7 @@ impl Decoder {
         let defaults = incoming
             .plain(&self.name, id, self.clock.now())
             .map_err(|error| error.to_string())?;
-        if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain {
-                fields: incoming.fields(),
-                defaults,
-            })));
-        }
-        defaults
-            .build()
-            .map(|event| Arrival::Event(Arc::new(event)))
+        Arrival::made(defaults, self.mapped.then(|| incoming.fields()))
             .map_err(|error| format!("no event can be made of this: {error}"))
     }
 }

@@ -20,7 +20,7 @@ use super::replay::Replay;
 use super::signature::{Answer, Call, Moment, Unverified, Verifier};
 use crate::listener::{Handler, Refusal, Request, Response};
 use crate::requests::{Queue, REQUEST_EVENTS_MAX, accepted, refuse};
-use crate::source::{Arrival, Plain};
+use crate::source::Arrival;
 use crate::trace::{adopt, fields};
 
 /// How many keys are fetched for the sake of one call: its schemes may want one each.
@@ -123,16 +123,14 @@ impl WebhookHandler {
             )
         };
         let arrival = |mapped: Mapped| {
-            if self.mapped {
-                let fields = mapping::root_fields(head, mapped.envelope, &self.verifier.shown());
-                return Ok(Arrival::Plain(Box::new(Plain {
-                    fields,
-                    defaults: mapped.event.data(mapped.data),
-                })));
-            }
-            Ok(Arrival::Event(Arc::new(
-                mapped.event.data(mapped.data).build().map_err(refuse)?,
-            )))
+            let Mapped {
+                event,
+                data,
+                envelope,
+                ..
+            } = mapped;
+            let fields = || mapping::root_fields(head, envelope, &self.verifier.shown());
+            Arrival::made(event.data(data), self.mapped.then(fields)).map_err(refuse)
         };
         Ok((
             mapped.into_iter().map(arrival).collect::<Result<_, _>>()?,

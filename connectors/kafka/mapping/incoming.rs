@@ -52,16 +52,9 @@ impl Decoder {
         let defaults = self
             .plain(record, time)
             .map_err(|invalid| invalid.to_string())?;
-        if self.mapped {
-            return Ok(Arrival::Plain(Box::new(Plain {
-                fields: fields(record, time),
-                defaults,
-            })));
-        }
-        let event = defaults
-            .build()
-            .map_err(|invalid| format!("no event can be made of this: {invalid}"))?;
-        Ok(Arrival::Event(Arc::new(event)))
+        let fields = || fields(record, time);
+        Arrival::made(defaults, self.mapped.then(fields))
+            .map_err(|invalid| format!("no event can be made of this: {invalid}"))
     }
 
     /// What a plain record becomes by default.
