@@ -4,6 +4,11 @@
 //! no journal. What it needs from the bus is handed to it when it opens. A new connector is a
 //! folder and a line in [`CONNECTORS`].
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 mod alarms;
 pub mod alibaba;
 #[cfg(feature = "sqs")]

@@ -31,6 +31,11 @@
 //!
 //! Where a journal is made of shards, 2 and 6 hold in each of them: see [`sharded`].
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 mod append;
 mod dead_letter;
 pub mod disk;

@@ -27,6 +27,11 @@
 //! owner was not reached or is not the owner. [`JournalError::Io`](pointsman_journal::JournalError::Io):
 //! it may have happened. Every other one is the owner's own.
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 mod append;
 mod call;
 mod command;

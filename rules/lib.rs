@@ -15,6 +15,11 @@
 //! | change an event, or make one | [`Transform`], [`EventMapping`] |
 //! | say why a rule did or did not match | [`explain()`], [`RuleSet::explain`] |
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 pub mod cesql;
 mod comparator;
 pub mod condition;

@@ -3,6 +3,11 @@
 //! Nothing here does IO, knows a runtime or holds state. The crate stands at the bottom: everything
 //! else imports it.
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 pub mod backoff;
 pub mod cursor;
 pub mod data;

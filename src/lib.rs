@@ -1,6 +1,11 @@
 //! The bus: everything with state. It is one program, so all of it is private but [`main`]; the
 //! library is there so that integration tests build the same program once.
 
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a test may tell a long story")
+)]
+
 mod admin;
 mod app;
 mod aside;

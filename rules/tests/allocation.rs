@@ -1,5 +1,7 @@
 //! Where no rule matches, nothing is allocated.
 
+#![expect(clippy::too_many_lines, reason = "a test may tell a long story")]
+
 use bytes::Bytes;
 use pointsman_rules::{
     Condition, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, Rule, RuleSet, Scratch,

@@ -2,6 +2,8 @@
 //! wrong. Apart from the other end-to-end tests, since starting a broker takes the processor from
 //! whoever counts on a share of it.
 
+#![expect(clippy::too_many_lines, reason = "a test may tell a long story")]
+
 // Its tests are functions of their server and no `#[test]`s themselves: this says to clippy that
 // they may unwrap.
 #[cfg(test)]
