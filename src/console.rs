@@ -86,6 +86,7 @@ fn of_deliveries() -> Router<Console> {
         .route("/live", get(live::page))
         .route("/live/stream", get(live::stream))
         .route("/playground", get(playground::page).post(playground::tried))
+        .route("/playground/traffic", post(playground::tried_on_traffic))
 }
 
 fn of_parts() -> Router<Console> {

@@ -1,6 +1,6 @@
 //! Retained events, looked for from the newest back.
 
-mod search;
+pub(super) mod search;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -1,28 +1,25 @@
 //! The playground: an event and a piece of a rule side by side, with what the rule makes of it and
-//! why. Nothing is stored or sent.
+//! why, and what it would have made of the last day's events. Nothing is stored or sent.
+
+mod piece;
+mod traffic;
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderMap;
 use maud::{Markup, html};
-use pointsman_rules::{
-    Condition, Explanation, Filter, Filters, Origin, OriginSet, Pattern, RawFilter, RawTransform,
-    Rule, RuleSet, Transform,
-};
-use pointsman_schemas::{Event, Problem, json};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use pointsman_schemas::{Event, json};
 
+use self::piece::Piece;
 use super::explained::explained;
 use super::fields::{Asked, Fields, Form};
 use super::page::{self, Health, Section, Viewer, state};
 use super::{Console, failure::Failure};
+use crate::admin::RuleStatus;
 use crate::admin::api::{InPath, Nothing};
 use crate::admin::refused::Refused;
 use crate::admin::routes::events::{self, EventReference};
-use crate::config::Diagnostic;
-use crate::config::loose::Loose;
 
 const EVENT: &str = r#"{
   "specversion": "1.0",
@@ -33,6 +30,9 @@ const EVENT: &str = r#"{
   "data": { "total": 130, "customer": { "country": "DE" } }
 }"#;
 
+/// What names the rule in force that is changed here.
+const IN_FORCE: [&str; 2] = ["tenant", "name"];
+
 const RULE: &str = r#"match:
   type: [{ prefix: order. }]
   data: { total: [{ numeric: [">", 100] }] }
@@ -41,24 +41,6 @@ transform:
   set: { type: order.large }
   data: { total: <$.data.total>, text: "<$.subject> from <$.source>" }
 "#;
-
-/// What of a rule is tried here.
-const TRIED: [&str; 4] = ["match", "where", "filters", "transform"];
-
-/// What else a rule may have, which means nothing to one event.
-const BESIDE: [&str; 11] = [
-    "description",
-    "from",
-    "to",
-    "delivery",
-    "on_success",
-    "on_failure",
-    "deduplicate",
-    "retention",
-    "start",
-    "quota",
-    "renamed_from",
-];
 
 pub(super) async fn page(
     State(console): State<Console>,
@@ -75,27 +57,30 @@ pub(super) async fn page(
                 .unwrap_or_default()
         }
     };
-    let rule = match asked.text("rule") {
-        "" => RULE.to_owned(),
-        name => {
-            let rules = console.admin.overview.rules();
-            let is_it =
-                |tenant: &str| asked.text("tenant").is_empty() || tenant == asked.text("tenant");
-            let found = rules
-                .iter()
-                .find(|one| one.name.as_str() == name && is_it(one.tenant.as_str()));
-            let found = found.ok_or_else(|| Refused::not_found(format!("rule {name}")))?;
-            serde_json::to_string_pretty(&found.conditions).unwrap_or_default()
-        }
+    let name = asked.has("rule").then(|| asked.text("rule"));
+    let changed = asked.only(&["tenant"]).with("name", name);
+    let rule = match in_force(&console, &changed)? {
+        None => RULE.to_owned(),
+        Some(found) => serde_json::to_string_pretty(&found.conditions).unwrap_or_default(),
     };
     let result = tried_aside(event.clone(), rule.clone()).await;
-    Ok(page::page(
-        viewer,
-        Section::Playground,
-        "Playground",
-        &whole(&event, &rule, &result),
-    )
-    .into_response())
+    Ok(whole(viewer, &event, &rule, &changed, &result, None))
+}
+
+/// That rule; none where none is named.
+fn in_force(console: &Console, asked: &Fields) -> Result<Option<RuleStatus>, Failure> {
+    let (tenant, name) = (asked.text("tenant"), asked.text("name"));
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let rules = console.admin.overview.rules();
+    let is_it = |one: &RuleStatus| {
+        one.name.as_str() == name && (tenant.is_empty() || one.tenant.as_str() == tenant)
+    };
+    let found = rules.into_iter().find(is_it);
+    Ok(Some(found.ok_or_else(|| {
+        Refused::not_found(format!("rule {name}"))
+    })?))
 }
 
 /// What is written is tried. A script asks for the result alone.
@@ -105,13 +90,35 @@ pub(super) async fn tried(viewer: Viewer, headers: HeaderMap, Form(form): Form) 
     if headers.contains_key("hx-request") {
         return Html(result.into_string()).into_response();
     }
-    page::page(
+    let changed = form.only(&IN_FORCE);
+    whole(viewer, &event, &rule, &changed, &result, None)
+}
+
+/// The same with the last day's events.
+pub(super) async fn tried_on_traffic(
+    State(console): State<Console>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Form(form): Form,
+) -> Result<Response, Failure> {
+    let (event, rule) = written(&form);
+    let reader = console.admin.pipes.reader();
+    let changed = in_force(&console, &form)?;
+    let now = console.admin.clock.now();
+    let traffic = traffic::tried(&*reader, rule.clone(), changed.as_ref(), now).await?;
+    if headers.contains_key("hx-request") {
+        return Ok(Html(traffic.into_string()).into_response());
+    }
+    let result = tried_aside(event.clone(), rule.clone()).await;
+    let changed = form.only(&IN_FORCE);
+    Ok(whole(
         viewer,
-        Section::Playground,
-        "Playground",
-        &whole(&event, &rule, &result),
-    )
-    .into_response()
+        &event,
+        &rule,
+        &changed,
+        &result,
+        Some(&traffic),
+    ))
 }
 
 fn written(form: &Fields) -> (String, String) {
@@ -124,10 +131,20 @@ async fn tried_aside(event: String, rule: String) -> Markup {
     made.unwrap_or_else(|_| html! { p .notice .bad { "This could not be tried." } })
 }
 
-fn whole(event: &str, rule: &str, result: &Markup) -> Markup {
-    html! {
+fn whole(
+    viewer: Viewer,
+    event: &str,
+    rule: &str,
+    changed: &Fields,
+    result: &Markup,
+    traffic: Option<&Markup>,
+) -> Response {
+    let body = html! {
         form method="post" action="/playground" hx-post="/playground" hx-target="#result"
             hx-trigger="input changed delay:400ms, submit" hx-sync="this:replace" {
+            @for (name, value) in changed.pairs() {
+                input type="hidden" name=(name) value=(value);
+            }
             div .columns {
                 div .sheet {
                     label { "Event, in CloudEvents' JSON format"
@@ -140,10 +157,28 @@ fn whole(event: &str, rule: &str, result: &Markup) -> Markup {
                     }
                 }
             }
-            p .buttons { button { "Try" } span .note { "Nothing is stored or sent." } }
+            p .buttons {
+                button { "Try" }
+                button .plain formaction="/playground/traffic" hx-post="/playground/traffic"
+                    hx-target="#traffic" hx-sync="this:replace" { "Try on the last day's events" }
+                span .note { "Nothing is stored or sent." }
+            }
         }
         div #result role="status" aria-live="polite" { (result) }
-    }
+        section .sheet {
+            h2 {
+                "The last day's events"
+                @match changed.text("name") { "" => {}, name => { ", beside " (name) " as it is in force" } }
+            }
+            div #traffic role="status" aria-live="polite" {
+                @match traffic {
+                    Some(traffic) => (traffic),
+                    None => p .note { "They have not been tried." },
+                }
+            }
+        }
+    };
+    page::page(viewer, Section::Playground, "Playground", &body).into_response()
 }
 
 fn result(event: String, rule: String) -> Markup {
@@ -195,122 +230,6 @@ fn text(event: &Event) -> String {
     let mut text = Vec::new();
     json::encode(event, &mut text);
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// A piece of a rule, compiled.
-struct Piece {
-    rules: RuleSet,
-    transform: Option<Transform>,
-}
-
-impl Piece {
-    /// As a running bus has it that has this one rule.
-    fn new(filter: Filter, transform: Option<Transform>) -> Self {
-        let rule = Rule {
-            from: OriginSet::all_but(&[]),
-            filter,
-        };
-        Self {
-            rules: RuleSet::compile(vec![rule]),
-            transform,
-        }
-    }
-
-    /// Reads a piece.
-    ///
-    /// # Errors
-    /// Every mistake in it, each a line.
-    fn read(text: String) -> Result<Self, Vec<String>> {
-        let lines = |all: Vec<Diagnostic>| all.iter().map(Diagnostic::line).collect::<Vec<_>>();
-        let read = Loose::read("rule".to_owned(), text).map_err(lines)?;
-        let Value::Object(object) = &read.value else {
-            return Err(vec![
-                "a rule is a mapping, such as { match: { type: [order.paid] } }".to_owned(),
-            ]);
-        };
-        let is_rule = object.keys().any(|key| TRIED.contains(&key.as_str()));
-        if !is_rule && !object.is_empty() {
-            let pattern = Pattern::compile(&read.value);
-            let pattern = pattern.map_err(|problems| lines(read.mistakes(problems)))?;
-            return Ok(Self::new(pattern.into(), None));
-        }
-        let (piece, problems) = Self::compile(object);
-        match problems.is_empty() {
-            true => Ok(piece),
-            false => Err(lines(read.mistakes(problems))),
-        }
-    }
-
-    fn compile(object: &Map<String, Value>) -> (Self, Vec<Problem>) {
-        let mut problems = Vec::new();
-        for key in object.keys() {
-            if !TRIED.contains(&key.as_str()) && !BESIDE.contains(&key.as_str()) {
-                let tried = TRIED.join(", ");
-                let problem =
-                    Problem::new(format!("a rule has no {key:?}; here {tried} are tried"));
-                problems.push(problem.at(key.as_str()));
-            }
-        }
-        let part = |key: &'static str| Part {
-            key,
-            value: object.get(key),
-        };
-        let filter = Filter {
-            pattern: part("match").compile(&mut problems, |value: &Value| Pattern::compile(value)),
-            condition: part("where").read(&mut problems, |text: String| Condition::parse(&text)),
-            filters: part("filters").read(&mut problems, |filters: Vec<RawFilter>| {
-                Filters::compile(&filters)
-            }),
-        };
-        let transform =
-            part("transform").read(&mut problems, |raw: RawTransform| Transform::compile(&raw));
-        (Self::new(filter, transform), problems)
-    }
-
-    fn explain(&self, event: &Event) -> Explanation {
-        let explained = self.rules.explain(0, Origin(0), event);
-        let mut explanation = explained.unwrap_or_else(|| Explanation {
-            matches: false,
-            checks: Vec::new(),
-            note: None,
-        });
-        // Here every source is meant.
-        explanation.checks.retain(|check| check.field != "from");
-        explanation
-    }
-}
-
-/// One key of a rule.
-struct Part<'v> {
-    key: &'static str,
-    value: Option<&'v Value>,
-}
-
-impl Part<'_> {
-    fn compile<T>(
-        &self,
-        problems: &mut Vec<Problem>,
-        compile: impl FnOnce(&Value) -> Result<T, Vec<Problem>>,
-    ) -> Option<T> {
-        match compile(self.value?) {
-            Ok(made) => Some(made),
-            Err(found) => {
-                problems.extend(found.into_iter().map(|problem| problem.at(self.key)));
-                None
-            }
-        }
-    }
-
-    fn read<R: for<'de> Deserialize<'de>, T>(
-        &self,
-        problems: &mut Vec<Problem>,
-        compile: impl FnOnce(R) -> Result<T, Vec<Problem>>,
-    ) -> Option<T> {
-        self.compile(problems, |value| {
-            let read = R::deserialize(value);
-            compile(read.map_err(|error| vec![Problem::new(error.to_string())])?)
-        })
-    }
 }
 
 #[cfg(test)]

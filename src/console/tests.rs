@@ -335,6 +335,78 @@ async fn a_dead_letter_is_edited_and_a_mistake_is_told_with_what_was_written() {
 }
 
 #[tokio::test]
+async fn a_rule_is_held_against_the_last_day_beside_what_is_in_force() {
+    let bus = TestBus::start(&[]).await;
+    // Beside three photos without a subject.
+    for (origin, ty, count) in [
+        ("uploads", "photo", 590),
+        ("uploads", "video", 20),
+        ("cameras", "video", 7),
+    ] {
+        let entry = |index: usize| {
+            let event = Event::builder(format!("{ty}-{index}"), "/i", ty);
+            let event = event.subject(if index.is_multiple_of(10) {
+                "ten"
+            } else {
+                "no"
+            });
+            Entry {
+                event: Arc::new(event.build().unwrap()),
+                deliveries: Default::default(),
+                deduplicate: None,
+                dead: None,
+                terms: None,
+            }
+        };
+        let append = Append {
+            tenant: name("default"),
+            origin: name(origin),
+            entries: (0..count).map(entry).collect(),
+            rejects: Vec::new(),
+            cursor: None,
+            positions: Vec::new(),
+        };
+        bus.journal.append(append).await.unwrap();
+    }
+    let tried = async |form: &str| {
+        let form = form.replace(' ', "%20");
+        let (status, page) = post(&bus, "/playground/traffic", &form).await;
+        assert_eq!(status, 200, "{page}");
+        let (_, traffic) = page.split_once("id=\"traffic\"").unwrap();
+        let text = traffic
+            .split('<')
+            .filter_map(|part| Some(part.split_once('>')?.1));
+        text.collect::<String>()
+    };
+    let alone = tried("rule=match: { type: [video] }").await;
+    for expect in [
+        "Of the 620 retained events of the last day it would take 27.",
+        "Taken 27",
+        "The newest 10",
+    ] {
+        assert!(alone.contains(expect), "{expect}: {alone}");
+    }
+    let changed =
+        "name=thumbnails&rule={match: {subject: [ten]}, transform: {set: {type: <$.data.none>}}}";
+    let beside = tried(changed).await;
+    for expect in [
+        "Of the 613 retained events of the last day that thumbnails looks at it would take 61; \
+         thumbnails as it is in force takes 593.",
+        "Gained 2",
+        "Lost 534",
+        "since the transform fails 61",
+        "cannot set the attribute &quot;type&quot;",
+    ] {
+        assert!(beside.contains(expect), "{expect}: {beside}");
+    }
+    let same = tried("name=thumbnails&rule=match: { type: [photo] }").await;
+    assert!(same.contains("It takes the same events."), "{same}");
+    assert!(tried("rule=[").await.contains("The rule has mistakes."));
+    let (status, _) = post(&bus, "/playground/traffic", "name=none&rule={}").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
 async fn a_page_elsewhere_changes_nothing() {
     let bus = TestBus::start(&[]).await;
     for header in [

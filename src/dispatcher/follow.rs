@@ -27,6 +27,12 @@ pub const HOPS: &str = "pointsmanhops";
 /// called with it.
 pub const HOPS_MAX: u32 = 8;
 
+/// Whether an event is a report of `on_success` or `on_failure`, which meets no rules.
+#[must_use]
+pub fn is_report(event: &Event) -> bool {
+    [SUCCEEDED, FAILED].contains(&event.ty()) && event.source().starts_with("/rules/")
+}
+
 /// How often an event has come back from a target; what cannot be read counts as never.
 #[must_use]
 pub fn hops(event: &Event) -> u32 {

@@ -198,6 +198,16 @@ async fn a_rule_is_tried(browser: &Browser, bus: &Bus) {
             .await,
         "what would be sent"
     );
+    browser
+        .click("button[formaction='/playground/traffic']")
+        .await;
+    until("the last day's events are tried", async || {
+        let traffic = "document.getElementById('traffic').textContent";
+        browser
+            .holds(&format!("{traffic}.includes('it would take')"))
+            .await
+    })
+    .await;
 }
 
 async fn everybody_can_use_every_page(browser: &Browser, bus: &Bus) {

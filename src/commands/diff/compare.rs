@@ -12,7 +12,7 @@ use super::report::{Destination, Example, Line, Report, Sides};
 use crate::commands::difference::{self, Difference};
 use crate::commands::test::as_json;
 use crate::config::{Config, Rule};
-use crate::dispatcher::follow::{FAILED, SUCCEEDED};
+use crate::dispatcher::follow::is_report;
 use crate::router::{MatchCounters, Matcher, Router, RuleInForce, SubscriptionInForce};
 
 /// One set of rules.
@@ -158,9 +158,7 @@ impl Comparison {
 
     /// Looks at one event.
     pub(super) fn event(&mut self, stored: &StoredEvent) {
-        if [SUCCEEDED, FAILED].contains(&stored.event.ty())
-            && stored.event.source().starts_with("/rules/")
-        {
+        if is_report(&stored.event) {
             return;
         }
         self.events += 1;

@@ -34,7 +34,7 @@ type Place = (Timestamp, Sequence);
 
 /// What is looked for. What is empty is not asked for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(in crate::console) struct Wanted {
     event_type: String,
     source: String,
     subject: String,
@@ -52,7 +52,7 @@ impl Wanted {
     ///
     /// # Errors
     /// What is wrong with one of them, in words.
-    pub(super) fn of(asked: &Fields, now: Timestamp) -> Result<Self, String> {
+    pub(in crate::console) fn of(asked: &Fields, now: Timestamp) -> Result<Self, String> {
         let text = |name: &str| asked.text(name).trim().to_owned();
         let pattern = asked.text("pattern");
         let filter = match pattern.is_empty() {
@@ -117,19 +117,19 @@ fn moment(text: &str) -> Result<Option<Timestamp>, String> {
 
 /// What a search has found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(in crate::console) struct Found {
     /// The newest first.
-    pub(super) events: Vec<StoredEvent>,
+    pub(in crate::console) events: Vec<StoredEvent>,
     /// Before which place to go on; none where there is nothing before it.
-    pub(super) next: Option<String>,
-    pub(super) looked_at: usize,
+    pub(in crate::console) next: Option<String>,
+    pub(in crate::console) looked_at: usize,
 }
 
 /// The newest events that are wanted, at most `limit`.
 ///
 /// # Errors
 /// [`JournalError::Io`].
-pub(super) async fn search(
+pub(in crate::console) async fn search(
     reader: &dyn Reader,
     wanted: &Wanted,
     limit: usize,

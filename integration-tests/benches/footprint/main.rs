@@ -1,14 +1,16 @@
 //! What a bus takes that has much to keep and nothing to do, each figure beside its goal: processor
 //! time with 10,000 idle timers, a scrape of the metrics of 10,000 rules, and memory with a backlog
-//! of a million deliveries and how long the start takes that follows a kill with them: `cargo bench
-//! -p pointsman-integration-tests --bench footprint`, behind `--` the parts that are wanted
-//! (`timers`, `scrape`, `backlog`).
+//! of a million deliveries and how long the start takes that follows a kill with them, and pages of the
+//! console: `cargo bench -p pointsman-integration-tests --bench footprint`, behind `--` the parts
+//! that are wanted (`timers`, `scrape`, `backlog`, `console`).
 
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
+
+mod console;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -56,6 +58,9 @@ async fn main() {
         ] {
             backlog(shape).await;
         }
+    }
+    if is_wanted("console") {
+        console::console().await;
     }
 }
 
@@ -233,9 +238,8 @@ async fn pending(bus: &Bus) -> u64 {
     pending.and_then(Value::as_u64).expect("a number")
 }
 
-async fn backlog(shape: Shape) {
-    let mut bus = Bus::start(&shape.rules()).await;
-    let idle = resident_mb(&bus);
+/// Sends what makes a million deliveries.
+async fn fill(bus: &Bus, shape: Shape) {
     let mut callers = JoinSet::new();
     for number in 0..CALLERS {
         let url = bus.url("/events");
@@ -250,7 +254,13 @@ async fn backlog(shape: Shape) {
         });
     }
     callers.join_all().await;
-    assert_eq!(pending(&bus).await, BACKLOG as u64);
+    assert_eq!(pending(bus).await, BACKLOG as u64);
+}
+
+async fn backlog(shape: Shape) {
+    let mut bus = Bus::start(&shape.rules()).await;
+    let idle = resident_mb(&bus);
+    fill(&bus, shape).await;
     let what = format!("a million deliveries, {}", shape.name());
     println!("{what}: {idle:.0} MB resident before them");
     print("  resident", resident_mb(&bus), "MB", GOAL_BACKLOG_MB);
