@@ -117,7 +117,7 @@ impl AdminListener {
             .map_err(failed)?
             .next();
         let address = address.ok_or_else(|| failed(io::Error::other("it has no address")))?;
-        let guard = Arc::new(Guard::new(address, &settings.auth)?);
+        let guard = Arc::new(Guard::new(address, settings)?);
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Self {
             address: socket.local_addr().map_err(failed)?,

@@ -91,6 +91,8 @@ pub struct Admin {
     /// Keys, one of which a caller must show; never empty where the address is written out and is
     /// not a loopback one.
     pub auth: Vec<Text>,
+    /// Keys of callers who may look and change nothing.
+    pub viewers: Vec<Text>,
     /// Whether each source, subscription and target has numbers of its own in the metrics.
     pub metrics: Detail,
 }

@@ -64,7 +64,7 @@ impl Ingress {
     ) -> Result<Self, OpenError> {
         let (queue, waiting) = queue();
         let handler = IngressHandler {
-            keys: Keys::resolve(&settings.auth)?,
+            keys: Keys::resolve("auth", &settings.auth)?,
             origins: settings.origins.clone(),
             queue,
             clock,

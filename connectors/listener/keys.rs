@@ -23,12 +23,12 @@ const KEY_BYTES_MIN: usize = 22;
 pub struct Keys(Vec<[u8; 32]>);
 
 impl Keys {
-    /// Every mistake in the keys, as they stand under `auth`, that can be found without reading
+    /// Every mistake in the keys, as they stand under this name, that can be found without reading
     /// variables and files.
-    pub fn check(keys: &[Text]) -> impl Iterator<Item = Problem> {
-        let wrong = |(index, text): (usize, &Text)| {
+    pub fn check(name: &'static str, keys: &[Text]) -> impl Iterator<Item = Problem> {
+        let wrong = move |(index, text): (usize, &Text)| {
             let problem = check(text, text.literal()?).err()?;
-            Some(at(index, problem))
+            Some(problem.at(index).at(name))
         };
         keys.iter().enumerate().filter_map(wrong)
     }
@@ -36,10 +36,10 @@ impl Keys {
     /// Reads the keys.
     ///
     /// # Errors
-    /// One cannot be read, or can be guessed; where is told from `auth` on.
-    pub fn resolve(keys: &[Text]) -> Result<Self, OpenError> {
+    /// One cannot be read, or can be guessed; where is told from `name` on.
+    pub fn resolve(name: &'static str, keys: &[Text]) -> Result<Self, OpenError> {
         let resolve = |(index, text): (usize, &Text)| -> Result<[u8; 32], OpenError> {
-            let wrong = |problem| OpenError(at(index, problem));
+            let wrong = |problem: Problem| OpenError(problem.at(index).at(name));
             let key = text
                 .resolve()
                 .map_err(|error| wrong(Problem::new(error.to_string())))?;
@@ -98,7 +98,7 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Which of the keys a request shows, by its place under `auth`.
+    /// Which of the keys a request shows, by its place among them.
     #[must_use]
     pub fn shown(&self, headers: &HeaderMap) -> Option<usize> {
         self.find(bearer(headers.get(AUTHORIZATION)?.as_bytes())?)
@@ -133,10 +133,6 @@ fn check(text: &Text, key: &str) -> Result<(), Problem> {
         return Err(Problem::new(message).help("make one with: openssl rand -hex 32"));
     }
     Ok(())
-}
-
-fn at(index: usize, problem: Problem) -> Problem {
-    problem.at(index).at("auth")
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -138,7 +138,7 @@ impl ListenSettings {
                 Some(_) => {}
             }
         }
-        problems.extend(Keys::check(&self.auth));
+        problems.extend(Keys::check("auth", &self.auth));
         problems.extend(check_max_body(self.max_body).map(|problem| problem.at("max_body")));
         if self.max_connections == 0 {
             problems.push(

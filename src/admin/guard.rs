@@ -33,6 +33,9 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// ready.
 pub(super) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
+/// What changes nothing although it is posted: whoever may look alone may do it.
+const LOOKING_PATHS: [&str; 4] = [LOGIN_PATH, "/logout", "/playground", "/playground/traffic"];
+
 /// Where a browser shows its key, which it can do without having shown one.
 pub(crate) const LOGIN_PATH: &str = "/login";
 
@@ -50,6 +53,8 @@ pub struct AdminSettings {
     pub address: Text,
     /// Keys, one of which a caller must show; may be empty on a loopback address.
     pub auth: Vec<Text>,
+    /// Keys of callers who may look and change nothing.
+    pub viewers: Vec<Text>,
 }
 
 /// The admin API cannot be opened.
@@ -86,6 +91,8 @@ pub(crate) enum Caller {
     Anybody,
     /// Who has this one of the keys under `admin.auth`.
     Key(usize),
+    /// Who has this one of the keys under `admin.viewers`.
+    Viewer(usize),
     /// Somebody who has shown none yet, where none is needed.
     Stranger,
 }
@@ -95,6 +102,7 @@ impl fmt::Display for Caller {
         match self {
             Self::Anybody => f.write_str("anybody on this machine"),
             Self::Key(index) => write!(f, "admin.auth[{index}]"),
+            Self::Viewer(index) => write!(f, "admin.viewers[{index}]"),
             Self::Stranger => f.write_str("a stranger"),
         }
     }
@@ -105,20 +113,22 @@ impl fmt::Display for Caller {
 pub(crate) struct Guard {
     loopback: bool,
     keys: Keys,
+    viewers: Keys,
     sessions: Sessions,
 }
 
 impl Guard {
-    /// The guard of an address, with the keys that are given.
-    pub(super) fn new(address: SocketAddr, auth: &[Text]) -> Result<Self, AdminError> {
+    /// The guard of an address, with the keys that the settings have.
+    pub(super) fn new(address: SocketAddr, settings: &AdminSettings) -> Result<Self, AdminError> {
         let loopback = address.ip().to_canonical().is_loopback();
-        if !loopback && auth.is_empty() {
+        if !loopback && settings.auth.is_empty() {
             return Err(AdminError::Open(address));
         }
-        let keys = Keys::resolve(auth).map_err(AdminError::Key)?;
+        let keys = |name, keys: &[Text]| Keys::resolve(name, keys).map_err(AdminError::Key);
         Ok(Self {
             loopback,
-            keys,
+            keys: keys("auth", &settings.auth)?,
+            viewers: keys("viewers", &settings.viewers)?,
             sessions: Sessions::default(),
         })
     }
@@ -131,8 +141,10 @@ impl Guard {
     /// Opens a session for whoever has this key. Returns which key it is, and the cookie; none where
     /// it is no key of this bus.
     pub(crate) fn log_in(&self, key: &str) -> Option<(Caller, String)> {
-        let index = self.keys.find(key.trim().as_bytes())?;
-        Some((Caller::Key(index), self.sessions.open(index)))
+        let shown = key.trim().as_bytes();
+        let caller = self.keys.find(shown).map(Caller::Key);
+        let caller = caller.or_else(|| self.viewers.find(shown).map(Caller::Viewer))?;
+        Some((caller, self.sessions.open(caller)))
     }
 
     /// Ends the session of a request. Returns the cookie that takes its own away.
@@ -162,16 +174,29 @@ impl Guard {
         if self.keys.is_empty() {
             return Ok(Caller::Anybody);
         }
-        let known = self.keys.shown(headers);
-        if let Some(index) = known.or_else(|| self.sessions.find(headers)) {
-            return Ok(Caller::Key(index));
-        }
         let path = request.uri().path();
+        match self.known(headers) {
+            Some(Caller::Viewer(_)) if !reads && !LOOKING_PATHS.contains(&path) => {
+                return Err(Refused::new(
+                    StatusCode::FORBIDDEN,
+                    "this key is one of admin.viewers: it may look, and change nothing",
+                ));
+            }
+            Some(caller) => return Ok(caller),
+            None => {}
+        }
         if OPEN_PATHS.contains(&path) || path == LOGIN_PATH || path.starts_with(ASSETS_PATH) {
             return Ok(Caller::Stranger);
         }
         self.keys.admit(headers)?;
         Ok(Caller::Stranger)
+    }
+
+    /// Whose key a request shows, or whose session it is of.
+    fn known(&self, headers: &HeaderMap) -> Option<Caller> {
+        let key = self.keys.shown(headers).map(Caller::Key);
+        let viewer = || self.viewers.shown(headers).map(Caller::Viewer);
+        key.or_else(viewer).or_else(|| self.sessions.find(headers))
     }
 }
 
@@ -286,12 +311,16 @@ mod tests {
     use super::*;
 
     const KEY: &str = "0123456789abcdefghijkl";
+    const VIEWER: &str = "viewer-0123456789abcdef";
 
     fn guard(address: &str, keys: &[&str]) -> Result<Guard, AdminError> {
-        Guard::new(
-            address.parse().unwrap(),
-            &keys.iter().map(|key| Text::from(*key)).collect::<Vec<_>>(),
-        )
+        let texts = |keys: &[&str]| keys.iter().map(|key| Text::from(*key)).collect();
+        let settings = AdminSettings {
+            address: address.into(),
+            auth: texts(keys),
+            viewers: texts(if keys.is_empty() { &[] } else { &[VIEWER] }),
+        };
+        Guard::new(address.parse().unwrap(), &settings)
     }
 
     fn status(guard: &Guard, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
@@ -433,5 +462,38 @@ mod tests {
             assert_eq!(with("/healthz", value), 200);
         }
         assert!(!format!("{guard:?}").contains(KEY));
+    }
+
+    #[test]
+    fn a_viewer_looks_and_changes_nothing() {
+        let guard = guard("127.0.0.1:0", &[KEY]).unwrap();
+        for (method, path, expect) in [
+            ("GET", "/api/v1/dead", 200),
+            ("HEAD", "/metrics", 200),
+            ("POST", "/playground", 200),
+            ("POST", "/playground/traffic", 200),
+            ("POST", "/logout", 200),
+            ("POST", "/api/v1/dead/purge", 403),
+            ("POST", "/dead/do/purge", 403),
+            ("POST", "/playground/", 403),
+            ("PUT", "/playground", 200),
+            ("POST", "/api/v1/shards/1/calls", 403),
+        ] {
+            for (key, expect) in [(VIEWER, expect), (KEY, 200)] {
+                let authorization = format!("Bearer {key}");
+                let headers = [("host", "localhost"), ("authorization", &*authorization)];
+                assert_eq!(
+                    status(&guard, method, path, &headers),
+                    expect,
+                    "{method} {path} {key}"
+                );
+            }
+        }
+        let (caller, cookie) = guard.log_in(VIEWER).unwrap();
+        assert_eq!(caller.to_string(), "admin.viewers[0]");
+        let session = cookie.split(';').next().unwrap();
+        let headers = [("host", "localhost"), ("cookie", session)];
+        assert_eq!(status(&guard, "GET", "/", &headers), 200);
+        assert_eq!(status(&guard, "POST", "/dead/do/purge", &headers), 403);
     }
 }

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::guard::Caller;
+
 /// The cookie's name.
 pub(super) const COOKIE: &str = "pointsman-session";
 
@@ -27,8 +29,8 @@ pub(super) struct Sessions(Mutex<VecDeque<Session>>);
 struct Session {
     /// A hash: what is compared is of no use to whoever could measure that.
     id: [u8; 32],
-    /// Which key was shown.
-    key: usize,
+    /// Whose key was shown.
+    caller: Caller,
     until: Instant,
 }
 
@@ -39,8 +41,8 @@ impl fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Opens one for whoever has shown this key. Returns the cookie to set.
-    pub(super) fn open(&self, key: usize) -> String {
+    /// Opens one for whoever has shown a key. Returns the cookie to set.
+    pub(super) fn open(&self, caller: Caller) -> String {
         let id = hex(&rand::random::<[u8; 32]>());
         let (mut open, now) = (self.0.lock(), Instant::now());
         open.retain(|one| one.until > now);
@@ -49,19 +51,19 @@ impl Sessions {
         }
         open.push_back(Session {
             id: hash(&id),
-            key,
+            caller,
             until: now + LASTS,
         });
         let seconds = LASTS.as_secs();
         format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}")
     }
 
-    /// Which key was shown by whoever has the cookie of a session that is open.
-    pub(super) fn find(&self, headers: &HeaderMap) -> Option<usize> {
+    /// Whose key was shown by whoever has the cookie of a session that is open.
+    pub(super) fn find(&self, headers: &HeaderMap) -> Option<Caller> {
         let (id, now) = (hash(cookie(headers)?), Instant::now());
         let open = self.0.lock();
         let found = open.iter().find(|one| one.id == id && one.until > now);
-        found.map(|one| one.key)
+        found.map(|one| one.caller)
     }
 
     /// Ends the session that has the cookie.
@@ -106,10 +108,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_ends_by_time_by_its_owner_and_where_there_are_too_many() {
         let sessions = Sessions::default();
-        let (first, second) = (sessions.open(0), sessions.open(1));
+        let (first, second) = (
+            sessions.open(Caller::Key(0)),
+            sessions.open(Caller::Viewer(1)),
+        );
         assert!(first.contains("; HttpOnly; SameSite=Strict"), "{first}");
-        assert_eq!(sessions.find(&with(&first)), Some(0));
-        assert_eq!(sessions.find(&with(&second)), Some(1));
+        assert_eq!(sessions.find(&with(&first)), Some(Caller::Key(0)));
+        assert_eq!(sessions.find(&with(&second)), Some(Caller::Viewer(1)));
         for none in ["", "pointsman-session=", "pointsman-session=00"] {
             assert_eq!(sessions.find(&with(none)), None, "{none:?}");
         }
@@ -117,10 +122,13 @@ mod tests {
         assert_eq!(sessions.find(&with(&second)), None);
         tokio::time::advance(LASTS).await;
         assert_eq!(sessions.find(&with(&first)), None);
-        let first = sessions.open(0);
-        let last = (0..SESSIONS_MAX).map(|_| sessions.open(0)).last().unwrap();
+        let first = sessions.open(Caller::Key(0));
+        let last = (0..SESSIONS_MAX)
+            .map(|_| sessions.open(Caller::Key(0)))
+            .last()
+            .unwrap();
         assert_eq!(sessions.find(&with(&first)), None);
-        assert_eq!(sessions.find(&with(&last)), Some(0));
+        assert_eq!(sessions.find(&with(&last)), Some(Caller::Key(0)));
         assert_eq!(format!("{sessions:?}"), "256 sessions");
     }
 }

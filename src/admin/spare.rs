@@ -121,6 +121,7 @@ mod tests {
         let settings = AdminSettings {
             address: "127.0.0.1:0".into(),
             auth: vec![Text::from(KEY)],
+            viewers: Vec::new(),
         };
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());

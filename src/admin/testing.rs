@@ -200,6 +200,9 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// A key of whoever may look alone, where keys are asked for.
+pub(crate) const VIEWER: &str = "a-key-of-a-viewer-1234";
+
 pub(crate) struct TestBus<J = MemoryJournal> {
     pub(crate) address: SocketAddr,
     pub(crate) journal: Arc<J>,
@@ -275,6 +278,7 @@ impl<J: Journal + 'static> TestBus<J> {
         let settings = AdminSettings {
             address: "127.0.0.1:0".into(),
             auth: keys.iter().map(|key| Text::from(*key)).collect(),
+            viewers: (keys.iter().take(1)).map(|_| Text::from(VIEWER)).collect(),
         };
         let listener = AdminListener::bind(&settings).await.unwrap();
         let (address, stop) = (listener.address(), CancellationToken::new());

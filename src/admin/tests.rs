@@ -38,6 +38,7 @@ async fn an_address_that_cannot_be_had_is_told() {
         let settings = AdminSettings {
             address: address.into(),
             auth: Vec::new(),
+            viewers: Vec::new(),
         };
         let error = AdminListener::bind(&settings)
             .await
@@ -49,6 +50,7 @@ async fn an_address_that_cannot_be_had_is_told() {
     let local = AdminListener::bind(&AdminSettings {
         address: "localhost:0".into(),
         auth: Vec::new(),
+        viewers: Vec::new(),
     })
     .await
     .unwrap();

@@ -488,6 +488,7 @@ async fn listen(
     let admin = AdminListener::bind(&AdminSettings {
         address: config.admin.address.clone(),
         auth: config.admin.auth.clone(),
+        viewers: config.admin.viewers.clone(),
     })
     .await?;
     let counts = vec![("ingress", listener.counts()), ("admin", admin.counts())];

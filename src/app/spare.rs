@@ -34,6 +34,7 @@ impl SpareServers {
         let settings = AdminSettings {
             address: config.admin.address.clone(),
             auth: config.admin.auth.clone(),
+            viewers: config.admin.viewers.clone(),
         };
         match AdminListener::bind(&settings).await {
             Ok(listener) => drop(tasks.spawn(listener.serve_spare(joined, stop.clone()))),

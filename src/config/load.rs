@@ -405,6 +405,7 @@ impl<'d> Loader<'d, '_> {
         let admin = Admin {
             address: raw.address.unwrap_or_else(|| Text::from("127.0.0.1:8081")),
             auth: raw.auth,
+            viewers: raw.viewers,
             metrics: raw.metrics,
         };
         let Some((_, piece)) = single else {
@@ -430,7 +431,16 @@ impl<'d> Loader<'d, '_> {
             }
             _ => {}
         }
-        piece.report_problems(Keys::check(&admin.auth));
+        piece.report_problems(Keys::check("auth", &admin.auth));
+        piece.report_problems(Keys::check("viewers", &admin.viewers));
+        if let Some(viewers) = piece.get("viewers")
+            && admin.auth.is_empty()
+        {
+            viewers.report(
+                "without auth everybody may do more than these",
+                "add auth: [{ env: NAME }] with the keys of those who may change something",
+            );
+        }
         admin
     }
 

@@ -25,7 +25,7 @@ fn form(to: &str, wrong: Option<&'static str>) -> Response {
             }
             input type="hidden" name="to" value=(local(to));
             p .note {
-                "One of the keys under " code { "admin.auth" }
+                "One of the keys under " code { "admin.auth" } " or " code { "admin.viewers" }
                 " in the rule file. It is shown to this bus once; the browser keeps a session in "
                 "its place for twelve hours at most."
             }

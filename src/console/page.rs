@@ -69,6 +69,7 @@ pub(super) fn titled(
     beside: &Markup,
     body: &Markup,
 ) -> Html<String> {
+    let looks = matches!(caller, Caller::Viewer(_));
     let navigation = html! {
         nav aria-label="Console" {
             ul {
@@ -77,22 +78,29 @@ pub(super) fn titled(
                 }
             }
         }
-        @if let Caller::Key(index) = caller {
+        @if let Caller::Key(index) | Caller::Viewer(index) = caller {
             div .who {
-                span { "key " (index) }
+                span { @if looks { "viewer " } @else { "key " } (index) }
                 form method="post" action="/logout" { button .plain { "Log out" } }
             }
         }
     };
-    whole(title, &navigation, beside, body)
+    whole(title, &navigation, beside, body, looks)
 }
 
 /// A page without the way to others.
 pub(super) fn bare(title: &str, body: &Markup) -> Html<String> {
-    whole(title, &html! {}, &html! {}, body)
+    whole(title, &html! {}, &html! {}, body, false)
 }
 
-fn whole(title: &str, navigation: &Markup, beside: &Markup, body: &Markup) -> Html<String> {
+/// Of whoever `looks` what would change something is out of sight: he would be refused.
+fn whole(
+    title: &str,
+    navigation: &Markup,
+    beside: &Markup,
+    body: &Markup,
+    looks: bool,
+) -> Html<String> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -106,7 +114,7 @@ fn whole(title: &str, navigation: &Markup, beside: &Markup, body: &Markup) -> Ht
                 @for href in assets::styles() { link rel="stylesheet" href=(href); }
                 @for src in assets::scripts() { script src=(src) defer {} }
             }
-            body {
+            body .looks[looks] {
                 a .skip href="#main" { "Skip to the content" }
                 header .bar {
                     a .brand href="/" { "Pointsman" }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use pointsman_journal::{Activity, Append, Entry, Journal};
 use pointsman_schemas::Event;
 
-use crate::admin::testing::{TestBus, name};
+use crate::admin::testing::{TestBus, VIEWER, name};
 use crate::commands::client::Answer;
 
 const KEY: &str = "a-key-of-the-operator-7";
@@ -232,6 +232,15 @@ async fn who_has_shown_no_key_is_led_to_where_that_is_done() {
     let page = with("/dead").await;
     assert!(page.status == 200 && told(&page).1.contains("Log out"));
     assert_eq!(with("/api/v1/status").await.status, 200);
+    assert!(!told(&page).1.contains("class=\"looks\""));
+    let form_of_viewer = format!("key={VIEWER}");
+    let viewer = bus.ask("POST", "/login", &[form], &form_of_viewer).await;
+    let cookie = viewer.headers["set-cookie"].to_str().unwrap();
+    let viewing = [form, html, ("cookie", cookie.split(';').next().unwrap())];
+    let page = told(&bus.ask("GET", "/dead", &viewing, "").await).1;
+    assert!(page.contains("class=\"looks\"") && page.contains("viewer 0"));
+    let purged = bus.ask("POST", "/dead/do/purge", &viewing, "scope=all&confirm=true");
+    assert_eq!(purged.await.status, 403);
     let out = bus.ask("POST", "/logout", &[form, session], "").await;
     assert_eq!(out.status, 303);
     assert_eq!(with("/dead").await.status, 303);

@@ -145,6 +145,7 @@ async fn who_does_not_own_the_shard_or_does_not_know_the_key_has_done_nothing() 
     let settings = AdminSettings {
         address: "127.0.0.1:0".into(),
         auth: vec![Text::from(KEY)],
+        viewers: Vec::new(),
     };
     let spare = AdminListener::bind(&settings).await.unwrap();
     let (address, stop) = (spare.address(), CancellationToken::new());

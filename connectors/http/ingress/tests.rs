@@ -215,7 +215,7 @@ async fn a_key_is_asked_for_before_the_body_is_read() {
         !format!(
             "{ingress:?} {:?} {:?}",
             served.routes,
-            Keys::resolve(&[KEY.into()])
+            Keys::resolve("auth", &[KEY.into()])
         )
         .contains(KEY)
     );
@@ -223,7 +223,11 @@ async fn a_key_is_asked_for_before_the_body_is_read() {
 
 #[test]
 fn a_key_must_be_there_and_long_enough() {
-    let told = |key: Text| Keys::resolve(&[KEY.into(), key]).unwrap_err().to_string();
+    let told = |key: Text| {
+        Keys::resolve("auth", &[KEY.into(), key])
+            .unwrap_err()
+            .to_string()
+    };
     assert!(told(Text::File("/nowhere".into())).starts_with("auth[1]: cannot read /nowhere"));
     let short = told("hunter2".into());
     assert!(short.starts_with("auth[1]: this key is shorter") && !short.contains("hunter2"));

@@ -33,7 +33,7 @@ const TELLING: [&str; 10] = [
 
 /// Keys that hold secrets somewhere; looked at where a file cannot be read and nobody knows what a
 /// key belongs to.
-const SOMETIMES: [&str; 4] = ["auth", "value", "previous", "sessionkey"];
+const SOMETIMES: [&str; 5] = ["auth", "viewers", "value", "previous", "sessionkey"];
 
 /// A text that must not be shown.
 #[derive(Clone, Debug)]
@@ -383,6 +383,8 @@ mod tests {
     fn a_secret_is_not_shown_whatever_is_wrong_on_its_line() {
         for text in [
             "admin: { address: x, auth: [hunter2-hunter2-hunter2-hunter2], odd: 1 }",
+            "admin: { auth: [{ env: A }], viewers: [hunter2-hunter2-hunter2-hunter2], odd: 1 }",
+            "admin: { viewers: [hunter2-hunter2-hunter2-hunter2] ]",
             "listen: { adress: x, auth: hunter2-hunter2-hunter2-hunter2 }",
             "listen: { auth: [hunter2-short] }",
             "sources: { s: { webhook: { path: x, signature: { github: { secret: hunter2, odd: 1 } } } } }",

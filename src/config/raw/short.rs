@@ -15,13 +15,15 @@ use super::{FollowUpContent, RawDelivery};
 use crate::config::schema::{Address, RuleDelivery, TargetName};
 use crate::telemetry::metrics::Detail;
 
-/// `admin`: an address, or `{ address, auth, metrics }`.
+/// `admin`: an address, or `{ address, auth, viewers, metrics }`.
 #[derive(Clone, Debug, Default)]
 pub struct RawAdmin {
     /// `host:port`.
     pub address: Option<Text>,
     /// Keys, one of which a caller must show.
     pub auth: Vec<Text>,
+    /// Keys of those who may look and change nothing.
+    pub viewers: Vec<Text>,
     /// What `/metrics` tells.
     pub metrics: Detail,
 }
@@ -37,6 +39,10 @@ struct AdminInFull {
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     auth: Vec<Text>,
+    /// Keys of callers who may look at everything and change nothing.
+    #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
+    viewers: Vec<Text>,
     /// Whether each source, subscription and target has numbers of its own in `/metrics`: `auto`,
     /// the default, where there are no more than 500 of a kind; `each`; or `summed`.
     #[serde(default)]
@@ -225,6 +231,7 @@ text_or_in_full!(
     |full| RawAdmin {
         address: full.address,
         auth: full.auth,
+        viewers: full.viewers,
         metrics: full.metrics
     }
 );
