@@ -165,7 +165,13 @@ fn refusal(verdict: Verdict) -> Refusal {
             let detail = "there is no room now and nothing was stored; send it again later";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
         }
-        Verdict::Rejected(reason) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason),
+        Verdict::Rejected { reason, event } => {
+            let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason);
+            match event {
+                Some(index) => refusal.of_event(index),
+                None => refusal,
+            }
+        }
         Verdict::Failed | Verdict::Stored => failed(),
     }
 }

@@ -12,6 +12,11 @@ pub enum Verdict {
     Later(Duration),
     /// Nothing of it is stored because storing failed: hand it over again.
     Failed,
-    /// It will never be taken (a mapping failed and the sender is there to hear it): the reason.
-    Rejected(String),
+    /// It will never be taken (a mapping failed and the sender is there to hear it).
+    Rejected {
+        /// Why.
+        reason: String,
+        /// Which of its events is meant, from 0, where there are several.
+        event: Option<usize>,
+    },
 }

@@ -11,6 +11,7 @@
 
 pub mod delivery;
 pub mod diagnostic;
+mod event_schema;
 pub mod files;
 mod load;
 pub mod loose;
@@ -44,6 +45,8 @@ use pointsman_schemas::{Event, Name, Text, Timestamp};
 
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
+pub use event_schema::schema_files_of;
+pub use event_schema::{OnMismatch, SchemaFile, TypeSchema};
 pub use paths::{DEFAULT_PATH, PathArgs};
 pub use priority::DeliveryPriority;
 pub use quota::Quota;
@@ -73,6 +76,10 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where events go, in the order of the files.
     pub targets: Vec<Target>,
+    /// What the data of events has to be, by their types.
+    pub schemas: Vec<TypeSchema>,
+    /// The files that schemas lie in, by their names.
+    pub schema_files: Vec<SchemaFile>,
     /// What each tenant may use, of those that have a quota.
     pub quotas: Vec<(Name, Quota)>,
     /// In how many shards of a cluster the events of each tenant are to lie.
@@ -357,6 +364,7 @@ impl Config {
                 name: name.to_owned(),
                 folder: folder.into(),
                 text: text.to_owned(),
+                attached: None,
             }],
             Vec::new(),
         )

@@ -7,6 +7,7 @@ mod deduplicate;
 mod explain;
 mod matcher;
 mod one;
+mod schemas;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,6 +25,7 @@ pub use self::deduplicate::Deduplicate;
 pub use self::explain::Explained;
 pub use self::matcher::{MatchCounters, Matcher, order_key};
 pub use self::one::{Place, Taken};
+pub use self::schemas::{NotTaken, SchemaInForce};
 
 /// Stands for all sources that no rule names.
 const OTHER_SOURCES: Origin = Origin(u16::MAX);
@@ -75,6 +77,8 @@ struct TenantRules {
     pipes: HashMap<Name, SubscriptionNumber>,
     /// In the order of the set.
     rules: Vec<NamedRule>,
+    /// What the data of events has to be, by their type.
+    schemas: HashMap<Box<str>, SchemaInForce>,
     /// Where the rule of a subscription is, of those that leave out duplicates.
     deduplicating: HashMap<SubscriptionNumber, u32>,
     /// Whether any rule has events kept for a time of its own.
@@ -109,6 +113,17 @@ impl Router {
                 .map(|(tenant, rules)| (tenant, TenantRules::new(rules)))
                 .collect(),
         }
+    }
+
+    /// Has the data of events held against schemas before any rule sees them.
+    #[must_use]
+    pub fn with_schemas(mut self, schemas: impl IntoIterator<Item = SchemaInForce>) -> Self {
+        for schema in schemas {
+            let rules = self.tenants.entry(schema.of.tenant.clone());
+            let rules = rules.or_insert_with(|| TenantRules::new(Vec::new()));
+            rules.schemas.insert(schema.of.ty.clone(), schema);
+        }
+        self
     }
 
     /// How often each rule has taken an event since it came into force, and how often it left out
@@ -165,6 +180,7 @@ impl TenantRules {
             set: RuleSet::compile(compiled),
             origins,
             pipes,
+            schemas: HashMap::default(),
             deduplicating: Self::deduplicating(&rules),
             retains: rules.iter().any(|rule| rule.retention.is_some()),
             rules,

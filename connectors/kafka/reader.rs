@@ -142,7 +142,7 @@ impl Handed {
         let Some(held) = self.held.take() else { return };
         match verdict {
             // Nobody but us would keep it: Kafka has no dead letters.
-            Verdict::Stored | Verdict::Rejected(_) => self.in_hand.settle(&held),
+            Verdict::Stored | Verdict::Rejected { .. } => self.in_hand.settle(&held),
             Verdict::Later(after) => self.in_hand.give_back(held, after),
             Verdict::Failed => self.in_hand.give_back(held, FAILED_AGAIN),
         }

@@ -186,7 +186,7 @@ impl<Q: Queue> Reading<Q> {
 
 fn settlement(verdict: &Verdict) -> Settlement {
     match verdict {
-        Verdict::Stored | Verdict::Rejected(_) => Settlement::Delete,
+        Verdict::Stored | Verdict::Rejected { .. } => Settlement::Delete,
         Verdict::Later(pause) => Settlement::Hide((*pause).max(LATER_PAUSE_MIN)),
         Verdict::Failed => Settlement::Hide(FAILED_PAUSE),
     }

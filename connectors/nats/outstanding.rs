@@ -365,7 +365,7 @@ impl MessageHandle {
                 let earlier = u32::try_from(delivered.saturating_sub(1)).unwrap_or(0);
                 AckKind::Nak(Some(FAILED_AGAIN.after(earlier)))
             }
-            Verdict::Rejected(_) => AckKind::Term,
+            Verdict::Rejected { .. } => AckKind::Term,
         };
         outstanding.send(vec![reply], kind).await;
     }

@@ -115,7 +115,7 @@ impl UnackedMessage {
                 .await
             }
             // Not again: the queue's own dead letter exchange may have it.
-            Verdict::Rejected(_) => {
+            Verdict::Rejected { .. } => {
                 timeout(
                     ACKNOWLEDGE_TIMEOUT,
                     self.acker.nack(BasicNackOptions::default()),

@@ -249,7 +249,13 @@ async fn a_repeated_delivery_is_stored_once_and_one_that_failed_is_welcome_again
     );
     let (answer, _) = tokio::join!(
         github(&served, "2", PUSH),
-        tell(&mut source, Verdict::Rejected("the mapping failed".into()))
+        tell(
+            &mut source,
+            Verdict::Rejected {
+                reason: "the mapping failed".into(),
+                event: None
+            }
+        )
     );
     assert_eq!(answer.problem(), (422, "the mapping failed".to_owned()));
 }

@@ -106,7 +106,12 @@ impl RunningParts {
         let subscriptions = super::wiring::subscriptions(config)
             .into_iter()
             .map(|one| one.identity);
+        let schemas = config
+            .schemas
+            .iter()
+            .map(|schema| (schema.tenant.clone(), schema.ty.clone()));
         *self.kept.lock() = Kept {
+            schemas: schemas.collect(),
             sources: sources.chain(always).chain(replies).collect(),
             subscriptions: subscriptions.collect(),
             targets: targets.collect(),

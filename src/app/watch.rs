@@ -1,6 +1,7 @@
 //! Notices that rule files have changed.
 
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::files::{may_pass, yaml_files};
+use crate::config::schema_files_of;
 use crate::config::yaml::FILE_BYTES_MAX;
 
 /// Editors write a file in several steps: what follows within this time is one change.
@@ -33,7 +35,9 @@ pub struct Watch {
     changes: mpsc::Receiver<()>,
     hangup: Signal,
     /// Watches as long as it lives.
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
+    /// Folders of schemas that are watched beside those of the rule files.
+    folders: HashSet<PathBuf>,
 }
 
 /// The files cannot be watched.
@@ -72,15 +76,44 @@ impl Watch {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
         let hangup = signal(SignalKind::hangup())?;
-        Ok(Self {
-            seen: content(&paths).ok(),
+        let mut watch = Self {
+            seen: None,
             stirred: false,
             wait: SETTLE,
             paths,
             changes,
             hangup,
-            _watcher: watcher,
-        })
+            watcher,
+            folders: HashSet::new(),
+        };
+        watch.seen = watch.look().ok();
+        Ok(watch)
+    }
+
+    /// A hash of what the rule files hold, and the schemas that they name, whose folders are watched
+    /// from then on.
+    fn look(&mut self) -> std::io::Result<u64> {
+        loop {
+            let Content { hash, folders } = content(&self.paths)?;
+            let mut is_new = false;
+            for folder in folders {
+                // One that is not there is told of by whoever reads the rules; once it comes, the
+                // folder above it stirs.
+                if !self.folders.contains(&folder)
+                    && self
+                        .watcher
+                        .watch(&folder, RecursiveMode::NonRecursive)
+                        .is_ok()
+                {
+                    self.folders.insert(folder);
+                    is_new = true;
+                }
+            }
+            // What has changed before it was watched is not missed.
+            if !is_new {
+                return Ok(hash);
+            }
+        }
     }
 
     /// Waits for the next change. Cancel-safe. Files that cannot be looked at have not changed:
@@ -94,7 +127,7 @@ impl Watch {
                 }
             }
             tokio::time::sleep(self.wait).await;
-            match content(&self.paths) {
+            match self.look() {
                 Ok(content) => {
                     (self.stirred, self.wait) = (false, SETTLE);
                     if self.seen.replace(content) != Some(content) {
@@ -128,11 +161,19 @@ fn is_only_read(event: &notify::Result<notify::Event>) -> bool {
     matches!(kind, Ok(EventKind::Access(kind)) if kind != AccessKind::Close(AccessMode::Write))
 }
 
-/// A hash of what the rule files hold, and of which there are.
+/// What rule files hold.
+struct Content {
+    /// Of all that they and the schemas hold that they name, and of which there are.
+    hash: u64,
+    /// Where those schemas lie.
+    folders: Vec<PathBuf>,
+}
+
+/// Reads what rule files hold.
 ///
 /// # Errors
 /// Something cannot be read for a reason that may pass.
-fn content(paths: &[PathBuf]) -> std::io::Result<u64> {
+fn content(paths: &[PathBuf]) -> std::io::Result<Content> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
         match yaml_files(path) {
@@ -141,15 +182,44 @@ fn content(paths: &[PathBuf]) -> std::io::Result<u64> {
             Err(_) => files.push(path.clone()),
         }
     }
+    // Paths in rule files begin where the first one lies.
+    let root = files
+        .first()
+        .and_then(|file| file.parent())
+        .unwrap_or(Path::new(""));
+    let root = root.to_owned();
     files.sort();
     let mut hasher = DefaultHasher::new();
+    let mut schemas = BTreeSet::new();
     for file in files {
-        match read_regular(&file, FILE_BYTES_MAX) {
-            Err(error) if may_pass(&error) => return Err(error),
-            read => (read.ok(), file).hash(&mut hasher),
-        }
+        let read = or_none(read_regular(&file, FILE_BYTES_MAX))?;
+        let text = read
+            .as_deref()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok());
+        schemas.extend(text.map(schema_files_of).unwrap_or_default());
+        (read, file).hash(&mut hasher);
     }
-    Ok(hasher.finish())
+    let mut folders = Vec::new();
+    for name in schemas {
+        let file = root.join(name);
+        (or_none(read_regular(&file, FILE_BYTES_MAX))?, &file).hash(&mut hasher);
+        folders.extend(file.parent().map(Path::to_owned));
+    }
+    folders.sort();
+    folders.dedup();
+    let hash = hasher.finish();
+    Ok(Content { hash, folders })
+}
+
+/// What was read; none where it cannot be.
+///
+/// # Errors
+/// It may be possible later.
+fn or_none(read: std::io::Result<Vec<u8>>) -> std::io::Result<Option<Vec<u8>>> {
+    match read {
+        Err(error) if may_pass(&error) => Err(error),
+        read => Ok(read.ok()),
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +257,7 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
         let mut watch = Watch::begin(vec![file.clone()]).unwrap();
         let news = Duration::from_millis(500);
-        content(&watch.paths).unwrap();
+        drop(content(&watch.paths).unwrap());
         let heard = tokio::time::timeout(news, watch.changes.recv()).await;
         assert!(
             heard.is_err(),

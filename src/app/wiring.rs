@@ -7,14 +7,18 @@ use std::sync::Arc;
 
 use pointsman_rules::{TextTemplate, Transform};
 use pointsman_schemas::{Name, Placement, SubscriptionNumber};
+use prometheus_client::metrics::counter::Counter;
 
 use super::targets::{Key, Targets};
-use crate::config::{self, Config, DeliveryPriority, DeliverySettings, FollowUpContent, WhenFull};
+use crate::config::{
+    self, Config, DeliveryPriority, DeliverySettings, FollowUpContent, OnMismatch, TypeSchema,
+    WhenFull,
+};
 use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
     self, FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
 };
-use crate::router::{Deduplicate, Router, RuleInForce, SubscriptionInForce};
+use crate::router::{Deduplicate, Router, RuleInForce, SchemaInForce, SubscriptionInForce};
 use crate::telemetry::digest::Digest;
 use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::{
@@ -131,6 +135,11 @@ impl Wiring {
         let targets = self.open(std::mem::take(&mut config.targets)).await;
         let rules = std::mem::take(&mut config.rules).into_iter();
         let router = Router::new(rules.map(|rule| in_force(rule, &numbers)).collect());
+        let schemas = std::mem::take(&mut config.schemas).into_iter();
+        let router = router.with_schemas(schemas.map(|schema| {
+            let mismatches = mismatches(&self.metrics, &schema);
+            SchemaInForce::new(schema, mismatches)
+        }));
         Ok((
             router,
             Plan {
@@ -360,6 +369,16 @@ fn has_templated_url(target: &config::Target) -> bool {
 pub(super) fn deduplicate(declared: config::Deduplicate) -> Deduplicate {
     let config::Deduplicate { by, window } = declared;
     Deduplicate { by, window }
+}
+
+/// What counts the events for which a schema does not hold.
+fn mismatches(metrics: &Metrics, schema: &TypeSchema) -> Counter {
+    let counters = metrics.schema(&schema.tenant, &schema.ty);
+    match schema.on_mismatch {
+        OnMismatch::Refuse => counters.refused,
+        OnMismatch::Mark => counters.marked,
+        OnMismatch::DeadLetter => counters.dead,
+    }
 }
 
 fn in_force(rule: config::Rule, numbers: &Numbers) -> RuleInForce {

@@ -1,5 +1,6 @@
 //! Finds and reads rule files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,12 @@ pub(super) struct Found {
     pub folder: Arc<Path>,
     /// Its text, without a byte order mark.
     pub text: String,
+    /// What came along with it, where it was not read from here: then nothing else is read for it.
+    pub attached: Option<Arc<Attached>>,
 }
+
+/// Files that rule files refer to, by their names.
+pub(super) type Attached = HashMap<String, String>;
 
 /// Reads every file, and of every folder the `*.yaml` and `*.yml` in it, sorted by name.
 pub(super) fn find(paths: &[PathBuf], diagnostics: &mut Vec<Diagnostic>) -> Vec<Found> {
@@ -116,6 +122,7 @@ fn read(path: &Path) -> Result<Found, Diagnostic> {
         name: path.display().to_string(),
         folder: folder.into(),
         text,
+        attached: None,
     })
 }
 

@@ -9,6 +9,7 @@ mod meant;
 pub(super) mod names;
 mod pipe;
 mod rule;
+mod schemas;
 mod secrets;
 mod test_entry;
 mod traces;
@@ -23,6 +24,7 @@ use pointsman_journal::sharded::TenantShards;
 use pointsman_schemas::{Interval, Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};
+use super::event_schema::{SchemaFile, TypeSchema};
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
 use super::quota::tenant_quota_of;
@@ -32,6 +34,7 @@ use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Quota, Store};
 use names::Names;
 use pipe::Fed;
+use schemas::{Asked, Schemas};
 use secrets::Hidden;
 
 /// Reads, checks and connects. See [`Config::load`].
@@ -82,13 +85,15 @@ fn connect_with(
     }
     // A name may be defined in a file that could not be read: then nobody says that it is not.
     let complete = diagnostics.is_empty();
+    let schemas = Schemas::of(&documents);
     let config = Loader {
         documents: &documents,
         names: Names::collect(&documents),
         fed: Fed::collect(&documents),
         complete,
     }
-    .load();
+    .load(schemas.all, schemas.files);
+    diagnostics.extend(schemas.mistakes);
     for document in documents {
         diagnostics.extend(placed(
             document.file,
@@ -287,7 +292,7 @@ struct Loader<'d, 'f> {
 }
 
 impl<'d> Loader<'d, '_> {
-    fn load(&self) -> Option<Config> {
+    fn load(&self, schemas: Vec<TypeSchema>, schema_files: Vec<SchemaFile>) -> Option<Config> {
         let listen = self.single("listen").and_then(|(_, piece)| {
             let listen = read::<ListenSettings>(piece)?;
             piece.report_check(listen.check());
@@ -301,6 +306,8 @@ impl<'d> Loader<'d, '_> {
             admin: self.admin(),
             store: self.store(),
             traces: self.traces(),
+            schemas,
+            schema_files,
             sources: Vec::new(),
             targets: Vec::new(),
             quotas,
@@ -309,6 +316,7 @@ impl<'d> Loader<'d, '_> {
             tests: Vec::new(),
         };
         let mut layers = connector::TargetLayers::new();
+        let asked = Asked::of(&config.schemas);
         for document in self.documents {
             document.each("sources", &mut config.sources, |entry| {
                 self.source(document, entry)
@@ -319,15 +327,21 @@ impl<'d> Loader<'d, '_> {
         }
         for document in self.documents {
             document.each("rules", &mut config.rules, |entry| {
-                self.rule(document, entry, &layers)
+                let rule = self.rule(document, entry, &layers)?;
+                asked.warn(document.entity(entry), &rule);
+                Some(rule)
             });
             document.each("tests", &mut config.tests, |entry| {
-                self.test(document, entry)
+                let test = self.test(document, entry)?;
+                asked.warn_of_test(document.entity(entry), &test);
+                Some(test)
             });
         }
         for document in self.documents {
             document.each("pipes", &mut config.rules, |entry| {
-                self.pipe(document, entry, &layers)
+                let pipe = self.pipe(document, entry, &layers)?;
+                asked.warn(document.entity(entry), &pipe);
+                Some(pipe)
             });
         }
         pipe::connect(&mut config);

@@ -17,6 +17,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::event_schema::RawEventSchema;
 use super::quota::RawTenantQuota;
 use crate::telemetry::traces::settings::TraceSettings;
 
@@ -50,7 +51,7 @@ macro_rules! described {
         }
     };
 }
-use described;
+pub(super) use described;
 
 /// `retention` of a source.
 fn retention(generator: &mut SchemaGenerator) -> Schema {
@@ -86,14 +87,8 @@ pub fn rule_file() -> Value {
     let mut rule: Value = generator.subschema_for::<RawRule>().into();
     let mut pipes: Value = generator.subschema_for::<RawPipe>().into();
     let mut tests: Value = generator.subschema_for::<RawTest>().into();
-    let mut outer = json!({
-        "listen": generator.subschema_for::<ListenSettings>(),
-        "admin": generator.subschema_for::<RawAdmin>(),
-        "store": generator.subschema_for::<RawStore>(),
-        "traces": generator.subschema_for::<TraceSettings>(),
-        "tenant": generator.subschema_for::<Name>(),
-        "quota": generator.subschema_for::<RawTenantQuota>(),
-    });
+    let mut schemas: Value = generator.subschema_for::<RawEventSchema>().into();
+    let mut outer = outer(&mut generator);
     let mut definitions = Value::Object(generator.take_definitions(true));
     let (mut source, mut target) = (source, target);
     for schema in [
@@ -102,6 +97,7 @@ pub fn rule_file() -> Value {
         &mut rule,
         &mut pipes,
         &mut tests,
+        &mut schemas,
         &mut outer,
         &mut definitions,
     ] {
@@ -114,6 +110,7 @@ pub fn rule_file() -> Value {
         "rules": rules(rule),
         "pipes": named("Straight from one source to one target: the source is told once the target \
                         has answered.", pipes),
+        "schemas": event_schemas(schemas),
         "tests": {
             "description": "What the rules are expected to do; run by `pointsman test`.",
             "type": ["object", "null"],
@@ -136,6 +133,18 @@ pub fn rule_file() -> Value {
     })
 }
 
+/// What stands at the top of a file once.
+fn outer(generator: &mut SchemaGenerator) -> Value {
+    json!({
+        "listen": generator.subschema_for::<ListenSettings>(),
+        "admin": generator.subschema_for::<RawAdmin>(),
+        "store": generator.subschema_for::<RawStore>(),
+        "traces": generator.subschema_for::<TraceSettings>(),
+        "tenant": generator.subschema_for::<Name>(),
+        "quota": generator.subschema_for::<RawTenantQuota>(),
+    })
+}
+
 fn sources(source: Value) -> Value {
     let sources = named(
         "Where events come from; the HTTP ingress is always there.",
@@ -151,6 +160,17 @@ fn sources(source: Value) -> Value {
             { "inbox": { "directory": { "path": "./uploads" } } },
         ]),
     )
+}
+
+fn event_schemas(schema: Value) -> Value {
+    let total = json!({ "type": "object", "required": ["total"], "properties": { "total": { "type": "number" } } });
+    json!({
+        "description": "What the data of events has to be, by their type.",
+        "type": ["object", "null"],
+        "propertyNames": { "pattern": "^[^*]+$" },
+        "additionalProperties": schema,
+        "examples": [{ "order.paid": { "schema": total, "on_mismatch": "refuse" } }],
+    })
 }
 
 fn targets(target: Value) -> Value {

@@ -6,13 +6,15 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pointsman_journal::sharded::TenantShards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::files::{self, Found};
+use super::event_schema::SchemaFile;
+use super::files::{self, Attached, Found};
 use super::mistake::Mistake;
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Config, DEFAULT_PATH, Diagnostic, Loaded, load};
@@ -34,6 +36,9 @@ pub struct RuleFile {
     pub name: String,
     /// Its text.
     pub text: String,
+    /// True of a file that holds no rules: a schema of events, which the others name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub schema: bool,
 }
 
 /// The files of a set of rules, in their order.
@@ -56,6 +61,8 @@ impl Own {
             traces: config.traces.clone(),
             sources: Vec::new(),
             targets: Vec::new(),
+            schemas: Vec::new(),
+            schema_files: Vec::new(),
             quotas: Vec::new(),
             shards: TenantShards::default(),
             rules: Vec::new(),
@@ -81,7 +88,8 @@ impl RuleFiles {
         let paths = if paths.is_empty() { &default } else { paths };
         let found = files::find(paths, &mut diagnostics);
         let (config, warnings) = load::connect(&found, diagnostics)?;
-        Ok(((config, Self::of(&found)?), warnings))
+        let files = Self::of(&found, &config.schema_files)?;
+        Ok(((config, files), warnings))
     }
 
     /// These files without what is a node's own.
@@ -89,17 +97,29 @@ impl RuleFiles {
     /// # Errors
     /// As [`RuleFiles::read`].
     pub fn without_own(self) -> Result<Self, Vec<Diagnostic>> {
-        let found = self.0.into_iter().map(|file| Found {
-            folder: Path::new("").into(),
-            name: file.name,
-            text: file.text,
-        });
-        let found: Vec<_> = found.collect();
-        load::connect(&found, Vec::new())?;
-        Self::of(&found)
+        let found = self.found(Path::new(""));
+        let (config, _) = load::connect(&found, Vec::new())?;
+        Self::of(&found, &config.schema_files)
     }
 
-    fn of(found: &[Found]) -> Result<Self, Vec<Diagnostic>> {
+    /// The files of rules as they are read, with the others attached to them.
+    fn found(&self, folder: &Path) -> Vec<Found> {
+        let (schemas, rules): (Vec<_>, Vec<_>) = self.0.iter().partition(|file| file.schema);
+        let schemas = schemas
+            .into_iter()
+            .map(|file| (file.name.clone(), file.text.clone()));
+        let attached: Arc<Attached> = Arc::new(schemas.collect());
+        let found = rules.into_iter().map(|file| Found {
+            name: file.name.clone(),
+            folder: folder.into(),
+            text: file.text.clone(),
+            attached: Some(Arc::clone(&attached)),
+        });
+        found.collect()
+    }
+
+    /// The files of rules, with those of the schemas that they name.
+    fn of(found: &[Found], schemas: &[SchemaFile]) -> Result<Self, Vec<Diagnostic>> {
         let root = found.first().map_or(Path::new(""), |first| &first.folder);
         let (mut shared, mut diagnostics) = (Vec::new(), Vec::new());
         for file in found {
@@ -115,7 +135,14 @@ impl RuleFiles {
         let has_rules = shared.iter().any(|(is_empty, _)| !is_empty);
         let kept = (0..).zip(shared);
         let kept = kept.filter(|(at, (is_empty, _))| !is_empty || (!has_rules && *at == 0));
-        Ok(Self(kept.map(|(_, (_, file))| file).collect()))
+        let schemas = schemas.iter().map(|SchemaFile { name, text }| RuleFile {
+            name: name.clone(),
+            text: text.clone(),
+            schema: true,
+        });
+        Ok(Self(
+            kept.map(|(_, (_, file))| file).chain(schemas).collect(),
+        ))
     }
 
     /// Tells sets of rules apart: it differs where anything does that nodes share, but for the
@@ -149,12 +176,7 @@ impl RuleFiles {
     /// # Errors
     /// As [`Config::load`], and each value that is not there.
     pub fn compile(&self, folder: &Path, own: &Own) -> Loaded<Config> {
-        let found = self.0.iter().map(|file| Found {
-            name: file.name.clone(),
-            folder: folder.into(),
-            text: file.text.clone(),
-        });
-        let found: Vec<_> = found.collect();
+        let found = self.found(folder);
         let (config, warnings) = load::connect_here(&found)?;
         let Own(own) = own;
         let config = Config {
@@ -180,6 +202,7 @@ fn named(file: &Found, root: &Path, text: String) -> RuleFile {
     RuleFile {
         name: name.display().to_string(),
         text,
+        schema: false,
     }
 }
 

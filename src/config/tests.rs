@@ -74,6 +74,7 @@ fn read_text(text: &str) {
         name: "rules.yaml".into(),
         folder: Path::new("/").into(),
         text: text.to_owned(),
+        attached: None,
     };
     for diagnostic in load::connect(&[file], Vec::new()).err().unwrap_or_default() {
         let mistake = &diagnostic.mistake;
@@ -196,6 +197,7 @@ rules:
   own: { to: function, retention: 30d }
 "
         .to_owned(),
+        attached: None,
     };
     let (config, _) = load::connect(&[file], Vec::new()).unwrap();
     let days = |days: u64| Some(Duration::from_secs(days * 86_400));
@@ -214,6 +216,7 @@ fn what_a_running_bus_cannot_change() {
             name: String::new(),
             folder: Path::new("/x").into(),
             text: format!("{top}\nrules: {{}}\n"),
+            attached: None,
         };
         load::connect(&[file], Vec::new()).unwrap().0
     };
@@ -248,6 +251,7 @@ fn a_fingerprint_sees_what_is_meant_and_not_how_it_is_written() {
             name: String::new(),
             folder: Path::new("/").into(),
             text,
+            attached: None,
         };
         load::connect(&[file], Vec::new()).unwrap().0.targets[0].fingerprint
     };
@@ -270,6 +274,7 @@ fn of_very_many_mistakes_the_first_are_kept_and_the_others_counted() {
         name: "rules.yaml".into(),
         folder: Path::new("/").into(),
         text,
+        attached: None,
     };
     let diagnostics = load::connect(&[file], Vec::new()).err().unwrap();
     assert!(

@@ -124,7 +124,9 @@ fn follow_replies(
             })
             .and_then(|event| {
                 let event = traced(event, &origin, route, leased);
-                replies.entry(&leased.tenant, &origin, event, None)
+                let entry = replies.entry(&leased.tenant, &origin, event, None);
+                // Nobody waits who could be told.
+                entry.map_err(|not_taken| not_taken.reject)
             });
         match entry {
             Ok(entry) => follow_ups.push(FollowUp::Append {

@@ -12,7 +12,7 @@ use pointsman_schemas::http::encode_structured;
 use pointsman_schemas::task_id::{TASK_ID, task_id};
 use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, SubscriptionNumber};
 
-use crate::router::{Deduplicate, Matcher, Router};
+use crate::router::{Deduplicate, Matcher, NotTaken, Router};
 use crate::telemetry::metrics::SourceMetrics;
 use crate::telemetry::traces::Receiving;
 use crate::waiting::{Asked, Waiting};
@@ -127,22 +127,11 @@ impl MessageReader {
             }
             _ => (None, None),
         };
+        let is_batch = arrivals.len() > 1;
         let mut entries = Vec::with_capacity(arrivals.len());
         let mut traced = Vec::new();
-        for arrival in arrivals {
-            let event = match arrival {
-                Arrival::Event(event) => Ok(event),
-                Arrival::Plain(plain) => self.map(*plain).map(Arc::new),
-            };
-            let mut receiving = None;
-            let entry = event.and_then(|event| {
-                let (tenant, origin) = (&self.tenant, &self.origin);
-                let traces = &self.metrics.traces;
-                let (event, begun) = traces.receive(tenant, origin, event);
-                receiving = begun;
-                self.matcher.entry(tenant, origin, event, self.deduplicate)
-            });
-            let entry = entry.and_then(|entry| self.with_keys(entry, sender));
+        for (index, arrival) in arrivals.into_iter().enumerate() {
+            let (entry, receiving) = self.entry(arrival, sender);
             match (entry, acknowledgement) {
                 (Ok(mut entry), waits) => {
                     acknowledgement = waits;
@@ -161,21 +150,20 @@ impl MessageReader {
                     entries.push(entry);
                 }
                 // A caller who waits can mend what he sends, so nothing is kept for him.
-                (Err(reject), Acknowledgement::Caller(caller, _held)) => {
-                    self.metrics.rejects.inc();
-                    drop(caller.send(Verdict::Rejected(reject.reason)));
+                (Err(not_taken), Acknowledgement::Caller(caller, _held)) if !not_taken.is_kept => {
+                    drop(caller.send(self.rejected(not_taken, is_batch.then_some(index))));
                     return None;
                 }
-                (Err(reject), Acknowledgement::Inquiry(inquiry)) => {
-                    self.metrics.rejects.inc();
-                    drop(inquiry.caller.send(Err(Verdict::Rejected(reject.reason))));
+                (Err(not_taken), Acknowledgement::Inquiry(inquiry)) if !not_taken.is_kept => {
+                    let rejected = self.rejected(not_taken, is_batch.then_some(index));
+                    drop(inquiry.caller.send(Err(rejected)));
                     return None;
                 }
                 // Everybody else would hand the same over again for ever: it becomes a dead letter
                 // of the source, and the message is taken.
-                (Err(reject), waits) => {
+                (Err(not_taken), waits) => {
                     acknowledgement = waits;
-                    rejects.push(reject);
+                    rejects.push(not_taken.reject);
                 }
             }
         }
@@ -187,6 +175,39 @@ impl MessageReader {
             asked,
             traced,
         })
+    }
+
+    /// Makes an entry of what arrived, and notes it for a trace that it is recorded in.
+    fn entry(
+        &mut self,
+        arrival: Arrival,
+        sender: Option<u64>,
+    ) -> (Result<Entry, NotTaken>, Option<Box<Receiving>>) {
+        let event = match arrival {
+            Arrival::Event(event) => Ok(event),
+            Arrival::Plain(plain) => self.map(*plain).map(Arc::new),
+        };
+        let mut receiving = None;
+        let entry = event.map_err(NotTaken::from).and_then(|event| {
+            let (tenant, origin) = (&self.tenant, &self.origin);
+            let traces = &self.metrics.traces;
+            let (event, begun) = traces.receive(tenant, origin, event);
+            receiving = begun;
+            self.matcher.entry(tenant, origin, event, self.deduplicate)
+        });
+        let entry = entry.and_then(|entry| Ok(self.with_keys(entry, sender)?));
+        (entry, receiving)
+    }
+
+    /// What a caller is told of an event that is not taken in, and which one of several it is.
+    fn rejected(&self, not_taken: NotTaken, event: Option<usize>) -> Verdict {
+        self.metrics.rejects.inc();
+        let NotTaken { reject, .. } = not_taken;
+        let reason = match event {
+            Some(index) => format!("event {index} of the batch: {}", reject.reason),
+            None => reject.reason,
+        };
+        Verdict::Rejected { reason, event }
     }
 
     /// Adds what the event is known by, beside its rules' keys.

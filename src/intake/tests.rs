@@ -307,7 +307,9 @@ async fn a_mapping_that_fails_is_told_to_the_caller_and_else_kept_as_a_dead_lett
             plain("good", Acknowledgement::None),
         ])],
     );
-    assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("\"id\"")));
+    assert!(
+        matches!(verdict.await, Ok(Verdict::Rejected { reason, .. }) if reason.contains("\"id\""))
+    );
     assert_eq!(was_told.await, Ok(Verdict::Stored));
     let totals = journal.reader().totals().await.unwrap();
     assert_eq!((totals.events, totals.rejects), (1, 1));
@@ -329,7 +331,9 @@ async fn a_delivery_asked_for_at_no_time_is_refused_and_else_kept_as_a_dead_lett
         vec![],
         vec![batch(vec![message, Message::event(asks("2"), broker)])],
     );
-    assert!(matches!(verdict.await, Ok(Verdict::Rejected(reason)) if reason.contains("soon")));
+    assert!(
+        matches!(verdict.await, Ok(Verdict::Rejected { reason, .. }) if reason.contains("soon"))
+    );
     assert_eq!(was_told.await, Ok(Verdict::Stored));
     let (reader, all) = (journal.reader(), DeadSelection::default());
     let dead = reader.dead(&all, None, 9).await.unwrap();

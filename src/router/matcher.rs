@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use super::{Router, SubscriptionInForce, TenantRules};
+use super::{NotTaken, Router, SubscriptionInForce, TenantRules};
 use crate::aside::aside;
 
 /// The largest data, in bytes, that is matched on the thread that it came in on: about ten
@@ -72,21 +72,26 @@ impl Matcher {
     /// event only where there is none.
     ///
     /// # Errors
-    /// The event asks for a delivery at what is no time, or is too far ahead.
+    /// The event asks for a delivery at what is no time, or is too far ahead; or its data does not
+    /// fit the schema of its type.
     pub fn entry(
         &mut self,
         tenant: &Name,
         origin: &Name,
         event: Arc<Event>,
         deduplicate: Option<Duration>,
-    ) -> Result<Entry, Reject> {
+    ) -> Result<Entry, NotTaken> {
         let router = self.router.load();
+        let rules = router.tenants.get(tenant);
+        let event = match rules {
+            Some(rules) => rules.conforming(event)?,
+            None => event,
+        };
         let due = Due::of(&event, &*self.clock).map_err(|error| Reject {
             raw: encode_structured(&event).1,
             reason: error.to_string(),
         })?;
         let (buffers, counters) = (&mut self.buffers, &self.counters);
-        let rules = router.tenants.get(tenant);
         let deliveries =
             rules.map(|rules| rules.deliveries(origin, &event, due, buffers, counters));
         let keys = rules.map_or_else(Vec::new, |rules| {
@@ -156,6 +161,12 @@ impl<'m> Due<'m> {
     }
 }
 
+/// Whether looking at an event's data would hold up what else waits for the thread.
+pub(super) fn is_large(event: &Event) -> bool {
+    let data = event.data();
+    data.is_some_and(|data| data.bytes().len() > MATCHED_IN_PLACE_MAX)
+}
+
 impl TenantRules {
     /// What a rule costs follows the size of the event, so a large one is matched aside from the
     /// runtime's thread, whose other tasks go on meanwhile; most events are small, and cost less
@@ -168,11 +179,12 @@ impl TenantRules {
         buffers: &mut Buffers,
         counters: &MatchCounters,
     ) -> Deliveries {
-        let is_large = event
-            .data()
-            .is_some_and(|data| data.bytes().len() > MATCHED_IN_PLACE_MAX);
         let mut matched = || self.deliveries_in_place(origin, event, due, buffers, counters);
-        if is_large { aside(matched) } else { matched() }
+        if is_large(event) {
+            aside(matched)
+        } else {
+            matched()
+        }
     }
 
     fn deliveries_in_place(

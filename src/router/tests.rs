@@ -1,13 +1,16 @@
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use pointsman_rules::schema::{EventSchema, MARK};
 use pointsman_rules::{Condition, Pattern};
 use pointsman_schemas::schedule::DELIVER_AT;
-use pointsman_schemas::{Clock, Event, Placement, SystemClock, Timestamp};
+use pointsman_schemas::{Clock, Data, Event, Placement, SystemClock, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
 use super::testing::{matcher, shared};
 use super::*;
+use crate::config::{OnMismatch, TypeSchema};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -317,4 +320,59 @@ fn a_delivery_is_as_urgent_as_its_event_says_and_of_the_usual_priority_where_it_
         assert_eq!(priority(said), 0, "{said:?}");
     }
     assert_eq!(counters.without_priority.get(), 6);
+}
+
+#[test]
+fn an_event_that_does_not_fit_its_schema_becomes_what_the_schema_says() {
+    let mismatches = Counter::default();
+    let schema = |ty: &str, on_mismatch: OnMismatch| {
+        let schema = EventSchema::compile(&json!({ "properties": { "n": { "type": "number" } } }));
+        let of = TypeSchema {
+            tenant: name("default"),
+            ty: ty.into(),
+            schema: Arc::new(schema.unwrap()),
+            on_mismatch,
+        };
+        SchemaInForce::new(of, mismatches.clone())
+    };
+    let router = Router::new(vec![rule("default", 1, None, "mark", None)]).with_schemas([
+        schema("refuse", OnMismatch::Refuse),
+        schema("mark", OnMismatch::Mark),
+        schema("dead", OnMismatch::DeadLetter),
+    ]);
+    let mut matcher = matcher(&Arc::new(ArcSwap::from_pointee(router)));
+    let mut entry = |tenant: &str, ty: &str, n: &str, mark: Option<&str>| {
+        let data = Data::json(format!("{{\"n\":{n}}}").into()).unwrap();
+        let event = Event::builder("1", "/s", ty).data(data);
+        let event = mark
+            .into_iter()
+            .fold(event, |event, mark| event.attribute(MARK, mark.into()));
+        matcher.entry(
+            &name(tenant),
+            &name("x"),
+            Arc::new(event.build().unwrap()),
+            None,
+        )
+    };
+    for (ty, is_kept) in [("refuse", false), ("dead", true)] {
+        assert!(entry("default", ty, "1", None).is_ok());
+        let not_taken = entry("default", ty, "\"x\"", None).unwrap_err();
+        assert_eq!(not_taken.is_kept, is_kept, "{ty}");
+        assert!(not_taken.reject.reason.contains("/data/n"), "{not_taken:?}");
+        assert!(pointsman_schemas::json::decode(&not_taken.reject.raw).is_ok());
+    }
+    let marked = entry("default", "mark", "\"x\"", None).unwrap();
+    assert_eq!(marked.deliveries.len(), 1, "rules see it");
+    let told = marked.event.attribute(MARK).unwrap().to_string();
+    assert_eq!(told, "/data/n: \"x\" is not of type \"number\"");
+    // A sender does not say it for the bus, where the bus does.
+    let forged = entry("default", "mark", "1", Some("forged")).unwrap();
+    assert_eq!(forged.event.attribute(MARK), None);
+    let other = entry("default", "other", "\"x\"", Some("theirs")).unwrap();
+    assert!(other.event.attribute(MARK).is_some());
+    assert!(
+        entry("acme", "refuse", "\"x\"", None).is_ok(),
+        "another tenant's"
+    );
+    assert_eq!(mismatches.get(), 3);
 }

@@ -26,7 +26,7 @@ use super::tap::Tap;
 use super::traces::{SpanCounters, Traces};
 use crate::router::MatchCounters;
 
-pub use self::labelled::{Detail, Kept, SubscriptionMetrics, TargetMetrics};
+pub use self::labelled::{Detail, Kept, SchemaCounters, SubscriptionMetrics, TargetMetrics};
 
 /// From one sync of a fast disk to a store in trouble, in seconds.
 const APPEND_BUCKETS_SECONDS: [f64; 12] = [
@@ -179,6 +179,12 @@ impl Metrics {
     #[must_use]
     pub fn rejects(&self, tenant: &Name, source: &Name) -> Counter {
         self.labelled.source(tenant, source).rejects
+    }
+
+    /// Counts the events of a type whose data does not fit its schema.
+    #[must_use]
+    pub fn schema(&self, tenant: &Name, ty: &str) -> SchemaCounters {
+        self.labelled.schema(tenant, ty)
     }
 
     /// Counts how attempts leave the deliveries of one subscription.

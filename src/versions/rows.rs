@@ -226,7 +226,11 @@ mod tests {
     fn files(text: &str) -> RuleFiles {
         let name = "a.yaml".to_owned();
         let text = text.to_owned();
-        RuleFiles(vec![RuleFile { name, text }])
+        RuleFiles(vec![RuleFile {
+            name,
+            text,
+            schema: false,
+        }])
     }
 
     fn proposal(id: u64, at: i64) -> Proposal {

@@ -82,7 +82,14 @@ async fn events_come_in_in_each_mode_and_the_verdict_goes_back() {
             BINARY,
             b"1",
             &["1"],
-            (Verdict::Rejected("no such tenant".into()), 422, None),
+            (
+                Verdict::Rejected {
+                    reason: "no such tenant".into(),
+                    event: None,
+                },
+                422,
+                None,
+            ),
         ),
     ];
     for (headers, body, expect, (verdict, status, retry_after)) in table {
@@ -469,7 +476,13 @@ async fn what_was_made_is_shown_to_whoever_prefers_to_see_it() {
     // What is not stored is answered as ever.
     for (verdict, status) in [
         (Verdict::Later(Duration::from_secs(5)), 429),
-        (Verdict::Rejected("no".into()), 422),
+        (
+            Verdict::Rejected {
+                reason: "no".into(),
+                event: None,
+            },
+            422,
+        ),
         (Verdict::Failed, 503),
     ] {
         let (answer, ()) = tokio::join!(prefers(&served, "wait=5"), async {

@@ -485,7 +485,10 @@ async fn each_verdict_reaches_the_server(release: NatsRelease) {
     );
     assert_eq!([&second, &third], [&first, &first]);
     acknowledgement
-        .send(Verdict::Rejected("never".into()))
+        .send(Verdict::Rejected {
+            reason: "never".into(),
+            event: None,
+        })
         .await;
     holds("the server has given it up", async || {
         nats.consumer()

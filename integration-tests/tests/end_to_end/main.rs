@@ -23,6 +23,7 @@ mod pipes;
 mod push;
 mod reload;
 mod replay;
+mod schemas;
 mod secrets;
 mod sources;
 mod tap;

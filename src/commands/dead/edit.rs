@@ -79,7 +79,11 @@ pub(super) async fn edit(args: &EditArgs) -> Result<String, CommandError> {
 /// The event as it is edited: as it was edited last, else as it came. Each member stands on a line
 /// of its own, and its value as it is: numbers and duplicate keys of data are not touched.
 fn draft(content: &DeadContent) -> String {
+    // What does not fit its schema is no event to the bus, and one to whoever edits it.
+    let rejected = content.raw.as_deref();
+    let rejected = rejected.and_then(|raw| checked(raw).ok());
     let event = content.edited.as_deref().or(content.event.as_deref());
+    let event = event.or(rejected.as_deref());
     let members = event.map(|event| {
         serde_json::from_str::<IndexMap<String, Box<RawValue>>>(event.get()).unwrap_or_default()
     });

@@ -7,13 +7,16 @@ use arc_swap::ArcSwap;
 use pointsman_journal::StoredEvent;
 use pointsman_rules::Transform;
 use pointsman_schemas::{Event, Name, SubscriptionNumber, SystemClock, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 
 use super::report::{Destination, Example, Line, Report, Sides};
 use crate::commands::difference::{self, Difference};
 use crate::commands::test::as_json;
 use crate::config::{Config, Rule};
 use crate::dispatcher::follow::is_report;
-use crate::router::{MatchCounters, Matcher, Router, RuleInForce, SubscriptionInForce};
+use crate::router::{
+    MatchCounters, Matcher, Router, RuleInForce, SchemaInForce, SubscriptionInForce,
+};
 
 /// One set of rules.
 struct Side {
@@ -65,6 +68,9 @@ impl Side {
             }
         });
         let router = Router::new(rules.collect());
+        let schemas = config.schemas.into_iter();
+        let router =
+            router.with_schemas(schemas.map(|one| SchemaInForce::new(one, Counter::default())));
         Self {
             matcher: Matcher::new(
                 Arc::new(ArcSwap::from_pointee(router)),

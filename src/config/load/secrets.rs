@@ -367,6 +367,7 @@ mod tests {
             name: "rules.yaml".into(),
             folder: Path::new("/").into(),
             text: text.to_owned(),
+            attached: None,
         };
         let diagnostics = match load::connect(&[file], Vec::new()) {
             Ok((_, warnings)) => warnings,

@@ -136,6 +136,7 @@ fn every_rule_file_that_is_shown_passes_check() {
                 name: format!("{}, line {line}", path.display()),
                 folder: Path::new("/").into(),
                 text,
+                attached: None,
             };
             if let Err(mistakes) = load::connect(&[file], Vec::new()) {
                 broken += &diagnostic::render(&mistakes, SCREEN);

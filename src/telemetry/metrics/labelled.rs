@@ -79,6 +79,27 @@ pub struct SourceCounters {
     pub rejects: Counter,
 }
 
+/// Counters of one type's schema: each event for whose data it did not hold counts in one of them.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaCounters {
+    /// It was refused.
+    pub refused: Counter,
+    /// It was taken in with a mark.
+    pub marked: Counter,
+    /// It was taken in as a dead letter.
+    pub dead: Counter,
+}
+
+impl SchemaCounters {
+    fn outcomes(&self) -> [(&'static str, &Counter); 3] {
+        [
+            ("refused", &self.refused),
+            ("marked", &self.marked),
+            ("dead", &self.dead),
+        ]
+    }
+}
+
 /// Counters of one subscription: each attempt at a delivery counts in one of them.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionMetrics {
@@ -183,6 +204,14 @@ impl Sum for SourceCounters {
     }
 }
 
+impl Sum for SchemaCounters {
+    fn add(&self, other: &Self) {
+        for ((_, own), (_, more)) in self.outcomes().iter().zip(other.outcomes()) {
+            own.inc_by(more.get());
+        }
+    }
+}
+
 impl Sum for SubscriptionMetrics {
     fn add(&self, other: &Self) {
         for ((_, own), (_, more)) in self.outcomes().iter().zip(other.outcomes()) {
@@ -254,9 +283,13 @@ impl<K: Ord + Clone, N: Sum + Clone> Kind<K, N> {
 /// A tenant and a name of its own.
 type Owned = (Name, Name);
 
+/// A tenant and a type of its events.
+type OwnedType = (Name, Box<str>);
+
 #[derive(Debug, Default)]
 struct Kinds {
     detail: Detail,
+    schemas: Kind<OwnedType, SchemaCounters>,
     sources: Kind<Owned, SourceCounters>,
     subscriptions: Kind<SubscriptionIdentity, SubscriptionMetrics>,
     targets: Kind<Owned, TargetMetrics>,
@@ -265,6 +298,7 @@ struct Kinds {
 /// What is to keep its labels; sources and targets are each a tenant and a name.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
+    pub schemas: HashSet<OwnedType>,
     pub sources: HashSet<Owned>,
     pub subscriptions: HashSet<SubscriptionIdentity>,
     pub targets: HashSet<Owned>,
@@ -284,6 +318,11 @@ impl Labelled {
         self.0.lock().sources.of(&key)
     }
 
+    pub(super) fn schema(&self, tenant: &Name, ty: &str) -> SchemaCounters {
+        let key = (tenant.clone(), ty.into());
+        self.0.lock().schemas.of(&key)
+    }
+
     pub(super) fn subscription(&self, identity: &SubscriptionIdentity) -> SubscriptionMetrics {
         self.0.lock().subscriptions.of(identity)
     }
@@ -297,11 +336,13 @@ impl Labelled {
     pub(super) fn retain(&self, kept: &Kept, also: impl Fn(&SubscriptionIdentity) -> bool) {
         let mut kinds = self.0.lock();
         let Kinds {
+            schemas,
             sources,
             subscriptions,
             targets,
             ..
         } = &mut *kinds;
+        schemas.retain(|schema| kept.schemas.contains(schema));
         sources.retain(|source| kept.sources.contains(source));
         subscriptions.retain(|identity| kept.subscriptions.contains(identity) || also(identity));
         targets.retain(|target| kept.targets.contains(target));
@@ -312,6 +353,7 @@ impl Collector for Labelled {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kinds = self.0.lock();
         let encoder = &mut encoder;
+        encode_mismatches(encoder, &kinds.schemas.told(kinds.detail))?;
         encode_sources(encoder, &kinds.sources.told(kinds.detail))?;
         encode_deliveries(encoder, &kinds.subscriptions.told(kinds.detail))?;
         encode_attempts(encoder, &kinds.targets.told(kinds.detail))
@@ -338,6 +380,28 @@ const SOURCE_COLUMNS: [SourceColumn; 3] = [
         |source| &source.rejects,
     ),
 ];
+
+fn encode_mismatches(
+    encoder: &mut DescriptorEncoder<'_>,
+    schemas: &[(Option<&OwnedType>, SchemaCounters)],
+) -> fmt::Result {
+    let help = "Events whose data did not fit the schema of their type, by what became of them";
+    let name = "pointsman_schema_mismatches";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (key, counters) in schemas {
+        let labels = key.map_or_else(Vec::new, |(tenant, ty)| {
+            vec![("tenant", tenant.as_str()), ("type", &**ty)]
+        });
+        for (outcome, counter) in counters.outcomes() {
+            let labels = [&labels[..], &[("outcome", outcome)]].concat();
+            let number = counter.get();
+            encode_labelled(&mut family, &labels, |encoder| {
+                encode_counter(encoder, number)
+            })?;
+        }
+    }
+    Ok(())
+}
 
 fn encode_sources(
     encoder: &mut DescriptorEncoder<'_>,

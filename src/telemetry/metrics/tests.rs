@@ -94,6 +94,7 @@ fn what_is_gone_leaves_no_labels() {
     }
     let pair = (name("default"), name("stays"));
     let kept = Kept {
+        schemas: Default::default(),
         sources: HashSet::from_iter([pair.clone()]),
         subscriptions: HashSet::from_iter([identity("stays")]),
         targets: HashSet::from_iter([pair]),
@@ -145,6 +146,7 @@ fn many_are_told_as_their_sums_unless_each_is_asked_for() {
     let kept = |rules: &[String]| {
         let owned = |rule: &String| (name("default"), name(rule));
         Kept {
+            schemas: Default::default(),
             sources: rules.iter().map(owned).collect(),
             subscriptions: rules.iter().map(|rule| identity(rule)).collect(),
             targets: rules.iter().map(owned).collect(),
