@@ -8,6 +8,7 @@
 mod asked;
 mod compile;
 mod fields;
+mod infer;
 mod visit;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use pointsman_schemas::{DataKind, Event, Problem};
 use serde_json::Value;
 
 pub use asked::AskedTypes;
+pub use infer::Inference;
 
 /// The extension attribute that says of an event what is wrong with its data, where it is kept all
 /// the same.

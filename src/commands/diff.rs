@@ -14,26 +14,16 @@ mod tests;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pointsman_schemas::{Interval, Sequence, Timestamp};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use url::form_urlencoded;
+use pointsman_schemas::{Interval, Timestamp};
 
 use self::compare::Comparison;
 use super::check::show;
-use super::client::{AdminArgs, Client};
+use super::client::AdminArgs;
 use super::error::CommandError;
-use super::store;
-use crate::admin::view::{EventView, Page};
+use super::retained::{RetainedEvents, interval};
 use crate::config::{Config, PathArgs};
 use crate::output::{self, OutputArgs};
-use pointsman_journal::{EventPage, EventsFrom, StoredEvent};
-
-/// Events that are read at once.
-const PAGE_EVENTS: usize = 1_000;
-
-/// Bytes of events that are read at once.
-const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+use pointsman_journal::EventsFrom;
 
 /// What `diff` is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -64,11 +54,6 @@ pub struct DiffArgs {
     /// How
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-fn interval(text: &str) -> Result<Interval, String> {
-    Interval::deserialize(text.into_deserializer())
-        .map_err(|error: serde::de::value::Error| error.to_string())
 }
 
 /// Runs it. Exit code 0 where every event would go where it goes, 1 where one would not, 2 where
@@ -107,10 +92,7 @@ async fn execute(args: &DiffArgs, now: Timestamp) -> Result<(String, u8), Comman
         .map_err(|_| CommandError::new("cannot read both sets of rules"))?;
     let since = now.minus(args.against.0);
     let mut comparison = Comparison::new(old, new, usize::from(args.examples));
-    let mut events = match &args.store {
-        Some(path) => Events::Store(store::open(path)?),
-        None => Events::Bus(Box::new(Client::of_admin(&args.admin)?)),
-    };
+    let mut events = RetainedEvents::open(&args.admin, args.store.as_deref())?;
     let mut from = Some(EventsFrom::Time(since));
     while let Some(at) = from {
         let page = events.page(at).await?;
@@ -128,64 +110,4 @@ async fn execute(args: &DiffArgs, now: Timestamp) -> Result<(String, u8), Comman
         report.to_string()
     };
     Ok((text, u8::from(report.differs())))
-}
-
-/// Where the events are read.
-enum Events {
-    Store(std::sync::Arc<dyn pointsman_journal::Reader>),
-    Bus(Box<Client>),
-}
-
-impl Events {
-    async fn page(&mut self, from: EventsFrom) -> Result<EventPage, CommandError> {
-        match self {
-            Self::Store(reader) => {
-                let page = reader.events(from, PAGE_EVENTS, PAGE_BYTES_MAX).await;
-                page.map_err(|error| CommandError::new(format!("cannot read the store: {error}")))
-            }
-            Self::Bus(client) => {
-                let mut query = form_urlencoded::Serializer::new(String::new());
-                query.append_pair("limit", &PAGE_EVENTS.to_string());
-                match from {
-                    EventsFrom::Time(since) => query.append_pair("since", &since.to_string()),
-                    EventsFrom::After(after) | EventsFrom::AfterSince(after, _) => {
-                        query.append_pair("after", &after.0.to_string())
-                    }
-                };
-                let path = format!("/events?{}", query.finish());
-                let Page { items, next, .. } = client.list::<EventView>(&path).await?;
-                let next = next.and_then(|next| next.parse().ok()).map(Sequence);
-                let read: Vec<Option<StoredEvent>> = items.into_iter().map(stored).collect();
-                let damaged = read.iter().filter(|event| event.is_none()).count() as u64;
-                Ok(EventPage {
-                    events: read.into_iter().flatten().collect(),
-                    damaged,
-                    next,
-                })
-            }
-        }
-    }
-}
-
-/// An event as the API shows it; none where it cannot be read.
-fn stored(view: EventView) -> Option<StoredEvent> {
-    let EventView {
-        sequence,
-        tenant,
-        origin,
-        at,
-        event,
-        ..
-    } = view;
-    let text: Box<str> = event?.into();
-    let event = pointsman_schemas::json::decode(&bytes::Bytes::from(text.into_string())).ok()?;
-    let at = Timestamp(at.parse::<jiff::Timestamp>().ok()?.as_microsecond());
-    Some(StoredEvent {
-        sequence: Sequence(sequence),
-        tenant,
-        origin,
-        at,
-        kept_until: None,
-        event: event.into(),
-    })
 }

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
     check, dead, diff, explain, graph, import, init, listen, manual, match_event, nodes, replay,
-    rules, run, schema, send, store, subscriptions, tap, tasks, test, timers, top,
+    rules, run, schema, schemas, send, store, subscriptions, tap, tasks, test, timers, top,
 };
 use crate::telemetry::{self, LogArgs};
 
@@ -161,6 +161,12 @@ enum Command {
     /// When the timers fire next
     #[command(after_help = examples!("pointsman timers", "pointsman timers -n 20 rules.yaml"))]
     Timers(timers::TimersArgs),
+    /// Schemas of the data of events, derived from those that a bus has kept
+    #[command(after_help = examples!(
+        "pointsman schemas infer",
+        "pointsman schemas infer --type order.paid --since 7d --samples 10000 > schemas.yaml"
+    ))]
+    Schemas(schemas::SchemasArgs),
     /// Print the JSON Schema of the rule file, for editors
     #[command(after_help = examples!(
         "pointsman schema > .pointsman.schema.json",
@@ -231,6 +237,7 @@ pub fn main() -> ExitCode {
         Command::Timers(args) => timers::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Schemas(args) => Ok(runtime.block_on(schemas::run(&args))),
         Command::Completions { shell } => manual::completions(CommandLine::command(), shell),
         Command::Man { command } => manual::page(CommandLine::command(), command.as_deref()),
         Command::Send(args) => runtime.block_on(send::run(args)),
