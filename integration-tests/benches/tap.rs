@@ -14,19 +14,15 @@
 #[path = "end_to_end/servers.rs"]
 mod servers;
 
-use std::time::Instant;
+#[path = "end_to_end/rounds.rs"]
+mod rounds;
 
-use pointsman_integration_tests::load::{Amount, binary_request, median, run};
-use pointsman_integration_tests::process::{Process, cpu_time};
-use pointsman_integration_tests::{Bus, Caller, until};
-use pointsman_test_brokers::free_port;
+use pointsman_integration_tests::Bus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-const ROUNDS: usize = 7;
-const EVENTS: u64 = 30_000;
-const CONNECTIONS: usize = 128;
+use self::rounds::{Measured, ROUNDS};
 
 /// Who listens: what is asked for, and whether it is read.
 const LISTENERS: [(&str, &str, bool); 5] = [
@@ -41,12 +37,6 @@ const LISTENERS: [(&str, &str, bool); 5] = [
     ("to everything, and reads nothing", "?rate=10000", false),
 ];
 
-#[derive(Default)]
-struct Measured {
-    rates: Vec<f64>,
-    costs: Vec<f64>,
-}
-
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,51 +45,17 @@ async fn main() {
     {
         return servers::sink(port.parse().expect("a port")).await;
     }
-    let port = free_port();
-    let sink = format!("http://127.0.0.1:{port}/");
-    let _sink = Process::in_role(&["sink", &port.to_string()]);
-    until("the sink listens", async || {
-        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-    })
-    .await;
-    let rules = format!(
-        "targets: {{ sink: {{ http: {{ url: \"{sink}\" }} }} }}\nrules: {{ orders: {{ match: {{ type: [order.paid] }}, to: sink }} }}\n"
-    );
-    let bus = Bus::start(&rules).await;
-    let mut measured: Vec<Measured> = LISTENERS.iter().map(|_| Measured::default()).collect();
+    let (_process, sink) = rounds::sink().await;
+    let bus = Bus::start(&rounds::rules(&sink)).await;
+    let mut measured = LISTENERS.map(|(name, ..)| (name, Measured::default()));
     for round in 0..=ROUNDS {
-        for ((_, query, reads), measured) in LISTENERS.iter().zip(&mut measured) {
+        for ((_, query, reads), (_, measured)) in LISTENERS.iter().zip(&mut measured) {
             let listener = listen(&bus, query, *reads).await;
-            let (rate, cost) = measure(&bus, &sink).await;
+            measured.measure(round, &bus, &sink).await;
             listener.abort();
-            // The first round warms up.
-            if round > 0 {
-                measured.rates.push(rate);
-                measured.costs.push(cost);
-            }
         }
     }
-    println!(
-        "{:<44}{:>10}{:>10}{:>14}{:>14}",
-        "who listens", "events/s", "CPU µs", "rate/nobody", "CPU/nobody"
-    );
-    let Some(nobody) = measured.first() else {
-        return;
-    };
-    for ((name, ..), own) in LISTENERS.iter().zip(&measured) {
-        println!(
-            "{name:<44}{:>10.0}{:>10.1}{:>14.3}{:>14.3}",
-            median(own.rates.clone()),
-            median(own.costs.clone()),
-            ratio(&own.rates, &nobody.rates),
-            ratio(&own.costs, &nobody.costs),
-        );
-    }
-}
-
-fn ratio(own: &[f64], others: &[f64]) -> f64 {
-    let pairs = own.iter().zip(others);
-    median(pairs.map(|(own, other)| own / other).collect())
+    rounds::print("who listens", &measured);
 }
 
 /// Listens until it is aborted; nobody does where nothing is asked for.
@@ -127,31 +83,4 @@ async fn listen(bus: &Bus, query: &str, reads: bool) -> JoinHandle<()> {
             }
         }
     })
-}
-
-/// Sends the events, and waits until the last one is at the sink.
-async fn measure(bus: &Bus, sink: &str) -> (f64, f64) {
-    let address = bus.url("").trim_start_matches("http://").to_owned();
-    let before = arrived(sink).await;
-    let (begin, cpu) = (Instant::now(), cpu_time(bus.pid()));
-    let request = binary_request(&address, "order.paid", 1_024);
-    let sent = run(&address, &request, CONNECTIONS, Amount::Requests(EVENTS)).await;
-    assert_eq!(sent.answered, EVENTS, "the bus did not take everything");
-    until("everything is at the sink", async || {
-        arrived(sink).await - before >= EVENTS
-    })
-    .await;
-    let events = EVENTS as f64;
-    let rate = events / begin.elapsed().as_secs_f64();
-    (
-        rate,
-        (cpu_time(bus.pid()) - cpu).as_secs_f64() * 1e6 / events,
-    )
-}
-
-async fn arrived(sink: &str) -> u64 {
-    let (_, body) = Caller::new().get(sink).await.expect("the sink answers");
-    String::from_utf8_lossy(&body)
-        .parse()
-        .expect("the sink tells a number")
 }
