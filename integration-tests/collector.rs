@@ -1,5 +1,5 @@
-//! A collector of traces, which speaks OTLP over HTTP and over gRPC and remembers the spans that it
-//! was given.
+//! A collector of traces and metrics, which speaks OTLP over HTTP and over gRPC and remembers what
+//! it was given.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,10 +14,14 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
@@ -30,6 +34,8 @@ const FRAME_HEAD_BYTES: usize = 5;
 #[derive(Debug, Default)]
 struct Book {
     spans: Vec<Span>,
+    /// The metrics of each call.
+    metrics: Vec<Vec<Metric>>,
     /// The headers of each call.
     calls: Vec<HeaderMap>,
     /// The attributes that the last call had of its process.
@@ -38,7 +44,7 @@ struct Book {
     unavailable: usize,
 }
 
-/// A server that takes spans.
+/// A server that takes spans and metrics.
 pub struct Collector {
     address: SocketAddr,
     book: Arc<Mutex<Book>>,
@@ -90,6 +96,20 @@ impl Collector {
         self.book().spans.clone()
     }
 
+    /// The metrics so far, of each call.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Vec<Metric>> {
+        self.book().metrics.clone()
+    }
+
+    /// Whether it is to tell callers to come again from here on.
+    pub fn set_away(&self, is_away: bool) {
+        self.book().unavailable = if is_away { usize::MAX } else { 0 };
+    }
+
     /// The headers of each call, those that were told to come again included.
     #[must_use]
     pub fn calls(&self) -> Vec<HeaderMap> {
@@ -117,7 +137,17 @@ impl Drop for Collector {
 #[must_use]
 pub fn attribute(span: &Span, name: &str) -> String {
     let found = span.attributes.iter().find(|one| one.key == name);
-    match found.and_then(|one| one.value.as_ref()?.value.as_ref()) {
+    found.map(text).unwrap_or_default()
+}
+
+/// The value of an attribute as text.
+#[must_use]
+pub fn text(attribute: &KeyValue) -> String {
+    match attribute
+        .value
+        .as_ref()
+        .and_then(|value| value.value.as_ref())
+    {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::BoolValue(flag)) => flag.to_string(),
@@ -146,9 +176,11 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let media_type = head.headers.get("content-type").cloned();
-    let is_grpc = match head.uri.path() {
-        "/v1/traces" => false,
-        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => true,
+    let (is_grpc, is_metrics) = match head.uri.path() {
+        "/v1/traces" => (false, false),
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => (true, false),
+        "/v1/metrics" => (false, true),
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => (true, true),
         _ => return Ok(response(StatusCode::NOT_FOUND, None, Vec::new())),
     };
     let mut book = book.lock().expect("no panic while it is held");
@@ -157,8 +189,10 @@ async fn answer(
     book.unavailable = book.unavailable.saturating_sub(1);
     if is_available {
         let message = body.slice(if is_grpc { FRAME_HEAD_BYTES } else { 0 }..);
-        let request = ExportTraceServiceRequest::decode(message).expect("a message of OTLP");
-        book.take(request);
+        match is_metrics {
+            true => book.take_metrics(decoded(message)),
+            false => book.take_spans(decoded(message)),
+        }
     }
     if !is_grpc {
         let status = match is_available {
@@ -185,22 +219,33 @@ async fn answer(
     Ok(response(StatusCode::OK, media_type, frames))
 }
 
+fn decoded<M: Message + Default>(message: Bytes) -> M {
+    M::decode(message).expect("a message of OTLP")
+}
+
 impl Book {
-    fn take(&mut self, request: ExportTraceServiceRequest) {
+    fn take_spans(&mut self, request: ExportTraceServiceRequest) {
         for of_process in request.resource_spans {
-            let attributes = of_process.resource.unwrap_or_default().attributes;
-            let text = |one: opentelemetry_proto::tonic::common::v1::KeyValue| {
-                let value = one.value.and_then(|value| value.value);
-                match value {
-                    Some(Value::StringValue(text)) => (one.key, text),
-                    _ => (one.key, String::new()),
-                }
-            };
-            self.resource = attributes.into_iter().map(text).collect();
+            self.take_resource(of_process.resource);
             for of_scope in of_process.scope_spans {
                 self.spans.extend(of_scope.spans);
             }
         }
+    }
+
+    fn take_metrics(&mut self, request: ExportMetricsServiceRequest) {
+        for of_process in request.resource_metrics {
+            self.take_resource(of_process.resource);
+            let scopes = of_process.scope_metrics.into_iter();
+            self.metrics
+                .push(scopes.flat_map(|of_scope| of_scope.metrics).collect());
+        }
+    }
+
+    fn take_resource(&mut self, resource: Option<Resource>) {
+        let attributes = resource.unwrap_or_default().attributes;
+        let pair = |one: &KeyValue| (one.key.clone(), text(one));
+        self.resource = attributes.iter().map(pair).collect();
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod api;
 mod connections;
+pub(crate) mod exposition;
 mod guard;
 pub mod overview;
 pub(crate) mod refused;
@@ -41,7 +42,7 @@ use crate::pipes::Pipes;
 use crate::replay::Replays;
 use crate::server;
 use crate::telemetry::Tap;
-use crate::telemetry::metrics::Detail;
+use crate::telemetry::metrics::{Detail, Histograms};
 use crate::versions::Versions;
 use crate::waiting::Waiting;
 use pointsman_journal::Journal;
@@ -66,6 +67,8 @@ pub struct Admin {
     pub waiting: Arc<Waiting>,
     /// What the process counts.
     pub registry: Arc<Registry>,
+    /// What is measured beside that.
+    pub histograms: Histograms,
     /// What passes, live.
     pub tap: Arc<Tap>,
     /// Whether each source, subscription and target has numbers of its own.

@@ -75,6 +75,9 @@ pub enum RunError {
     /// Traces cannot be exported.
     #[error("cannot export traces: {0}")]
     Traces(String),
+    /// Metrics cannot be exported.
+    #[error("cannot export metrics: {0}")]
+    Metrics(String),
     /// The rule files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),

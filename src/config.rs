@@ -54,6 +54,7 @@ pub use raw::{FollowUpContent, WhenFull};
 pub use shared::{Own, RuleFile, RuleFiles};
 
 use crate::telemetry::metrics::Detail;
+use crate::telemetry::metrics::settings::MetricSettings;
 use crate::telemetry::traces::settings::TraceSettings;
 
 /// What was read from rule files, with what is odd; or every mistake in them.
@@ -72,6 +73,8 @@ pub struct Config {
     pub store: Store,
     /// Where spans of traces go.
     pub traces: TraceSettings,
+    /// Where metrics go, beside whoever scrapes them.
+    pub metrics: MetricSettings,
     /// Where events come from, the HTTP ingress and replies aside, in the order of the files.
     pub sources: Vec<Source>,
     /// Where events go, in the order of the files.
@@ -370,8 +373,8 @@ impl Config {
         )
     }
 
-    /// What a running bus cannot change, where `new` changes it: `listen`, `admin`, `store` or
-    /// `traces`.
+    /// What a running bus cannot change, where `new` changes it: `listen`, `admin`, `store`,
+    /// `traces` or `metrics`.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Option<&'static str> {
         let differs = [
@@ -379,6 +382,7 @@ impl Config {
             ("admin", self.admin != new.admin),
             ("store", self.store != new.store),
             ("traces", self.traces != new.traces),
+            ("metrics", self.metrics != new.metrics),
         ];
         differs
             .into_iter()

@@ -22,6 +22,7 @@ use pointsman_connectors::{Batch, Source, SourceError};
 use pointsman_journal::{DELIVERIES_PER_APPEND_MAX, Journal};
 use pointsman_schemas::{Backoff, Cursor};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use self::append::Appender;
 pub use self::reader::MessageReader;
@@ -183,6 +184,12 @@ impl Intake {
             router: Arc::clone(self.reader.router()),
             left: self.left.clone(),
         };
-        Box::pin(async move { store.group(group, cursor).await })
+        // What the log says of a trace that is recorded names it.
+        let trace = group.iter().find_map(ReadMessage::trace_id);
+        let span = trace.map_or_else(
+            Span::none,
+            |trace| tracing::error_span!("intake", trace_id = %trace),
+        );
+        Box::pin(async move { store.group(group, cursor).await }.instrument(span))
     }
 }

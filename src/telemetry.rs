@@ -1,10 +1,12 @@
 //! What the bus tells about itself: logs here, numbers in [`metrics`].
 
 pub mod digest;
+pub mod exposition;
 pub mod journal;
 mod line;
 pub mod listeners;
 pub mod metrics;
+pub mod otlp;
 mod quotas;
 mod shards;
 pub mod tap;

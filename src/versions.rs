@@ -17,7 +17,7 @@
 //! 1. A version is in force once that is stored, and not before every node that lives then has
 //!    compiled it, with what it takes from the environment and from files.
 //! 2. A node goes over to what is stored as in force, never to what it proposed or prepared.
-//! 3. What a node has for itself (`listen`, `admin`, `store`, `traces`) is in no version.
+//! 3. What a node has for itself (`listen`, `admin`, `store`, `traces`, `metrics`) is in no version.
 //! 4. A tenant has another number of shards from the moment at which a version is stored as in force,
 //!    and each node divides events by that as soon as it has read it: see [`moving`].
 

@@ -19,19 +19,17 @@ use axum::{Json, Router, middleware};
 use pointsman_connectors::listener::Refusal;
 use pointsman_journal::ShardNumber;
 use pointsman_schemas::DeliveryId;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::registry::Registry;
 use serde_json::json;
 
 pub(super) use self::nodes::DrainRequest;
 use super::api::{Answer, Answers, Api, Nothing};
-use super::connections::Connections;
 use super::guard::{Guard, guard};
 use super::overview::{RuleStatus, SourceStatus, TargetStatus};
 use super::refused::Refused;
 use super::view::{self, Page, StatusView};
-use super::{Admin, VERSION};
-use crate::telemetry::{JournalSnapshot, QuotaUse, ShardLoads};
+use super::{Admin, VERSION, exposition};
+use crate::telemetry::QuotaUse;
+use crate::telemetry::exposition::Exposition;
 
 /// Tasks, dead letters or events listed at once, unless asked otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -174,39 +172,14 @@ async fn readyz(State(admin): Bus) -> Result<Json<serde_json::Value>, Refused> {
     Err(refusal.into())
 }
 
-/// What the process counts, and behind it what the journal does; where that cannot be read, it says
-/// so and still tells the rest.
 async fn metrics(State(admin): Bus) -> Result<Response, Refused> {
-    let own_lanes = admin.overview.lanes().into_keys().collect();
-    // What other nodes own they count themselves.
-    let (reader, now) = (admin.pipes.reader_here(), admin.clock.now());
-    let quotas = admin.overview.quotas();
-    let snapshot = JournalSnapshot::take(&*reader, now, admin.metrics, own_lanes, quotas).await;
-    if let Ok(snapshot) = &snapshot {
-        admin.overview.forget_others(&snapshot.subscriptions);
-    }
-    let mut shards = Registry::default();
-    if let (Some(own), Some(nodes)) = (&admin.shards, &admin.nodes) {
-        let loads = ShardLoads::take(&**own, nodes.0.shards()).await;
-        shards.register_collector(Box::new(loads));
-    }
-    let mut text = String::new();
-    let written = encode_registry(&mut text, &admin.registry)
-        .and_then(|()| encode_registry(&mut text, &shards))
-        .and_then(|()| {
-            encode_registry(
-                &mut text,
-                &Connections::registry(&*admin.overview, admin.metrics),
-            )
-        })
-        .and_then(|()| encode_registry(&mut text, &JournalSnapshot::registry(snapshot)))
-        .and_then(|()| encode_eof(&mut text));
-    written.map_err(|_| {
+    let Exposition { process, store } = exposition::take(&admin).await.map_err(|_| {
         Refused::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "cannot write the metrics",
         )
     })?;
+    let text = process + &store + "# EOF\n";
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 

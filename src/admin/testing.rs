@@ -274,7 +274,8 @@ impl<J: Journal + 'static> TestBus<J> {
 
         let overview = Arc::new(FixedOverview::default());
         let mut registry = Registry::default();
-        let tap = Arc::clone(Metrics::new(&mut registry, NOON).tap());
+        let metrics = Metrics::new(&mut registry, NOON);
+        let tap = Arc::clone(metrics.tap());
         let settings = AdminSettings {
             address: "127.0.0.1:0".into(),
             auth: keys.iter().map(|key| Text::from(*key)).collect(),
@@ -293,6 +294,7 @@ impl<J: Journal + 'static> TestBus<J> {
             overview: overview.clone(),
             waiting: Arc::default(),
             registry: Arc::new(registry),
+            histograms: metrics.histograms(),
             tap: Arc::clone(&tap),
             metrics: Detail::default(),
             clock,

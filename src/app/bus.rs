@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::future::{BoxFuture, join_all};
 use pointsman_connectors::http::Ingress;
 use pointsman_connectors::listener::{Limits, Listener};
 use pointsman_journal::disk::{DiskJournal, DiskOptions, HistoryBounds};
@@ -20,7 +21,7 @@ use super::overview::RunningParts;
 use super::renewal::{Renewals, Watched};
 use super::sources::{Homes, Sources};
 use super::wiring::{self, Wiring};
-use crate::admin::{Admin, AdminListener, AdminSettings};
+use crate::admin::{Admin, AdminListener, AdminSettings, exposition};
 use crate::config::Config;
 use crate::console::{self, Console, History};
 use crate::dispatcher::{self, Dispatcher, Plan};
@@ -28,8 +29,7 @@ use crate::nodes::Nodes;
 use crate::pipes::Pipes;
 use crate::replay::{LocalShards, Replays};
 use crate::router::{Matcher, Router};
-use crate::telemetry::traces::{self, Exporting};
-use crate::telemetry::{Listeners, Metrics};
+use crate::telemetry::{Listeners, Metrics, metrics, traces};
 use crate::versions::Versions;
 use crate::waiting::Waiting;
 
@@ -52,8 +52,8 @@ pub(super) struct Bus {
     sources: Arc<Sources>,
     wiring: Wiring,
     digest: Task,
-    /// Exports traces.
-    traces: Option<Task>,
+    /// Export traces and metrics.
+    exporters: [Option<Task>; 2],
     dispatcher: Task,
     /// Ends the grace of the attempts under way when the bus stops.
     pub(super) hasten: CancellationToken,
@@ -165,7 +165,7 @@ impl Bus {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let nodes = cluster.as_ref().map(|cluster| cluster.nodes.clone());
         let homes = cluster.as_ref().map(|cluster| Arc::clone(&cluster.homes));
-        let (mut registry, metrics, exporter) = measured(&config, nodes.as_ref())?;
+        let (mut registry, metrics, exports) = measured(&config, nodes.as_ref())?;
         let (listener, admin_listener) = listen(&config, &mut registry).await?;
         let (address, admin_address) = (listener.local_addr(), admin_listener.address());
         let journal = open(&config)?;
@@ -187,14 +187,14 @@ impl Bus {
         let overview = overview_of(&sources, &router, &handle, metrics, shares.as_ref());
         let parts = |own: &InCluster| (own.shards(), own.look_elsewhere(&waiting, &journal));
         let (local, elsewhere) = cluster.as_ref().map(parts).unzip();
-        let replays = Replays::new(Arc::clone(&journal), Arc::clone(&router), local);
         let admin = Arc::new(Admin {
-            replays: Arc::clone(&replays),
+            replays: Replays::new(Arc::clone(&journal), Arc::clone(&router), local),
             journal: Arc::clone(&journal),
             pipes: Arc::clone(&pipes),
             overview: Arc::clone(&overview) as _,
             waiting: Arc::clone(&waiting),
             registry: Arc::new(registry),
+            histograms: wiring.metrics.histograms(),
             tap: Arc::clone(wiring.metrics.tap()),
             metrics: config.admin.metrics,
             clock: Arc::clone(&clock),
@@ -210,11 +210,11 @@ impl Bus {
             journal,
             pipes,
             router,
-            replays,
+            replays: Arc::clone(&admin.replays),
             sources,
             wiring,
             digest: Task::spawn(async move |stop| digest.run(stop).await),
-            traces: exporter.map(Task::spawn),
+            exporters: exports.run(&admin),
             hasten,
             dispatcher: Task::spawn_until(end, |stop| dispatch(dispatcher, stop)),
             renewals: Arc::clone(&renewals),
@@ -382,9 +382,8 @@ impl Bus {
             keeping.stop("share of targets").await;
         }
         self.digest.stop("log of dead letters").await;
-        if let Some(traces) = self.traces {
-            traces.stop("export of traces").await;
-        }
+        let exporters = self.exporters.into_iter().flatten();
+        join_all(exporters.map(|one| one.stop("export of traces or metrics"))).await;
         self.journal.close().await;
         self.wiring.metrics.tap().close();
         self.admin.stop("admin API").await;
@@ -402,6 +401,25 @@ async fn serve_admin(listener: AdminListener, admin: Arc<Admin>, stop: Cancellat
     });
     let keeping = history.keep(Arc::clone(&admin), stop.clone());
     tokio::join!(listener.serve(admin, pages, stop), keeping);
+}
+
+/// What exports traces and metrics, once it runs.
+struct Exports {
+    traces: Option<traces::Exporting>,
+    metrics: Option<metrics::Exporting>,
+}
+
+impl Exports {
+    /// Exports what is recorded, and what the admin API shows of the metrics.
+    fn run(self, admin: &Arc<Admin>) -> [Option<Task>; 2] {
+        let admin = Arc::clone(admin);
+        let expose = Box::new(move || -> BoxFuture<'static, _> {
+            let admin = Arc::clone(&admin);
+            Box::pin(async move { exposition::take(&admin).await.ok() })
+        });
+        let metrics = |export: metrics::Exporting| Task::spawn(|stop| export(expose, stop));
+        [self.traces.map(Task::spawn), self.metrics.map(metrics)]
+    }
 }
 
 fn look_after(renewals: Arc<Renewals>, handle: dispatcher::Handle) -> Task {
@@ -455,22 +473,28 @@ fn overview_of(
 }
 
 /// The metrics, which tell of the nodes of a cluster too, and record traces where these are to be
-/// exported; and what exports them.
+/// exported; and what exports both.
 fn measured(
     config: &Config,
     nodes: Option<&Nodes>,
-) -> Result<(Registry, Metrics, Option<Exporting>), RunError> {
-    let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry, Timestamp::now());
+) -> Result<(Registry, Metrics, Exports), RunError> {
+    let (mut registry, started) = (Registry::default(), Timestamp::now());
+    let metrics = Metrics::new(&mut registry, started);
     metrics.set_detail(config.admin.metrics);
     if let Some(nodes) = nodes {
         registry.register_collector(Box::new(nodes.clone()));
     }
     let export = traces::export(&config.traces, &metrics.spans()).map_err(RunError::Traces)?;
-    Ok(match export {
-        Some((traces, exporting)) => (registry, metrics.traced(traces), Some(exporting)),
-        None => (registry, metrics, None),
-    })
+    let (metrics, traces) = match export {
+        Some((traces, exporting)) => (metrics.traced(traces), Some(exporting)),
+        None => (metrics, None),
+    };
+    let export = metrics::export(&config.metrics, started).map_err(RunError::Metrics)?;
+    let exports = Exports {
+        traces,
+        metrics: export,
+    };
+    Ok((registry, metrics, exports))
 }
 
 /// Binds the addresses of the ingress and of the admin API.

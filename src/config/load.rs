@@ -306,6 +306,7 @@ impl<'d> Loader<'d, '_> {
             admin: self.admin(),
             store: self.store(),
             traces: self.traces(),
+            metrics: self.metrics(),
             schemas,
             schema_files,
             sources: Vec::new(),

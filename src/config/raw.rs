@@ -27,8 +27,8 @@ use crate::dispatcher::HistoryLevel;
 
 /// The keys at the top of a rule file, beside `x-…`.
 pub const TOP_KEYS: &[&str] = &[
-    "listen", "admin", "store", "traces", "tenant", "quota", "schemas", "sources", "targets",
-    "rules", "pipes", "tests",
+    "listen", "admin", "store", "traces", "metrics", "tenant", "quota", "schemas", "sources",
+    "targets", "rules", "pipes", "tests",
 ];
 
 /// `store`: where events and deliveries are kept.

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::event_schema::RawEventSchema;
 use super::quota::RawTenantQuota;
+use crate::telemetry::metrics::settings::MetricSettings;
 use crate::telemetry::traces::settings::TraceSettings;
 
 use super::raw::{RawAdmin, RawDelivery, RawPipe, RawRule, RawStore, RawTest};
@@ -140,6 +141,7 @@ fn outer(generator: &mut SchemaGenerator) -> Value {
         "admin": generator.subschema_for::<RawAdmin>(),
         "store": generator.subschema_for::<RawStore>(),
         "traces": generator.subschema_for::<TraceSettings>(),
+        "metrics": generator.subschema_for::<MetricSettings>(),
         "tenant": generator.subschema_for::<Name>(),
         "quota": generator.subschema_for::<RawTenantQuota>(),
     })

@@ -1,7 +1,7 @@
 //! What of the rule files is the same on all nodes of a cluster: everything but `listen`, `admin`,
-//! `store` and `traces`, which each node has for itself.
+//! `store`, `traces` and `metrics`, which each node has for itself.
 //!
-//! Lines of those four are replaced by marks, so that every other line keeps its number, and are
+//! Lines of those five are replaced by marks, so that every other line keeps its number, and are
 //! no part of the hash: nodes whose files differ in nothing else have the same rules.
 
 use std::ops::RangeInclusive;
@@ -20,7 +20,7 @@ use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Config, DEFAULT_PATH, Diagnostic, Loaded, load};
 
 /// What each node has for itself.
-const OWN: [&str; 4] = ["listen", "admin", "store", "traces"];
+const OWN: [&str; 5] = ["listen", "admin", "store", "traces", "metrics"];
 
 /// How a line begins that stands for one of those.
 const MARK: &str = "#~ ";
@@ -59,6 +59,7 @@ impl Own {
             admin: config.admin.clone(),
             store: config.store.clone(),
             traces: config.traces.clone(),
+            metrics: config.metrics.clone(),
             sources: Vec::new(),
             targets: Vec::new(),
             schemas: Vec::new(),
@@ -185,6 +186,7 @@ impl RuleFiles {
             admin: own.admin.clone(),
             store: own.store.clone(),
             traces: own.traces.clone(),
+            metrics: own.metrics.clone(),
             ..config
         };
         Ok((config, warnings))

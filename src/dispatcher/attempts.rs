@@ -64,7 +64,7 @@ pub(super) struct Finished {
 
 impl RunningAttempt {
     /// The attempt as the history is told of it, which has ended at `at`.
-    fn ended(&self, at: Instant, now: Now) -> EndedCall {
+    pub(super) fn ended(&self, at: Instant, now: Now) -> EndedCall {
         EndedCall {
             began: now.due_at(self.started),
             began_at: now
@@ -433,9 +433,8 @@ impl Dispatcher {
         };
         self.scheduler
             .ended(*permit, result, now.time, self.random.random());
-        route
-            .observer
-            .attempted(class, at.saturating_duration_since(*started));
+        let took = at.saturating_duration_since(*started);
+        route.observer.attempted(call, class, took);
         let is_success = class == Class::Delivered;
         if is_success {
             self.scheduler.passed(*permit, at);

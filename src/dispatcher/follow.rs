@@ -160,11 +160,7 @@ fn traced(event: Event, origin: &Name, route: &Route, leased: &Leased) -> Arc<Ev
     };
     let (event, receiving) = traces.receive(&leased.tenant, origin, Arc::new(event));
     if let Some(receiving) = receiving {
-        let received = Received {
-            appended: None,
-            is_duplicate: false,
-        };
-        traces.received(&receiving, received);
+        traces.received(&receiving, Received::default());
     }
     event
 }

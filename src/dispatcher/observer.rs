@@ -114,9 +114,28 @@ impl Observer {
         }
     }
 
-    /// An attempt has ended in this class, after `took`.
-    pub fn attempted(&self, class: Class, took: Duration) {
-        self.target.attempted(class, took);
+    /// An attempt at these deliveries has ended in this class, after `took`.
+    pub fn attempted(&self, call: &[Leased], class: Class, took: Duration) {
+        let traced = call.iter().filter(|_| self.traces.is_on());
+        let mut traces = traced.filter_map(|leased| self.traces.trace_id(&leased.event));
+        self.target.attempted(class, took, traces.next());
+    }
+
+    /// Measures a delivery by an attempt that counts: how long it had waited for its first, and how
+    /// old it was when it was delivered.
+    fn measure(&self, leased: &Leased, ending: &Ending, call: &EndedCall) {
+        let (is_first, is_delivered) = (leased.attempts == 0, *ending == Ending::Delivered);
+        if *ending == Ending::Released || !(is_first || is_delivered) {
+            return;
+        }
+        let trace = self.traces.trace_id(&leased.event);
+        let waited = call.began.since(leased.since);
+        if is_first {
+            self.target.waited(waited, trace);
+        }
+        if is_delivered {
+            self.target.delivered(waited + call.ran, trace);
+        }
     }
 
     /// An attempt at this delivery has come to `outcome`, whereupon it is to leave the dispatcher
@@ -129,6 +148,7 @@ impl Observer {
         call: &EndedCall,
         batch: &Batch,
     ) {
+        self.measure(leased, ending, call);
         if self.traces.is_on() {
             self.traces.tried(&Tried {
                 leased,
@@ -157,6 +177,13 @@ impl Observer {
             took: call.ran,
             next: Next::from(ending),
         });
+    }
+
+    /// An attempt is given up since the bus stops, and its delivery put back.
+    pub(super) fn given_up(&self, leased: &Leased, call: &EndedCall) {
+        let outcome = Outcome::new(Class::Failed, "the bus stopped before it had answered");
+        let batch = Batch::default();
+        self.tried(leased, &outcome, &Ending::Released, call, &batch);
     }
 
     /// What records its attempts in traces.

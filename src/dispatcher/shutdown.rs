@@ -47,10 +47,13 @@ impl Dispatcher {
         self.finished(&mut finished);
         let abandoned = self.under_way.len() + std::mem::take(&mut self.more_under_way);
         let under_way: Vec<RunningAttempt> = self.under_way.drain().map(|(_, one)| one).collect();
-        for RunningAttempt { call, route, .. } in under_way {
+        let now = self.now();
+        for attempt in under_way {
+            let ended = attempt.ended(now.instant, now);
+            let RunningAttempt { call, route, .. } = attempt;
             for leased in call {
-                let route = Some(Arc::clone(&route));
-                self.release(&leased, route);
+                route.observer.given_up(&leased, &ended);
+                self.release(&leased, Some(Arc::clone(&route)));
             }
         }
         let last = Instant::now() + LAST_SETTLE_WITHIN;

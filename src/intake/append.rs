@@ -60,6 +60,7 @@ impl Appender {
                 }
             }
             Err(error) => {
+                self.trace_refused(&mut group, &error);
                 let verdict = verdict_of(&error);
                 tell(group, &verdict).await;
             }
@@ -91,6 +92,7 @@ impl Appender {
             // to that one, so there are no more rounds than subscriptions.
             let full = error.full_subscription().filter(|_| must_not_wait);
             if !full.is_some_and(|number| dead_letter(&mut pending.entries, number)) {
+                self.trace_refused(&mut alone, &error);
                 break verdict_of(&error);
             }
             match self.append(&mut alone, None).await {
@@ -111,7 +113,7 @@ impl Appender {
             // The bus stops: what has not been stored comes again from its source, or was never
             // acknowledged.
             if error == JournalError::Closed {
-                return;
+                return self.trace_refused(&mut group, &error);
             }
             tracing::warn!(
                 source = %self.origin, %error,
@@ -121,7 +123,9 @@ impl Appender {
                 () = tokio::time::sleep(pause) => {}
                 // The source goes on elsewhere, from what is stored; what is stored of it now would
                 // set that back.
-                () = self.left.cancelled(), if has_position => return,
+                () = self.left.cancelled(), if has_position => {
+                    return self.trace_refused(&mut group, &error);
+                }
             }
             pause = STORE_AGAIN.longer(pause);
         }
@@ -171,7 +175,7 @@ impl Appender {
             .filter(|one| matches!(one, Appended::Duplicate(_) | Appended::Taken(_)))
             .count() as u64;
         self.count_left_out(group, &appended);
-        self.metrics.appended(begin.elapsed());
+        self.measure(group, begin);
         self.metrics
             .received
             .inc_by(appended.len() as u64 - duplicates);
@@ -185,6 +189,17 @@ impl Appender {
             self.trace(group, &appended, (began, Timestamp::now()));
         }
         Ok(appended)
+    }
+
+    /// Measures an append that began at this time and has just ended.
+    fn measure(&self, group: &[ReadMessage], began: Instant) {
+        let now = Instant::now();
+        let trace = group.iter().find_map(ReadMessage::trace_id);
+        self.metrics.appended(now - began, trace);
+        for pending in group {
+            let took = now - pending.arrived;
+            self.metrics.ingested(took, pending.trace_id());
+        }
     }
 
     /// Records what has been stored.
@@ -204,9 +219,26 @@ impl Appender {
                 let received = Received {
                     appended: Some(times),
                     is_duplicate: own.get(place).is_some_and(known),
+                    refused: None,
                 };
                 self.metrics.traces.received(&receiving, received);
             }
+        }
+    }
+
+    /// Records what could not be stored and is given back.
+    fn trace_refused(&self, group: &mut [ReadMessage], error: &JournalError) {
+        if group.iter().all(|pending| pending.traced.is_empty()) {
+            return;
+        }
+        let (why, now) = (error.to_string(), Timestamp::now());
+        for (_, receiving) in group.iter_mut().flat_map(|one| one.traced.drain(..)) {
+            let received = Received {
+                appended: Some((receiving.matched_at(), now)),
+                is_duplicate: false,
+                refused: Some(&why),
+            };
+            self.metrics.traces.received(&receiving, received);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
@@ -10,11 +10,12 @@ use pointsman_journal::{Entry, Guards, Identity, Key};
 use pointsman_rules::{Document, EventMapping, Node};
 use pointsman_schemas::http::encode_structured;
 use pointsman_schemas::task_id::{TASK_ID, task_id};
+use pointsman_schemas::trace::TraceId;
 use pointsman_schemas::{Data, DataKind, Event, Name, PositionChange, Reject, SubscriptionNumber};
 
 use crate::router::{Deduplicate, Matcher, NotTaken, Router};
 use crate::telemetry::metrics::SourceMetrics;
-use crate::telemetry::traces::Receiving;
+use crate::telemetry::traces::{Received, Receiving};
 use crate::waiting::{Asked, Waiting};
 
 /// For how long an event with the same source and id is known again, where a source has stable ids.
@@ -38,6 +39,9 @@ pub struct MessageReader {
     waiting: Arc<Waiting>,
 }
 
+/// What a trace is told of an event that is rejected: the reason itself may hold some of its data.
+const REJECTED: &str = "it was rejected; its caller, or its dead letter, has the reason";
+
 /// A message as it goes into the journal.
 pub(crate) struct ReadMessage {
     pub(crate) entries: Vec<Entry>,
@@ -48,6 +52,15 @@ pub(crate) struct ReadMessage {
     pub(crate) asked: Option<Arc<Asked>>,
     /// Its events that are recorded in traces, by the places of their entries.
     pub(crate) traced: Vec<(usize, Box<Receiving>)>,
+    /// When it came.
+    pub(crate) arrived: Instant,
+}
+
+impl ReadMessage {
+    /// A trace that is recorded of it.
+    pub(super) fn trace_id(&self) -> Option<TraceId> {
+        self.traced.first().map(|(_, first)| first.trace_id())
+    }
 }
 
 impl MessageReader {
@@ -120,6 +133,7 @@ impl MessageReader {
             mut acknowledgement,
             positions,
         } = message;
+        let arrived = Instant::now();
         let (asked, sender) = match &acknowledgement {
             Acknowledgement::Inquiry(inquiry) => {
                 let waiting = inquiry.waits.then(|| Arc::clone(&self.waiting));
@@ -174,6 +188,7 @@ impl MessageReader {
             positions,
             asked,
             traced,
+            arrived,
         })
     }
 
@@ -196,6 +211,13 @@ impl MessageReader {
             self.matcher.entry(tenant, origin, event, self.deduplicate)
         });
         let entry = entry.and_then(|entry| Ok(self.with_keys(entry, sender)?));
+        if let (Err(_), Some(receiving)) = (&entry, &receiving) {
+            let received = Received {
+                refused: Some(REJECTED),
+                ..Received::default()
+            };
+            self.metrics.traces.received(receiving, received);
+        }
         (entry, receiving)
     }
 

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_connectors::{Acknowledgement, Arrival, Message, Plain, Verdict};
+use pointsman_schemas::trace::TRACEPARENT;
 use pointsman_schemas::{Event, Name, PositionChange, SubscriptionNumber, Timestamp};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -12,6 +13,8 @@ use super::*;
 use crate::router::testing::{matcher, rule, shared};
 use crate::router::{Matcher, RuleInForce};
 use crate::telemetry::metrics::{Metrics, SourceMetrics};
+use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::testing::{Told, recording};
 use pointsman_journal::memory::{MemoryJournal, MemoryOptions, RuntimeClock};
 use pointsman_journal::{
     Backlog, BacklogQuota, DeadSelection, QuotaOwner, Retention, Role, Subscription,
@@ -119,8 +122,17 @@ fn start(
     subscriptions: Vec<SubscriptionNumber>,
     batches: Vec<Batch>,
 ) -> Running {
-    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0))
-        .source(&Name::default_tenant(), &Name::ingress());
+    start_traced(journal, subscriptions, batches, Traces::default())
+}
+
+fn start_traced(
+    journal: &Arc<MemoryJournal>,
+    subscriptions: Vec<SubscriptionNumber>,
+    batches: Vec<Batch>,
+    traces: Traces,
+) -> Running {
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).traced(traces);
+    let metrics = metrics.source(&Name::default_tenant(), &Name::ingress());
     let stop = CancellationToken::new();
     let journal = Arc::clone(journal) as Arc<dyn Journal>;
     let mut intake = Intake::new(reader(&subscriptions, &metrics), journal);
@@ -228,6 +240,87 @@ async fn a_full_store_sends_the_caller_away_and_a_closed_one_fails() {
     let running = start(&journal, vec![], vec![batch(vec![message])]);
     assert_eq!(verdict.await, Ok(Verdict::Failed));
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_leaves_its_spans_and_the_log_names_its_trace() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let traced = |id: &str, flags: &str| {
+        let parent = format!("00-{TRACE}-b7ad6b7169203331-{flags}");
+        let event = Event::builder(id, "/s", "t").attribute(TRACEPARENT, (&*parent).into());
+        event.build().unwrap()
+    };
+    let (traces, mut taken) = recording();
+    let (logged, _guard) = crate::telemetry::testing::capture("warn", true);
+    let full = journal(1);
+    let errors = |spans: Vec<Told>| {
+        let errors = spans
+            .into_iter()
+            .map(|(name, error)| (name, error.unwrap_or_default()));
+        errors.collect::<Vec<_>>()
+    };
+    let name = |(name, _): &(String, String)| name.clone();
+
+    // The store is full.
+    let (message, verdict) = called(traced("1", "01"));
+    let running = start_traced(&full, vec![], vec![batch(vec![message])], traces.clone());
+    assert_eq!(verdict.await, Ok(Verdict::Later(FULL_RETRY_AFTER)));
+    running.stop().await;
+    let spans = errors(taken());
+    assert_eq!(
+        spans.iter().map(name).collect::<Vec<_>>(),
+        ["receive script", "match", "append"]
+    );
+    assert!(
+        spans[0].1.contains("full") && spans[2].1.contains("full"),
+        "{spans:?}"
+    );
+    assert_eq!(spans[1].1, "");
+
+    // Held while it is full, and given up once the bus stops.
+    let held = Message::event(traced("2", "01"), Acknowledgement::None);
+    let running = start_traced(&full, vec![], vec![batch(vec![held])], traces.clone());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(taken(), [], "it may be stored yet");
+    full.close().await;
+    running.stop().await;
+    let spans = errors(taken());
+    assert!(spans.len() == 3 && !spans[0].1.is_empty(), "{spans:?}");
+    let lines = logged.text();
+    assert!(lines.lines().count() > 1, "{lines}");
+    let trace = format!("\"trace_id\":\"{TRACE}\"");
+    assert!(lines.lines().all(|line| line.contains(&trace)), "{lines}");
+
+    // It comes twice: what is not recorded leaves nothing, a duplicate says that it is one.
+    let open = journal(u64::MAX);
+    for (flags, expect) in [("00", 0), ("01", 6)] {
+        let ((first, stored), (again, known)) =
+            (called(traced("3", flags)), called(traced("3", flags)));
+        let batches = vec![batch(vec![first]), batch(vec![again])];
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).traced(traces.clone());
+        let metrics = metrics.source(&Name::default_tenant(), &Name::ingress());
+        let reader = reader(&[], &metrics).with_stable_ids(true);
+        let mut intake = Intake::new(reader, Arc::clone(&open) as Arc<dyn Journal>);
+        let (stop, mut script) = (CancellationToken::new(), Script(batches.into()));
+        let both = async {
+            assert_eq!(
+                (stored.await, known.await),
+                (Ok(Verdict::Stored), Ok(Verdict::Stored))
+            );
+            stop.cancel();
+        };
+        let (ran, ()) = tokio::join!(intake.run(&mut script, &stop), both);
+        ran.unwrap();
+        let spans = errors(taken());
+        let wrong: Vec<_> = spans
+            .iter()
+            .filter(|(_, error)| !error.is_empty())
+            .collect();
+        assert_eq!(spans.len(), expect, "{spans:?}");
+        // The first of those that are recorded had come before, too.
+        assert_eq!(wrong.len(), expect / 3, "{spans:?}");
+        assert!(wrong.iter().all(|(name, _)| name == "append"), "{spans:?}");
+    }
 }
 
 #[tokio::test]

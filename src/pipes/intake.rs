@@ -246,6 +246,7 @@ impl PipeIntake {
             positions,
             asked: _,
             traced,
+            arrived: _,
         } = read;
         let (events, unmatched) = (
             entries.len(),
@@ -284,10 +285,7 @@ impl PipeIntake {
         self.reader.metrics.received.inc_by(events as u64);
         self.reader.metrics.unmatched.inc_by(unmatched as u64);
         self.tap(&deliveries);
-        let received = Received {
-            appended: None,
-            is_duplicate: false,
-        };
+        let received = Received::default();
         for (_, receiving) in traced {
             self.reader.metrics.traces.received(&receiving, received);
         }

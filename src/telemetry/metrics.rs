@@ -4,33 +4,43 @@
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one
 //! atomic addition.
 
+mod durations;
 pub mod labelled;
+#[cfg(feature = "otlp")]
+mod otlp;
+pub mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use pointsman_journal::SubscriptionIdentity;
+use pointsman_schemas::trace::TraceId;
 use pointsman_schemas::{Name, Timestamp};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 
+use self::durations::{Durations, write_family};
 use self::labelled::Labelled;
+use self::settings::MetricSettings;
+use super::exposition::Expose;
 use super::tap::Tap;
 use super::traces::{SpanCounters, Traces};
 use crate::router::MatchCounters;
 
 pub use self::labelled::{Detail, Kept, SchemaCounters, SubscriptionMetrics, TargetMetrics};
 
-/// From one sync of a fast disk to a store in trouble, in seconds.
-const APPEND_BUCKETS_SECONDS: [f64; 12] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+/// From one sync of a fast disk to a store in trouble, in microseconds.
+const APPEND_BUCKETS_MICROS: [u64; 12] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
 ];
 
 /// What this process counts. Cloning it copies handles, not numbers.
@@ -40,7 +50,8 @@ pub struct Metrics {
     unmatched: Counter,
     matching: MatchCounters,
     left_out: Counter,
-    appends: Histogram,
+    ingests: Arc<Durations>,
+    appends: Arc<Durations>,
     tap: Arc<Tap>,
     traces: Traces,
     spans: SpanCounters,
@@ -55,7 +66,8 @@ impl Metrics {
             unmatched: Counter::default(),
             matching: MatchCounters::default(),
             left_out: Counter::default(),
-            appends: Histogram::new(APPEND_BUCKETS_SECONDS),
+            ingests: Arc::new(Durations::new(&APPEND_BUCKETS_MICROS)),
+            appends: Arc::new(Durations::new(&APPEND_BUCKETS_MICROS)),
             tap: Arc::default(),
             traces: Traces::default(),
             spans: SpanCounters::default(),
@@ -89,11 +101,6 @@ impl Metrics {
             own.left_out.clone(),
         );
         registry.register(
-            "pointsman_append_duration_seconds",
-            "How long appends to the store took, sync included",
-            own.appends.clone(),
-        );
-        registry.register(
             "pointsman_trace_spans_exported",
             "Spans of traces that their collector has taken",
             own.spans.exported.clone(),
@@ -119,6 +126,16 @@ impl Metrics {
         metrics
     }
 
+    /// Its histograms, which are not in the registry.
+    #[must_use]
+    pub fn histograms(&self) -> Histograms {
+        Histograms {
+            labelled: self.labelled.clone(),
+            ingests: Arc::clone(&self.ingests),
+            appends: Arc::clone(&self.appends),
+        }
+    }
+
     /// Says whether sources, subscriptions and targets have numbers of their own.
     pub fn set_detail(&self, detail: Detail) {
         self.labelled.set_detail(detail);
@@ -139,7 +156,8 @@ impl Metrics {
             rejects: counters.rejects,
             unmatched: self.unmatched.clone(),
             left_out: self.left_out.clone(),
-            appends: self.appends.clone(),
+            ingests: Arc::clone(&self.ingests),
+            appends: Arc::clone(&self.appends),
             tap: Arc::clone(&self.tap),
             traces: self.traces.clone(),
         }
@@ -212,7 +230,8 @@ pub struct SourceMetrics {
     pub unmatched: Counter,
     /// Events that a rule took and did not deliver because their key was known, of all sources.
     pub left_out: Counter,
-    appends: Histogram,
+    ingests: Arc<Durations>,
+    appends: Arc<Durations>,
     /// Who listens to what comes.
     pub tap: Arc<Tap>,
     /// What traces are made of.
@@ -220,10 +239,78 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    /// An append took this long.
-    pub fn appended(&self, took: Duration) {
-        self.appends.observe(took.as_secs_f64());
+    /// An append took this long; `trace` is one that is recorded of what it stored.
+    pub fn appended(&self, took: Duration, trace: Option<TraceId>) {
+        self.appends.observe(took, trace);
     }
+
+    /// A message was stored this long after it had come; `trace` is one that is recorded of it.
+    pub fn ingested(&self, took: Duration, trace: Option<TraceId>) {
+        self.ingests.observe(took, trace);
+    }
+}
+
+/// The histograms of this process, which are written beside its registry.
+#[derive(Clone, Debug)]
+pub struct Histograms {
+    labelled: Labelled,
+    ingests: Arc<Durations>,
+    appends: Arc<Durations>,
+}
+
+impl Histograms {
+    /// Writes them as OpenMetrics.
+    ///
+    /// # Errors
+    /// None: a text takes everything.
+    pub fn write(&self, text: &mut String) -> fmt::Result {
+        for (name, help, own) in [
+            (
+                "pointsman_ingest_duration_seconds",
+                "How long it took from a message's arrival until it was stored",
+                &self.ingests,
+            ),
+            (
+                "pointsman_append_duration_seconds",
+                "How long appends to the store took, sync included",
+                &self.appends,
+            ),
+        ] {
+            write_family(text, name, help, &[(Vec::new(), &**own)])?;
+        }
+        self.labelled.write_histograms(text)
+    }
+}
+
+/// Exports what is exposed until it is told to stop.
+pub type Exporting = Box<dyn FnOnce(Expose, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// What exports metrics of a process that started at this time, where the settings or the
+/// environment ask for that.
+///
+/// # Errors
+/// Why they cannot be exported, in words.
+#[cfg(feature = "otlp")]
+pub fn export(settings: &MetricSettings, started: Timestamp) -> Result<Option<Exporting>, String> {
+    let variables = |name: &str| std::env::var(name).ok();
+    let Some(export) = settings::MetricExport::of(settings, &variables)? else {
+        return Ok(None);
+    };
+    let exporter = otlp::Exporter::new(&export, started)?;
+    tracing::info!(
+        collector = exporter.collector(),
+        every = ?export.interval,
+        "metrics are exported"
+    );
+    Ok(Some(Box::new(|expose, stop| -> BoxFuture<'static, ()> {
+        Box::pin(exporter.run(expose, stop))
+    })))
+}
+
+/// Nothing is exported by a build without the feature `otlp`.
+#[cfg(not(feature = "otlp"))]
+pub fn export(_: &MetricSettings, _: Timestamp) -> Result<Option<Exporting>, String> {
+    Ok(None)
 }
 
 /// What the system says about this process; nothing where it does not say so under `/proc`.

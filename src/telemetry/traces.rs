@@ -113,7 +113,7 @@ pub fn export(
     counters: &SpanCounters,
 ) -> Result<Option<(Traces, Exporting)>, String> {
     let variables = |name: &str| std::env::var(name).ok();
-    let Some(export) = settings::Export::of(settings, &variables)? else {
+    let Some(export) = settings::TraceExport::of(settings, &variables)? else {
         return Ok(None);
     };
     let (traces, exporter) = otlp::Exporter::new(&export, counters.clone())?;
@@ -134,3 +134,27 @@ pub fn export(_: &TraceSettings, _: &SpanCounters) -> Result<Option<(Traces, Exp
 
 /// A span of some trace, as others link to it.
 type Link = (TraceId, SpanId);
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// The name of a span, and what went wrong in it.
+    pub(crate) type Told = (String, Option<String>);
+
+    /// Traces of everything that belongs to one that is sampled, and what has been recorded since
+    /// one asked last.
+    pub(crate) fn recording() -> (Traces, impl FnMut() -> Vec<Told>) {
+        let (queue, mut spans) = SpanQueue::new(SpanCounters::default());
+        let sampler = Sampler {
+            ratio: 0.0,
+            follows_parent: true,
+        };
+        let mut next = move || {
+            let span = spans.try_recv().ok()?;
+            Some((span.name, span.error))
+        };
+        let taken = move || std::iter::from_fn(&mut next).collect();
+        (Traces::new(sampler, queue), taken)
+    }
+}

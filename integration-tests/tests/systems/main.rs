@@ -13,6 +13,8 @@ mod cluster;
 #[cfg(test)]
 mod kafka;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod mns;
 #[cfg(test)]
 mod nats;

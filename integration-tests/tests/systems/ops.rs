@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pointsman_integration_tests::bus::workspace;
+use pointsman_integration_tests::collector::Collector;
 use pointsman_integration_tests::nats::{jetstream, make_stream};
 use pointsman_integration_tests::{Bus, Caller, until};
 use pointsman_test_brokers::{NatsRelease, NatsServer};
@@ -37,6 +38,35 @@ fn names(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
+/// Has the parser of Prometheus's own client for Python read what a bus shows: it is the one that
+/// refuses most. Says what it refuses.
+fn parsed(metrics: &Path) -> Option<String> {
+    const PARSER: &str = "import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
+families = list(read(open(sys.argv[1]).read()))
+print(sum(1 for family in families for sample in family.samples if sample.exemplar))";
+    let package = workspace().join("target/test-tools/openmetrics");
+    if !package.join("installed").exists() {
+        eprintln!("the parser of OpenMetrics is not there, and is not asked");
+        return None;
+    }
+    let output = Command::new("python3")
+        .args(["-c", PARSER, metrics.to_str().unwrap()])
+        .env("PYTHONPATH", package)
+        .output()
+        .expect("there is a Python");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+/// The traces that are named in what a bus shows of a histogram.
+fn exemplars<'t>(metrics: &'t str, histogram: &str) -> Vec<&'t str> {
+    let lines = metrics.lines().filter(|line| line.starts_with(histogram));
+    let named = lines.filter_map(|line| line.split_once(" # {trace_id=\"")?.1.split_once('"'));
+    named.map(|(trace, _)| trace).collect()
+}
+
 /// What a bus shows, as Prometheus kept it before OpenMetrics: that is what promtool checks.
 fn classic(metrics: &str) -> String {
     let mut classic = String::new();
@@ -50,7 +80,9 @@ fn classic(metrics: &str) -> String {
         let line = match ending {
             Some((of, "counter")) if of == name => line.replacen(of, &format!("{of}_total"), 1),
             Some((of, "info")) if of == name => line.replacen(of, &format!("{of}_info"), 1),
-            _ => line.to_owned(),
+            _ if line.starts_with('#') => line.to_owned(),
+            // There were no exemplars.
+            _ => line.split(" # ").next().unwrap_or_default().to_owned(),
         };
         let line = match line.strip_suffix(" info") {
             Some(typed) if typed.starts_with("# TYPE ") => format!("{typed} gauge"),
@@ -81,14 +113,17 @@ async fn what_ops_names_is_what_a_bus_shows() {
     let server = NatsServer::start(NatsRelease::Current).await;
     let nats = format!("nats://127.0.0.1:{}", server.port());
     make_stream(&jetstream(server.port()).await, "ORDERS", "orders").await;
+    let collector = Collector::start(0).await;
     // One node of a cluster, a source that knows how far it is behind, and a quota.
     let bus = Bus::start(&format!(
-        "store: {{ path: ./store, log: {{ nats: {{ url: \"{nats}\", replicas: 1 }}, shards: 2 }} }}
+        "traces: {{ sample: 1, otlp: {{ endpoint: \"{}\" }} }}
+store: {{ path: ./store, log: {{ nats: {{ url: \"{nats}\", replicas: 1 }}, shards: 2 }} }}
 quota: {{ rate: 100/s, in_flight: 10, backlog: {{ max: 100 }} }}
 sources: {{ orders: {{ nats: {{ url: \"{nats}\", stream: ORDERS, consumer: c, create: {{}} }} }} }}
 targets: {{ f: {{ exec: {{ command: [\"true\"] }} }} }}
 rules: {{ all: {{ to: f }} }}
-"
+",
+        collector.url()
     ))
     .await;
     let (caller, events) = (Caller::new(), bus.url("/events"));
@@ -127,4 +162,22 @@ rules: {{ all: {{ to: f }} }}
     std::fs::write(&file, classic(&metrics)).unwrap();
     let (is_right, told) = promtool(&["check", "metrics"], &file);
     assert!(is_right, "{told}\n{metrics}");
+
+    let mut count = 0;
+    until("the spans have come", async || collector.spans().len() >= 5).await;
+    let trace = collector.spans()[0].trace_id.clone();
+    let trace: String = trace.iter().map(|byte| format!("{byte:02x}")).collect();
+    for histogram in [
+        "pointsman_ingest_duration_seconds",
+        "pointsman_append_duration_seconds",
+        "pointsman_attempt_duration_seconds",
+        "pointsman_delivery_wait_seconds",
+        "pointsman_delivery_age_seconds",
+    ] {
+        let exemplars = exemplars(&metrics, histogram);
+        assert_eq!(exemplars, [&trace], "{histogram} in\n{metrics}");
+        count += exemplars.len();
+    }
+    std::fs::write(&file, &metrics).unwrap();
+    assert!(parsed(&file).is_none_or(|parsed| parsed == count.to_string()));
 }

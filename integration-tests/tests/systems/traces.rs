@@ -106,6 +106,10 @@ rules:
     assert_eq!((named("match").len(), named("append").len()), (1, 1));
     let mut attempts = named("attempt audit");
     attempts.sort_by_key(|span| attribute(span, "pointsman.attempt").parse::<u32>().unwrap());
+    assert!(
+        attempts.len() >= 3,
+        "it was tried again twice: {attempts:?}"
+    );
     assert_eq!(named("wait audit").len(), attempts.len());
     for (before, after) in attempts.iter().zip(&attempts[1..]) {
         assert_eq!(attribute(before, "pointsman.outcome"), "unavailable");
@@ -136,6 +140,13 @@ rules:
     let told = format!("00-{TRACE}-{}-01", hexadecimal(&last.span_id));
     assert_eq!(of("1"), (told, parent));
     assert_eq!(of("2"), (unsampled.clone(), unsampled));
+
+    // Histograms name the trace that is recorded, and no other.
+    let (_, metrics) = Caller::new().get(&bus.admin_url("/metrics")).await.unwrap();
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    let exemplars = metrics.lines().filter(|line| line.contains(" # {"));
+    let (own, others): (Vec<_>, Vec<_>) = exemplars.partition(|line| line.contains(TRACE));
+    assert!(own.len() >= 6 && others.is_empty(), "{metrics}");
 
     let calls = collector.calls();
     assert!(

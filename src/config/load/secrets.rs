@@ -14,7 +14,7 @@ use crate::config::schema;
 use crate::config::yaml::{Entry, Node, Span, Value};
 
 /// The sections in which a secret may stand.
-const SECTIONS: [&str; 5] = ["listen", "admin", "traces", "sources", "targets"];
+const SECTIONS: [&str; 6] = ["listen", "admin", "traces", "metrics", "sources", "targets"];
 
 /// What is in the name of a key that holds a secret, whoever's it is: an HTTP header, a variable of
 /// a command, a key written wrongly.

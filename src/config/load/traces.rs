@@ -1,10 +1,12 @@
-//! `traces`: what of its settings can be checked before they are used.
+//! `traces` and `metrics`: what of their settings can be checked before they are used.
 
 use http::HeaderName;
 
 use super::Loader;
 use crate::config::reader::{Piece, read};
-use crate::telemetry::traces::settings::{Otlp, TIMEOUT_MAX, TraceSettings};
+use crate::telemetry::metrics::settings::{INTERVAL_MAX, INTERVAL_MIN, MetricSettings};
+use crate::telemetry::otlp::settings::{Otlp, TIMEOUT_MAX};
+use crate::telemetry::traces::settings::TraceSettings;
 
 impl Loader<'_, '_> {
     pub(super) fn traces(&self) -> TraceSettings {
@@ -24,12 +26,28 @@ impl Loader<'_, '_> {
         }
         settings
     }
+
+    pub(super) fn metrics(&self) -> MetricSettings {
+        let Some((_, piece)) = self.single("metrics") else {
+            return MetricSettings::default();
+        };
+        let settings: MetricSettings = read(piece).unwrap_or_default();
+        if let (Some(at), Some(interval)) = (piece.get("interval"), settings.interval)
+            && !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval.0)
+        {
+            at.report("this is not between 1s and 1h", "write 60s");
+        }
+        if let (Some(at), Some(otlp)) = (piece.get("otlp"), &settings.otlp) {
+            check(otlp, at);
+        }
+        settings
+    }
 }
 
 fn check(otlp: &Otlp, piece: Piece<'_>) {
     if !cfg!(feature = "otlp") {
         piece.report_key(
-            "the export of traces is left out of this build",
+            "the export by OTLP is left out of this build",
             "build with the cargo feature `otlp`",
         );
     }

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pointsman_connectors::Attempt;
-use pointsman_journal::Journal;
-use pointsman_schemas::{Class, Outcome, SubscriptionNumber};
+use pointsman_journal::{Journal, NewDelivery};
+use pointsman_schemas::trace::TRACEPARENT;
+use pointsman_schemas::{Class, Event, Outcome, SubscriptionNumber, Timestamp};
+use prometheus_client::registry::Registry;
 use tower::util::BoxCloneSyncService;
 
 use super::bench::*;
 use crate::dispatcher::CircuitStatus;
+use crate::dispatcher::Observer;
 use crate::dispatcher::plan::{Batch, Plan, Route, Target};
 use crate::dispatcher::status::Status;
 use crate::dispatcher::testing::{policy, route};
+use crate::telemetry::Metrics;
+use crate::telemetry::traces::testing::recording;
 
 /// Two rules to one mock target that takes one call at a time.
 fn narrow(mock: &Mock, numbers: &[SubscriptionNumber]) -> Plan {
@@ -195,4 +200,34 @@ async fn the_circuit_asks_with_another_one_where_its_probe_was_dropped() {
     assert_eq!(bench.counts(numbers[1]).await.delivered, 1);
     assert!(!is_open(&running.handle.status()));
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_given_up_ends_its_span() {
+    let bench = Bench::new();
+    let numbers = bench.subscribe(&["lost", "stopped"]).await;
+    let lost = bench.fence(numbers[0]);
+    let (traces, mut taken) = recording();
+    let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).traced(traces);
+    let routes = numbers.iter().map(|number| {
+        let route = route("r", 0, policy());
+        let observer = Observer::new(route.identity.clone(), &metrics, Arc::default());
+        (*number, Route { observer, ..route })
+    });
+    let mock = Mock::taking(SECOND * 20);
+    let plan = plan(vec![mock.target("t")], routes.collect::<Vec<_>>());
+    let running = bench.start_with(plan, SECOND);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for number in &numbers {
+        let event = Event::builder("1", "/s", "t").attribute(TRACEPARENT, parent.into());
+        let entry = bench.entry(event.build().unwrap(), NewDelivery::now(*number));
+        bench.append_entries(vec![entry]).await;
+    }
+    until(&running, |status| status.in_flight == 2).await;
+    lost.cancel();
+    until(&running, |status| status.in_flight == 1).await;
+    let given_up = |why: &str| vec![("attempt t".to_owned(), Some(why.to_owned()))];
+    assert_eq!(taken(), given_up("stopped before it had answered"));
+    running.stop().await;
+    assert_eq!(taken(), given_up("the bus stopped before it had answered"));
 }

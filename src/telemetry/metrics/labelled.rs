@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foldhash::HashSet;
 use parking_lot::Mutex;
 use pointsman_journal::SubscriptionIdentity;
+use pointsman_schemas::trace::TraceId;
 use pointsman_schemas::{Class, Name};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -22,8 +22,11 @@ use prometheus_client::metrics::counter::Counter;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::durations::{Durations, write_family};
+
 /// So many of a kind have numbers of their own. A subscription takes about 2 KB of a scrape, a
-/// target as much for each class that its attempts came to: these many stay below 2 MB.
+/// target as much for each class that its attempts came to and for its waits and ages: these many
+/// stay below 3 MB.
 pub const EACH_MAX: usize = 500;
 
 /// Whether sources, subscriptions and targets have numbers of their own in the metrics.
@@ -56,6 +59,23 @@ impl Detail {
 const ATTEMPT_BUCKETS_MICROS: [u64; 15] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// From a delivery that is attempted at once to one whose target was down for a day, in
+/// microseconds.
+const AGE_BUCKETS_MICROS: [u64; 12] = [
+    1_000,
+    5_000,
+    25_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    3_600_000_000,
+    86_400_000_000,
 ];
 
 /// Every class, in the order in which [`TargetMetrics`] keeps their durations.
@@ -127,66 +147,48 @@ impl SubscriptionMetrics {
     }
 }
 
-/// Durations of attempts at one target, by class. Each is made when it is first needed: seven for
-/// each of ten thousand targets would be a lot to keep and to tell, and most see one class.
+/// Durations of one target. Each is made when it is first needed: seven for each of ten thousand
+/// targets would be a lot to keep and to tell, and most see one class.
 #[derive(Clone, Debug, Default)]
-pub struct TargetMetrics(Arc<[OnceLock<Box<Durations>>; 7]>);
+pub struct TargetMetrics(Arc<TargetDurations>);
+
+#[derive(Debug, Default)]
+struct TargetDurations {
+    /// Of attempts, by class.
+    attempts: [OnceLock<Box<Durations>>; 7],
+    /// Of the waits of deliveries for their first attempts.
+    waits: OnceLock<Box<Durations>>,
+    /// The ages of deliveries that are delivered.
+    ages: OnceLock<Box<Durations>>,
+}
+
+fn made<'d>(own: &'d OnceLock<Box<Durations>>, bounds: &'static [u64]) -> &'d Durations {
+    own.get_or_init(|| Box::new(Durations::new(bounds)))
+}
 
 impl TargetMetrics {
     /// An attempt came to this class after this long.
-    pub fn attempted(&self, class: Class, took: Duration) {
-        let mut classes = CLASSES.iter().zip(&*self.0);
+    pub fn attempted(&self, class: Class, took: Duration, trace: Option<TraceId>) {
+        let mut classes = CLASSES.iter().zip(&self.0.attempts);
         if let Some((_, durations)) = classes.find(|(own, _)| **own == class) {
-            durations.get_or_init(Box::default).observe(took);
+            made(durations, &ATTEMPT_BUCKETS_MICROS).observe(took, trace);
         }
+    }
+
+    /// A delivery was attempted for the first time after it had waited this long.
+    pub fn waited(&self, waited: Duration, trace: Option<TraceId>) {
+        made(&self.0.waits, &AGE_BUCKETS_MICROS).observe(waited, trace);
+    }
+
+    /// A delivery was delivered this long after it was made.
+    pub fn delivered(&self, age: Duration, trace: Option<TraceId>) {
+        made(&self.0.ages, &AGE_BUCKETS_MICROS).observe(age, trace);
     }
 }
 
-/// A histogram of durations.
-#[derive(Debug, Default)]
-struct Durations {
-    /// How many lasted up to each of [`ATTEMPT_BUCKETS_MICROS`] and longer than the one before; the
-    /// last number is of those that lasted longer than all.
-    buckets: [AtomicU64; 16],
-    nanoseconds: AtomicU64,
-}
-
-impl Durations {
-    fn observe(&self, took: Duration) {
-        let is_past = |micros: &u64| Duration::from_micros(*micros) < took;
-        let place = ATTEMPT_BUCKETS_MICROS.partition_point(is_past);
-        if let Some(bucket) = self.buckets.get(place) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
-
-    fn add(&self, other: &Self) {
-        let numbers = |one: &Self| {
-            one.buckets
-                .each_ref()
-                .map(|own| own.load(Ordering::Relaxed))
-        };
-        for (own, more) in self.buckets.iter().zip(numbers(other)) {
-            own.fetch_add(more, Ordering::Relaxed);
-        }
-        let more = other.nanoseconds.load(Ordering::Relaxed);
-        self.nanoseconds.fetch_add(more, Ordering::Relaxed);
-    }
-
-    fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-        let bounds =
-            ATTEMPT_BUCKETS_MICROS.map(|micros| Duration::from_micros(micros).as_secs_f64());
-        let counts = self.buckets.iter().map(|own| own.load(Ordering::Relaxed));
-        let buckets: Vec<_> = bounds
-            .into_iter()
-            .chain([f64::INFINITY])
-            .zip(counts)
-            .collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+impl TargetDurations {
+    fn all(&self) -> impl Iterator<Item = &OnceLock<Box<Durations>>> {
+        self.attempts.iter().chain([&self.waits, &self.ages])
     }
 }
 
@@ -222,9 +224,9 @@ impl Sum for SubscriptionMetrics {
 
 impl Sum for TargetMetrics {
     fn add(&self, other: &Self) {
-        for (own, more) in self.0.iter().zip(&*other.0) {
+        for (own, more) in self.0.all().zip(other.0.all()) {
             if let Some(more) = more.get() {
-                own.get_or_init(Box::default).add(more);
+                own.get_or_init(|| Box::new(more.like())).add(more);
             }
         }
     }
@@ -332,6 +334,23 @@ impl Labelled {
         self.0.lock().targets.of(&key)
     }
 
+    /// Writes the histograms of targets.
+    pub(super) fn write_histograms(&self, text: &mut String) -> fmt::Result {
+        let kinds = self.0.lock();
+        let targets = kinds.targets.told(kinds.detail);
+        write_attempts(text, &targets)?;
+        let waits = (
+            "pointsman_delivery_wait_seconds",
+            "How long deliveries waited for their first attempt",
+        );
+        write_of_targets(text, waits, &targets, |own| &own.waits)?;
+        let ages = (
+            "pointsman_delivery_age_seconds",
+            "How old deliveries were when they were delivered, since their events came in",
+        );
+        write_of_targets(text, ages, &targets, |own| &own.ages)
+    }
+
     /// Forgets the labels of what is not to be kept. What still counts for it counts unseen.
     pub(super) fn retain(&self, kept: &Kept, also: impl Fn(&SubscriptionIdentity) -> bool) {
         let mut kinds = self.0.lock();
@@ -355,8 +374,7 @@ impl Collector for Labelled {
         let encoder = &mut encoder;
         encode_mismatches(encoder, &kinds.schemas.told(kinds.detail))?;
         encode_sources(encoder, &kinds.sources.told(kinds.detail))?;
-        encode_deliveries(encoder, &kinds.subscriptions.told(kinds.detail))?;
-        encode_attempts(encoder, &kinds.targets.told(kinds.detail))
+        encode_deliveries(encoder, &kinds.subscriptions.told(kinds.detail))
     }
 }
 
@@ -440,25 +458,35 @@ fn encode_deliveries(
     Ok(())
 }
 
-fn encode_attempts(
-    encoder: &mut DescriptorEncoder<'_>,
-    targets: &[(Option<&Owned>, TargetMetrics)],
-) -> fmt::Result {
-    let help = "How long attempts took, by the class they came to";
-    let name = "pointsman_attempt_duration_seconds";
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+/// A target, by its key and by its numbers.
+type Target<'k> = (Option<&'k Owned>, TargetMetrics);
+
+fn write_attempts(text: &mut String, targets: &[Target<'_>]) -> fmt::Result {
+    let mut series = Vec::new();
     for (key, metrics) in targets {
-        let classes = CLASSES.iter().zip(&*metrics.0);
+        let classes = CLASSES.iter().zip(&metrics.0.attempts);
         for (class, durations) in classes.filter_map(|(class, own)| Some((class, own.get()?))) {
             let labels = [
                 &owned_labels(*key, "target")[..],
                 &[("class", class.as_str())],
-            ]
-            .concat();
-            encode_labelled(&mut family, &labels, |encoder| durations.encode(encoder))?;
+            ];
+            series.push((labels.concat(), &**durations));
         }
     }
-    Ok(())
+    let help = "How long attempts took, by the class they came to";
+    write_family(text, "pointsman_attempt_duration_seconds", help, &series)
+}
+
+fn write_of_targets(
+    text: &mut String,
+    (name, help): (&str, &str),
+    targets: &[Target<'_>],
+    of: fn(&TargetDurations) -> &OnceLock<Box<Durations>>,
+) -> fmt::Result {
+    let series = targets.iter().filter_map(|(key, metrics)| {
+        Some((owned_labels(*key, "target"), &**of(&metrics.0).get()?))
+    });
+    write_family(text, name, help, &series.collect::<Vec<_>>())
 }
 
 pub type Label<'n> = (&'static str, &'n str);

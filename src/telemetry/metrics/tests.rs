@@ -3,11 +3,21 @@ use prometheus_client::encoding::text::encode_registry;
 
 use super::labelled::{CLASSES, EACH_MAX};
 use super::*;
-use pointsman_journal::Role;
-use pointsman_schemas::Class;
+use crate::telemetry::JournalSnapshot;
+use crate::telemetry::exposition::Exposition;
+use pointsman_journal::{Activity, Counts, Role, SubscriptionStatus, Totals};
+use pointsman_schemas::{Class, SubscriptionNumber};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
+}
+
+/// What is served of it.
+fn written(registry: &Registry, metrics: &Metrics) -> String {
+    let mut text = String::new();
+    encode_registry(&mut text, registry).unwrap();
+    metrics.histograms().write(&mut text).unwrap();
+    text
 }
 
 fn identity(rule: &str) -> SubscriptionIdentity {
@@ -26,7 +36,8 @@ fn what_is_counted_is_served_under_the_names_promised() {
     let source = metrics.source(&name("default"), &name("uploads"));
     source.received.inc_by(3);
     source.unmatched.inc();
-    source.appended(Duration::from_millis(3));
+    source.appended(Duration::from_millis(3), None);
+    source.ingested(Duration::from_millis(4), None);
     let identity = SubscriptionIdentity {
         tenant: name("default"),
         rule: name("thumbnails"),
@@ -36,10 +47,9 @@ fn what_is_counted_is_served_under_the_names_promised() {
     metrics.subscription(&identity).delivered.inc();
     let target = metrics.target(&name("default"), &name("thumbnailer"));
     for class in CLASSES {
-        target.attempted(class, Duration::from_millis(7));
+        target.attempted(class, Duration::from_millis(7), None);
     }
-    let mut text = String::new();
-    encode_registry(&mut text, &registry).unwrap();
+    let text = written(&registry, &metrics);
     for line in [
         r#"pointsman_events_received_total{tenant="default",source="uploads"} 3"#,
         r#"pointsman_rejects_total{tenant="default",source="uploads"} 0"#,
@@ -75,8 +85,7 @@ fn what_is_gone_leaves_no_labels() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry, Timestamp(0));
     let served = || {
-        let mut text = String::new();
-        encode_registry(&mut text, &registry).unwrap();
+        let text = written(&registry, &metrics);
         // Memory and descriptors of the process change by themselves.
         text.lines()
             .filter(|line| !line.starts_with("process_"))
@@ -89,7 +98,7 @@ fn what_is_gone_leaves_no_labels() {
         metrics.subscription(&identity(rule)).dead.inc();
         let target = metrics.target(&name("default"), &name(rule));
         for class in CLASSES {
-            target.attempted(class, Duration::from_millis(1));
+            target.attempted(class, Duration::from_millis(1), None);
         }
     }
     let pair = (name("default"), name("stays"));
@@ -136,8 +145,10 @@ fn count_one_of_each(metrics: &Metrics, rule: &str) {
     source.rejects.inc();
     metrics.subscription(&identity(rule)).delivered.inc_by(3);
     let target = metrics.target(&name("default"), &name(rule));
-    target.attempted(Class::Delivered, Duration::from_millis(7));
-    target.attempted(Class::Delivered, Duration::from_secs(90));
+    target.attempted(Class::Delivered, Duration::from_millis(7), None);
+    target.attempted(Class::Delivered, Duration::from_secs(90), None);
+    target.waited(Duration::from_millis(1), None);
+    target.delivered(Duration::from_millis(7), None);
 }
 
 #[test]
@@ -164,14 +175,10 @@ fn many_are_told_as_their_sums_unless_each_is_asked_for() {
         for rule in &rules[..count] {
             count_one_of_each(&metrics, rule);
         }
-        let served = || {
-            let mut text = String::new();
-            encode_registry(&mut text, &registry).unwrap();
-            text
-        };
+        let served = || written(&registry, &metrics);
         let text = served();
         let case = format!("{detail:?} of {count}");
-        for (kind, lines) in [("source", 3), ("rule", 5), ("target", 5 + 18)] {
+        for (kind, lines) in [("source", 3), ("rule", 5), ("target", 5 + 18 + 2 * 15)] {
             let labels = text.matches(&format!("{kind}=\"rule-0\"")).count();
             assert_eq!(labels, if each { lines } else { 0 }, "{case}: {kind}");
         }
@@ -208,7 +215,7 @@ fn many_are_told_as_their_sums_unless_each_is_asked_for() {
         };
         sums(&text, count);
         assert!(
-            text.len() < 2_000_000 || detail == Detail::Each,
+            text.len() < 3_000_000 || detail == Detail::Each,
             "{}",
             text.len()
         );
@@ -217,5 +224,59 @@ fn many_are_told_as_their_sums_unless_each_is_asked_for() {
         if detail == Detail::Summed {
             sums(&served(), count);
         }
+    }
+}
+
+/// What docs/operate/metrics.md says of ten thousand rules.
+const SERIES_OF_MANY: usize = 227;
+
+#[test]
+fn ten_thousand_rules_are_as_many_series_as_the_page_says() {
+    const RULES: u32 = 10_000;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, Timestamp(0));
+    let subscriptions = (0..RULES).map(|number| {
+        let rule = format!("rule-{number}");
+        count_one_of_each(&metrics, &rule);
+        for class in CLASSES {
+            let target = metrics.target(&name("default"), &name(&rule));
+            target.attempted(class, Duration::from_millis(7), None);
+        }
+        SubscriptionStatus {
+            number: SubscriptionNumber(number),
+            identity: identity(&rule),
+            attached: true,
+            activity: Activity::Active,
+            counts: Counts::default(),
+            oldest_pending: None,
+        }
+    });
+    let snapshot = JournalSnapshot {
+        subscriptions: subscriptions.collect(),
+        totals: Totals::default(),
+        at: Timestamp(0),
+        detail: Detail::Auto,
+        own_lanes: [].into(),
+        quotas: Vec::new(),
+    };
+    let mut exposition = Exposition {
+        process: written(&registry, &metrics),
+        store: String::new(),
+    };
+    let registry = JournalSnapshot::registry(Ok(snapshot));
+    encode_registry(&mut exposition.store, &registry).unwrap();
+    let texts = [&exposition.process, &exposition.store];
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let series = lines.filter(|line| !line.starts_with('#')).count();
+    assert_eq!(series, SERIES_OF_MANY);
+    let page = include_str!("../../../docs/operate/metrics.md");
+    assert!(page.contains(&format!("are {SERIES_OF_MANY} series")));
+    // By OTLP a histogram is one point, of these: ingest, append, the seven classes, wait, age.
+    #[cfg(feature = "otlp")]
+    {
+        let histograms = 2 * (12 + 3) + 7 * (15 + 3) + 2 * (12 + 3);
+        let expect = series - histograms + 2 + 7 + 2;
+        assert_eq!(otlp::points(&exposition), expect);
+        assert!(page.contains(&format!("by OTLP {expect} points")));
     }
 }

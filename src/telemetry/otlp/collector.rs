@@ -1,4 +1,4 @@
-//! A call of whoever collects spans: OTLP over HTTP, or over gRPC, of which a call without streams
+//! A call of whoever collects what is exported: OTLP over HTTP, or over gRPC, of which a call without streams
 //! is a request of HTTP/2 with five bytes before its message, and a status in the trailers.
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
@@ -14,7 +14,7 @@ use pointsman_connectors::net::{self, Client, Trust, root};
 use prost::Message;
 use tokio::time::timeout;
 
-use crate::telemetry::traces::settings::{Export, Protocol};
+use super::settings::{Export, Protocol};
 
 /// How much of an answer is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -32,7 +32,7 @@ const AGAIN_GRPC: [u32; 6] = [1, 4, 10, 11, 14, 15];
 /// The status of gRPC that says too much.
 const RESOURCE_EXHAUSTED: u32 = 8;
 
-/// Who collects spans.
+/// Who collects what is exported.
 #[derive(Debug)]
 pub(super) struct Collector {
     client: Client,
@@ -45,7 +45,7 @@ pub(super) struct Collector {
 /// What came of a call.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The spans are taken, but for so many.
+    /// What was sent is taken, but for so many spans or points.
     Taken { rejected: u64, why: String },
     /// They are not. The call may be made again where `again` says so, after a time that it may
     /// say too.
@@ -216,8 +216,8 @@ fn of_grpc(status: StatusCode, headers: &HeaderMap, trailers: &HeaderMap, body: 
     }
 }
 
-/// What an answer says of the spans that were sent with its call. One that cannot be read says
-/// that they are taken.
+/// What an answer says of what was sent with its call: those of all signals have the same fields
+/// under the same numbers. One that cannot be read says that everything is taken.
 fn taken(message: &Bytes) -> Answer {
     let answer = ExportTraceServiceResponse::decode(message.clone()).unwrap_or_default();
     let partial = answer.partial_success.unwrap_or_default();

@@ -71,16 +71,15 @@ impl Traces {
         }
     }
 
-    /// Records an attempt, and the wait before it. One that is put back as if nothing had happened
-    /// is not recorded: the next one has its number.
+    /// Records an attempt, and the wait before it. Of one that is put back as if nothing had
+    /// happened that is the wait of the next one, which has its number.
     pub fn tried(&self, tried: &Tried<'_>) {
-        if *tried.ending == Ending::Released {
-            return;
-        }
         let Some((tracer, context)) = self.sampled(&tried.leased.event) else {
             return;
         };
-        if let Some(since) = tracer.waited_since(tried) {
+        if !tried.is_released()
+            && let Some(since) = tracer.waited_since(tried)
+        {
             tracer.queue.push(tried.wait(&context, since));
         }
         tracer.queue.push(tried.attempt(&context));
@@ -108,6 +107,10 @@ impl Tracer {
 }
 
 impl Tried<'_> {
+    fn is_released(&self) -> bool {
+        *self.ending == Ending::Released
+    }
+
     fn wait(&self, context: &TraceContext, since: Timestamp) -> Span {
         let times = (since.min(self.began), self.began);
         let ids = (ids::random_span(), Some(self.receive(context)));
@@ -127,7 +130,12 @@ impl Tried<'_> {
         } = self;
         let target = &self.subscription.target;
         let own = attempt_of(context, leased);
-        let ids = (own.1, Some(self.receive(context)));
+        // The next attempt has the number of one that is put back, and so its id.
+        let id = match self.is_released() {
+            true => ids::random_span(),
+            false => own.1,
+        };
+        let ids = (id, Some(self.receive(context)));
         let times = (self.began, self.ended);
         let mut span = Span::new(context, ids, format!("attempt {target}"), times);
         span.kind = Kind::Client;
@@ -140,13 +148,17 @@ impl Tried<'_> {
             span.number("messaging.batch.message_count", batch.count);
         }
         self.identify(&mut span);
-        span.text("pointsman.outcome", outcome.class.as_str());
+        let class = match self.is_released() {
+            true => next(ending),
+            false => outcome.class.as_str(),
+        };
+        span.text("pointsman.outcome", class);
         span.text("pointsman.next", next(ending));
         if let Some(code) = outcome.code {
             span.number("pointsman.code", code);
         }
         if outcome.class != Class::Delivered {
-            span.text("error.type", outcome.class.as_str());
+            span.text("error.type", class);
             span.error = Some(outcome.message.clone());
         }
         span.links.extend_from_slice(batch.links(own));

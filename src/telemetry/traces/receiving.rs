@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_schemas::trace::{SpanId, TraceFlags, TraceParent};
+use pointsman_schemas::trace::{SpanId, TraceFlags, TraceId, TraceParent};
 use pointsman_schemas::{Event, Name, Timestamp, TraceContext};
 
 use super::span::{Kind, Span};
@@ -22,18 +22,35 @@ pub struct Receiving {
 }
 
 /// How an event was taken in.
-#[derive(Clone, Copy, Debug)]
-pub struct Received {
-    /// When its append began and ended; none where it was not stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received<'w> {
+    /// When its append began and ended; none where there was none.
     pub appended: Option<(Timestamp, Timestamp)>,
     /// Whether it had been stored before.
     pub is_duplicate: bool,
+    /// Why it was not taken in, where it was not.
+    pub refused: Option<&'w str>,
 }
+
+/// What is wrong with the append of a duplicate: nothing was stored.
+const DUPLICATE: &str = "it had been stored before";
 
 impl Receiving {
     /// It has been matched, and is to be delivered so often.
     pub fn matched(&mut self, deliveries: usize) {
         (self.matched, self.deliveries) = (Timestamp::now(), deliveries);
+    }
+
+    /// When it had been matched, or had come where it has not been.
+    #[must_use]
+    pub fn matched_at(&self) -> Timestamp {
+        self.matched
+    }
+
+    /// The trace that it is recorded in.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.context.parent.trace_id
     }
 }
 
@@ -71,8 +88,8 @@ impl Traces {
         (event, Some(Box::new(receiving)))
     }
 
-    /// Records an event that has been taken in.
-    pub fn received(&self, receiving: &Receiving, received: Received) {
+    /// Records an event that has been taken in, or could not be.
+    pub fn received(&self, receiving: &Receiving, received: Received<'_>) {
         let Some(tracer) = self.0.as_deref() else {
             return;
         };
@@ -80,36 +97,39 @@ impl Traces {
         let receive = receiving.span(received);
         let id = receive.id;
         tracer.queue.push(receive);
-        let step = |name: &str, times| {
+        let step = |name: &str, times, error: Option<&str>| {
             let ids = (ids::random_span(), Some(id));
-            tracer
-                .queue
-                .push(Span::new(context, ids, name.to_owned(), times));
+            let mut span = Span::new(context, ids, name.to_owned(), times);
+            span.error = error.map(str::to_owned);
+            tracer.queue.push(span);
         };
-        step("match", (receiving.began, receiving.matched));
+        step("match", (receiving.began, receiving.matched), None);
         if let Some(times) = received.appended {
-            step("append", times);
+            let duplicate = received.is_duplicate.then_some(DUPLICATE);
+            step("append", times, received.refused.or(duplicate));
         }
     }
 }
 
 impl Receiving {
-    fn span(&self, received: Received) -> Span {
+    fn span(&self, received: Received<'_>) -> Span {
         let Self {
             event,
             context,
             origin,
             ..
         } = self;
-        // Of one that came before there is a span of this id already.
-        let id = if received.is_duplicate {
+        // A trace that begins here begins with this span, which the event itself names.
+        let is_root = context.parent.span_id == self.id && !received.is_duplicate;
+        let parent = Some(context.parent.span_id).filter(|_| !is_root);
+        // Of one that came before there is a span of this id already, and of one that comes again
+        // there will be.
+        let comes_again = received.refused.is_some() && !is_root;
+        let id = if received.is_duplicate || comes_again {
             ids::random_span()
         } else {
             self.id
         };
-        // A trace that begins here begins with this span, which the event itself names.
-        let parent = Some(context.parent.span_id)
-            .filter(|parent| *parent != self.id || received.is_duplicate);
         let ended = received.appended.map_or(self.matched, |(_, ended)| ended);
         let times = (self.began, ended);
         let mut span = Span::new(context, (id, parent), format!("receive {origin}"), times);
@@ -130,6 +150,7 @@ impl Receiving {
         span.text("pointsman.source", origin.as_str());
         span.flag("pointsman.duplicate", received.is_duplicate);
         span.number("pointsman.deliveries", self.deliveries);
+        span.error = received.refused.map(str::to_owned);
         span
     }
 }

@@ -33,7 +33,7 @@ fn event(parent: Option<&str>) -> Arc<Event> {
     Arc::new(event.build().unwrap())
 }
 
-fn receive(traces: &Traces, event: Arc<Event>, received: Received) -> Arc<Event> {
+fn receive(traces: &Traces, event: Arc<Event>, received: Received<'_>) -> Arc<Event> {
     let (event, receiving) = traces.receive(&Name::default_tenant(), &Name::ingress(), event);
     if let Some(mut receiving) = receiving {
         receiving.matched(2);
@@ -42,10 +42,10 @@ fn receive(traces: &Traces, event: Arc<Event>, received: Received) -> Arc<Event>
     event
 }
 
-fn stored() -> Received {
+fn stored() -> Received<'static> {
     Received {
         appended: Some((Timestamp::now(), Timestamp::now())),
-        is_duplicate: false,
+        ..Received::default()
     }
 }
 
@@ -144,11 +144,12 @@ fn an_event_and_its_attempts_are_spans_of_its_trace() {
     let expect = [
         &["receive ingress", "match", "append"][..],
         &one,
+        &one[1..],
         &one,
         &one,
     ]
     .concat();
-    assert_eq!(names, expect, "what was put back is no attempt");
+    assert_eq!(names, expect, "what was put back waits on");
     let context = TraceContext::of(&event).unwrap();
     let receive = &all[0];
     assert_eq!(receive.parent, Some(context.parent.span_id));
@@ -164,7 +165,15 @@ fn an_event_and_its_attempts_are_spans_of_its_trace() {
             "{span:?}"
         );
     }
-    let attempts: Vec<_> = all.iter().filter(|span| span.name == one[1]).collect();
+    let attempts = all.iter().filter(|span| span.name == one[1]);
+    let is_released = |span: &&Span| text(span, "pointsman.next") == "released";
+    let (released, attempts): (Vec<_>, Vec<_>) = attempts.partition(is_released);
+    let [released] = released[..] else {
+        panic!("{all:?}")
+    };
+    assert_eq!(text(released, "pointsman.outcome"), "released");
+    assert_eq!(released.links, [(context.parent.trace_id, attempts[0].id)]);
+    assert!(released.error.is_some() && attempts.iter().all(|one| one.id != released.id));
     for (number, span) in (1..).zip(&attempts) {
         // Whoever is called is told of the attempt.
         let told = traces

@@ -3,42 +3,13 @@
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{self as otlp, ResourceSpans, ScopeSpans, Status};
-use pointsman_schemas::Timestamp;
 use prost::Message;
 
+use crate::telemetry::otlp::{Source, attribute, nanoseconds};
 use crate::telemetry::traces::span::{Kind, Span, Value};
-
-/// What is told of the process that spans come from, with each call.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    resource: Resource,
-    scope: InstrumentationScope,
-}
-
-impl Source {
-    /// A process of these attributes.
-    pub(super) fn of(attributes: &[(String, String)]) -> Self {
-        let attributes = attributes.iter();
-        let attributes =
-            attributes.map(|(key, value)| attribute(key, Any::StringValue(value.clone())));
-        Self {
-            resource: Resource {
-                attributes: attributes.collect(),
-                ..Resource::default()
-            },
-            scope: InstrumentationScope {
-                name: env!("CARGO_PKG_NAME").to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                ..InstrumentationScope::default()
-            },
-        }
-    }
-}
 
 /// The body of a call with these spans.
 pub(super) fn request(source: &Source, spans: &[Span]) -> Bytes {
@@ -56,14 +27,6 @@ pub(super) fn request(source: &Source, spans: &[Span]) -> Bytes {
         resource_spans: vec![resource_spans],
     };
     request.encode_to_vec().into()
-}
-
-fn attribute(key: &str, value: Any) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
 }
 
 fn written(span: &Span) -> otlp::Span {
@@ -105,8 +68,4 @@ fn written(span: &Span) -> otlp::Span {
         status,
         ..otlp::Span::default()
     }
-}
-
-fn nanoseconds(time: Timestamp) -> u64 {
-    u64::try_from(time.0).unwrap_or(0).saturating_mul(1_000)
 }
