@@ -228,11 +228,16 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_journal::Role;
+    use pointsman_journal::{LastOutcome, LeaseOwner, LeaseToken, Role};
+    use pointsman_schemas::Event;
+    use pointsman_schemas::trace::TRACEPARENT;
     use prometheus_client::registry::Registry;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::dispatcher::record::CalledSlot;
+    use crate::dispatcher::testing::{id, identity};
+    use crate::telemetry::traces::testing::recording;
 
     fn observer(digest: &Arc<Digest>) -> Observer {
         let name = |name| Name::new(name).unwrap();
@@ -244,6 +249,79 @@ mod tests {
         };
         let metrics = Metrics::new(&mut Registry::default(), pointsman_schemas::Timestamp(0));
         Observer::new(identity, &metrics, Arc::clone(digest))
+    }
+
+    #[test]
+    fn waits_and_ages_are_measured_and_name_the_traces_that_are_recorded() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let unsampled = parent.replace("0af7", "1af7").replace("-01", "-00");
+        let (traces, _) = recording();
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0)).traced(traces);
+        let observer = Observer::new(identity("paid"), &metrics, Arc::default());
+        let second = |number: i64| Timestamp(number * 1_000_000);
+        let call = EndedCall {
+            began: second(3),
+            began_at: second(1_003),
+            ran: Duration::from_secs(10),
+            called: CalledSlot::default(),
+        };
+        let last = LastOutcome {
+            at: second(5),
+            class: Class::Failed,
+            code: None,
+            message: String::new(),
+            response: String::new(),
+        };
+        let retry = Ending::Retry {
+            at: second(9),
+            failure: true,
+            batch_max: None,
+            last,
+        };
+        for (parent, attempts, ending) in [
+            (parent, 0, Ending::Released),
+            (parent, 0, retry),
+            (parent, 1, Ending::Delivered),
+            (&*unsampled, 0, Ending::Delivered),
+        ] {
+            let event = Event::builder("1", "/s", "t").attribute(TRACEPARENT, parent.into());
+            let leased = Leased {
+                token: LeaseToken::new(LeaseOwner::Disk, 1),
+                id: id(),
+                event: Arc::new(event.build().unwrap()),
+                tenant: Name::default_tenant(),
+                replay: None,
+                origin: Name::ingress(),
+                attempts,
+                failures: attempts,
+                since: second(1),
+                begins_call: true,
+                fence: None,
+            };
+            let outcome = Outcome::delivered();
+            observer.tried(&leased, &outcome, &ending, &call, &Batch::default());
+            if ending == Ending::Delivered {
+                observer.attempted(&[leased], Class::Delivered, call.ran);
+            }
+        }
+        let mut text = String::new();
+        metrics.histograms().write(&mut text).unwrap();
+        let labels = "{tenant=\"default\",target=\"t\"}";
+        for line in [
+            format!("pointsman_delivery_wait_seconds_sum{labels} 4.0"),
+            format!("pointsman_delivery_wait_seconds_count{labels} 2"),
+            format!("pointsman_delivery_age_seconds_sum{labels} 24.0"),
+            format!("pointsman_delivery_age_seconds_count{labels} 2"),
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} in\n{text}");
+        }
+        let named = text.lines().filter(|line| line.contains(" # {"));
+        let named: Vec<_> = named.collect();
+        assert_eq!(named.len(), 3, "{text}");
+        assert!(
+            named.iter().all(|line| line.contains(&parent[3..35])),
+            "{text}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,3 +130,35 @@ impl Exporter {
         self.counters.dropped.inc_by(dropped);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pointsman_schemas::trace::TRACEPARENT;
+    use pointsman_schemas::{Event, Name};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::telemetry::traces::Received;
+    use crate::telemetry::traces::settings::TraceSettings;
+
+    #[tokio::test]
+    async fn what_nobody_takes_until_the_stop_is_counted() {
+        let counters = SpanCounters::default();
+        // Nobody listens there.
+        let there = |name: &str| {
+            (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:9".to_owned())
+        };
+        let export = TraceExport::of(&TraceSettings::default(), &there);
+        let (traces, exporter) =
+            Exporter::new(&export.unwrap().unwrap(), counters.clone()).unwrap();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let event = Event::builder("1", "/s", "t").attribute(TRACEPARENT, parent.into());
+        let (tenant, origin) = (Name::default_tenant(), Name::ingress());
+        let (_, receiving) = traces.receive(&tenant, &origin, Arc::new(event.build().unwrap()));
+        traces.received(&receiving.unwrap(), Received::default());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        exporter.run(stop).await;
+        assert_eq!((counters.exported.get(), counters.dropped.get()), (0, 2));
+    }
+}

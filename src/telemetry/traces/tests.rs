@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use pointsman_journal::{
     Ending, LastOutcome, LeaseOwner, LeaseToken, Leased, Role, SubscriptionIdentity,
 };
-use pointsman_schemas::trace::TRACEPARENT;
+use pointsman_schemas::trace::{TRACEPARENT, TRACESTATE};
 use pointsman_schemas::{Class, Epoch, Name, Outcome, Sequence, SubscriptionNumber};
 use tokio::sync::mpsc;
 
@@ -29,6 +29,7 @@ fn event(parent: Option<&str>) -> Arc<Event> {
     let mut event = Event::builder("1", "/shop", "order.paid");
     if let Some(parent) = parent {
         event = event.attribute(TRACEPARENT, parent.into());
+        event = event.attribute(TRACESTATE, "vendor=1".into());
     }
     Arc::new(event.build().unwrap())
 }
@@ -160,6 +161,7 @@ fn an_event_and_its_attempts_are_spans_of_its_trace() {
     assert_eq!(text(receive, "cloudevents.event_type"), "order.paid");
     for span in &all {
         assert_eq!(span.trace_id, context.parent.trace_id);
+        assert_eq!(span.state, context.state);
         assert!(
             span.id == receive.id || span.parent == Some(receive.id),
             "{span:?}"
@@ -187,6 +189,7 @@ fn an_event_and_its_attempts_are_spans_of_its_trace() {
         [(context.parent.trace_id, attempts[1].id)]
     );
     assert_eq!(attempts[0].links, []);
+    assert_ne!(attempts[0].id, attempts[1].id);
     assert_eq!(attempts[0].error.as_deref(), Some("answered 500"));
     assert_eq!(text(attempts[2], "pointsman.next"), "delivered");
     let waits: Vec<_> = all.iter().filter(|span| span.name == one[0]).collect();
@@ -240,7 +243,17 @@ fn what_is_recorded_is_decided_once_for_all_parts_of_a_trace() {
         let own = TraceContext::of(&event);
         let told = traces.context(&event, id, 1);
         match (own, told) {
-            (Some(own), Some(told)) => assert_eq!(told != own, expect, "{ratio} {parent:?}"),
+            (Some(own), Some(told)) => {
+                assert_eq!(
+                    told.parent.span_id != own.parent.span_id,
+                    expect,
+                    "{ratio} {parent:?}"
+                );
+                assert_eq!(
+                    told.parent.flags.is_sampled(),
+                    expect || own.parent.flags.is_sampled()
+                );
+            }
             (None, None) => assert!(!expect),
             other => panic!("{other:?}"),
         }
@@ -264,6 +277,33 @@ fn a_trace_that_begins_here_begins_with_the_span_that_its_event_names() {
     let again = taken(&mut spans);
     assert_ne!(again[0].id, parent.span_id);
     assert_eq!(again[0].parent, Some(parent.span_id));
+}
+
+#[test]
+fn what_is_refused_and_comes_again_has_spans_of_its_own() {
+    let (traces, mut spans, _) = traces(0.0, true);
+    let event = event(Some(PARENT));
+    let refused = Received {
+        refused: Some("the store is full"),
+        ..stored()
+    };
+    for received in [refused, refused, stored()] {
+        receive(&traces, Arc::clone(&event), received);
+    }
+    let all = taken(&mut spans);
+    let receives: Vec<_> = all
+        .iter()
+        .filter(|span| span.kind == Kind::Consumer)
+        .collect();
+    let ids: std::collections::BTreeSet<_> = receives.iter().map(|span| span.id).collect();
+    assert_eq!((receives.len(), ids.len()), (3, 3));
+    // Attempts follow from the one that was stored.
+    let trace = receives[0].trace_id;
+    let followed = ids::of_receive(trace, &Name::default_tenant(), &Name::ingress(), &event);
+    assert_eq!(receives[2].id, followed);
+    let errors = receives.iter().map(|span| span.error.as_deref());
+    let full = Some("the store is full");
+    assert_eq!(errors.collect::<Vec<_>>(), [full, full, None]);
 }
 
 #[test]
