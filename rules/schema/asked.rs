@@ -21,13 +21,19 @@ pub struct AskedTypes<'s>(Vec<(String, &'s EventSchema)>);
 
 impl<'s> AskedTypes<'s> {
     /// The types that `match` and `where` ask for, where they ask for some by name and each has a
-    /// schema.
+    /// schema. Who looks for what does not fit its schema looks for other fields too, so that there
+    /// are none then.
     #[must_use]
     pub fn of(
         pattern: Option<&Map<String, Value>>,
         condition: Option<&Condition>,
         schema_of: impl Fn(&str) -> Option<&'s EventSchema>,
     ) -> Self {
+        let looks_for_marked = pattern.is_some_and(|pattern| pattern.contains_key(super::MARK))
+            || condition.is_some_and(|condition| condition.as_str().contains(super::MARK));
+        if looks_for_marked {
+            return Self(Vec::new());
+        }
         let by_pattern = pattern
             .and_then(|pattern| pattern.get("type"))
             .and_then(exact);
@@ -44,8 +50,7 @@ impl<'s> AskedTypes<'s> {
     #[must_use]
     pub fn warnings_of_pattern(&self, pattern: &Map<String, Value>) -> Vec<Problem> {
         let mut warnings = Vec::new();
-        // Who looks for what does not fit looks for other fields too.
-        if self.0.is_empty() || pattern.contains_key(super::MARK) {
+        if self.0.is_empty() {
             return warnings;
         }
         each_leaf(
@@ -77,11 +82,11 @@ impl<'s> AskedTypes<'s> {
     #[must_use]
     pub fn warnings_of_condition(&self, condition: &Condition) -> Vec<Problem> {
         let mut warnings = Vec::new();
-        if self.0.is_empty() || condition.as_str().contains(super::MARK) {
+        if self.0.is_empty() {
             return warnings;
         }
         each_path(&condition.expression, &mut |path| {
-            let problem = self.warning_of_path(path);
+            let problem = self.warning_of_query(path);
             let at = condition.as_str().find(path.as_str());
             warnings.extend(problem.map(|problem| match at {
                 Some(at) => problem.inside(at..at + path.as_str().len()),
@@ -91,8 +96,9 @@ impl<'s> AskedTypes<'s> {
         warnings
     }
 
-    /// A warning of what a query for one value looks at.
-    fn warning_of_path(&self, path: &Path) -> Option<Problem> {
+    /// A warning of what a query looks at, where it is one for one value.
+    #[must_use]
+    pub fn warning_of_query(&self, path: &Path) -> Option<Problem> {
         let (data, steps) = path.steps()?.split_first()?;
         if !matches!(data, document::Step::Name(name) if &**name == "data") {
             return None;

@@ -303,6 +303,48 @@ mod tests {
     }
 
     #[test]
+    fn schemas_go_along_with_the_rules_that_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("schemas")).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let named = "schemas: { order.paid: { file: schemas/order.json } }\n";
+        write("a.yaml", &format!("store: {{ path: ./x }}\n{named}{RULES}"));
+        write("schemas/order.json", "{ \"type\": \"object\" }");
+        let read = || {
+            RuleFiles::read(&[folder.path().join("a.yaml")])
+                .unwrap()
+                .0
+                .1
+        };
+        let files = read();
+        let names: Vec<_> = files
+            .0
+            .iter()
+            .map(|file| (&*file.name, file.schema))
+            .collect();
+        assert_eq!(names, [("a.yaml", false), ("schemas/order.json", true)]);
+
+        // Another node has them from here, and reads nothing of its own.
+        let sent = serde_json::to_string(&files).unwrap();
+        let received: RuleFiles = serde_json::from_str(&sent).unwrap();
+        let (own, _) = Config::of_text("own.yaml", Path::new("/here"), "store: {}\n").unwrap();
+        let own = Own::of(&own);
+        let (config, _) = received.compile(Path::new("/nowhere"), &own).unwrap();
+        assert_eq!(config.schemas.len(), 1);
+        assert_eq!(received.clone().without_own().unwrap(), files);
+        let alone = RuleFiles(received.0.into_iter().filter(|file| !file.schema).collect());
+        let mistakes = alone.compile(folder.path(), &own).unwrap_err();
+        assert!(
+            mistakes[0].line().contains("not among those that came"),
+            "{mistakes:?}"
+        );
+
+        write("schemas/order.json", "{ \"type\": \"array\" }");
+        assert_ne!(read().hash(), files.hash(), "it is another version");
+    }
+
+    #[test]
     fn what_shares_a_line_with_something_else_is_refused() {
         let text = "{ store: { path: ./x }, targets: {}, rules: {} }";
         let mistake = without_own(text).unwrap_err();

@@ -43,16 +43,22 @@ pub(in crate::config) fn order_in_no_event(at: Piece<'_>, path: &Path) {
 pub(super) fn transform_in_no_event(at: Piece<'_>, transform: &Transform) {
     for path in transform.queries() {
         let Some(problem) = never(path) else { continue };
-        let mut place = None;
-        at.node.walk(&mut |entry, node| {
-            if place.is_none() && node.text().is_some_and(|text| text.contains(path.as_str())) {
-                place = Some((entry, node));
-            }
-        });
-        let (entry, node) = place.unwrap_or((at.entry, at.node));
-        at.mistakes
-            .report(Mistake::of(problem, entry, node, at.text));
+        report_at_query(at, path, problem);
     }
+}
+
+/// Reports a problem of a template's query at the text in which it stands.
+pub(super) fn report_at_query(at: Piece<'_>, path: &Path, problem: Problem) {
+    let mut place = None;
+    at.node.walk(&mut |entry, node| {
+        let stands_here = |text: &str| text.contains("<$") && text.contains(path.as_str());
+        if place.is_none() && node.text().is_some_and(stands_here) {
+            place = Some((entry, node));
+        }
+    });
+    let (entry, node) = place.unwrap_or((at.entry, at.node));
+    at.mistakes
+        .report(Mistake::of(problem, entry, node, at.text));
 }
 
 fn never(path: &Path) -> Option<Problem> {

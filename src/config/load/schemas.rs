@@ -11,6 +11,7 @@ use pointsman_schemas::setting::read_regular;
 use pointsman_schemas::{Name, Problem};
 
 use super::Document;
+use super::addresses::report_at_query;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::event_schema::{RawEventSchema, SchemaFile, TypeSchema, is_below};
 use crate::config::files::{Found, may_pass};
@@ -267,6 +268,12 @@ impl<'s> Asked<'s> {
         }
         if let (Some(at), Some(condition)) = (piece.get("where"), condition) {
             at.report_problems(asked.warnings_of_condition(condition));
+        }
+        let transforms = rule.to.iter().filter_map(|to| to.transform.as_ref());
+        for path in transforms.flat_map(|transform| transform.queries()) {
+            if let Some(problem) = asked.warning_of_query(path) {
+                report_at_query(piece, path, problem);
+            }
         }
     }
 }
