@@ -9,6 +9,7 @@ mod asked;
 mod compile;
 mod fields;
 mod infer;
+mod recursion;
 mod visit;
 
 use std::fmt;

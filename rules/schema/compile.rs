@@ -6,6 +6,7 @@ use pointsman_schemas::suggest::nearest;
 use pointsman_schemas::{Problem, Segment};
 use serde_json::{Map, Value};
 
+use super::recursion::ambiguous;
 use super::visit::{keywords, steps, visit};
 use super::{TOLD_BYTES_MAX, plain};
 
@@ -46,9 +47,20 @@ pub(super) fn compile(schema: &Value) -> Result<Validator, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    options
-        .build(schema)
-        .map_err(|error| vec![invalid(schema, &error)])
+    let built = options.build(schema);
+    let validator = built.map_err(|error| vec![invalid(schema, &error)])?;
+    match ambiguous(schema) {
+        None => Ok(validator),
+        Some(path) => {
+            let problem = Problem::new(
+                "this leads to itself by several ways at once, and the work would double with each \
+                 level of the data",
+            );
+            let help = "refer to it once, beside the alternatives and not within several of them";
+            let problem = problem.help(help);
+            Err(vec![path.into_iter().rev().fold(problem, Problem::at)])
+        }
+    }
 }
 
 fn depth(value: &Value) -> usize {

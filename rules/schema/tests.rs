@@ -296,6 +296,20 @@ fn a_schema_that_leads_in_a_circle_is_held_against_data_all_the_same() {
 }
 
 #[test]
+fn data_as_deep_as_there_is_is_held_against_a_schema_of_itself() {
+    let schema = compiled(&json!({
+        "required": ["a"],
+        "anyOf": [{ "properties": { "a": { "$ref": "#" } } }, { "$ref": "#/$defs/never" }],
+        "$defs": { "never": false },
+        "unevaluatedProperties": false,
+    }));
+    let depth = pointsman_schemas::event::JSON_DEPTH_MAX - 1;
+    let nested = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    let event = Event::builder("1", "/s", "t").data(Data::json(nested.into()).unwrap());
+    assert!(schema.check(&event.build().unwrap()).is_ok());
+}
+
+#[test]
 fn what_a_schema_surely_does_not_have_is_known() {
     let named = json!({ "properties": { "a": { "properties": { "b": true } }, "list": { "items": { "properties": { "x": true } } } } });
     let with = |key: &str, value: Value| {
@@ -386,5 +400,72 @@ fn what_a_schema_surely_does_not_have_is_known() {
         let steps: Vec<_> = names.split('.').map(fields::Step::Name).collect();
         let lacking = compiled.lacking(&steps).map(|lacking| lacking.step);
         assert_eq!(lacking, expect, "{schema} {names}");
+    }
+}
+
+/// Each holds against data of any depth within a moment, or is refused.
+#[test]
+fn what_leads_to_itself_by_several_ways_at_once_is_refused() {
+    let of = |name: &str| json!({ "type": "object", "properties": { "a": { "$ref": "#" }, name: true } });
+    let list = json!({ "items": { "$ref": "#" }, "type": "array" });
+    for (schema, is_sound) in [
+        (
+            json!({ "anyOf": [of("b"), of("c"), { "const": 1 }] }),
+            false,
+        ),
+        (
+            json!({ "oneOf": [of("b"), { "$ref": "#/$defs/c" }], "$defs": { "c": of("c") } }),
+            false,
+        ),
+        (json!({ "if": of("b"), "then": of("c") }), false),
+        (json!({ "allOf": [list, list] }), false),
+        (
+            json!({ "items": { "$ref": "#" }, "contains": { "$ref": "#" }, "type": "array" }),
+            false,
+        ),
+        (
+            json!({ "allOf": [{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/a" }], "$defs": { "a": of("b") } }),
+            false,
+        ),
+        (
+            json!({ "$dynamicAnchor": "n", "anyOf": [{ "additionalProperties": { "$dynamicRef": "#n" } }, { "properties": { "a": { "$dynamicRef": "#n" } }, "type": "object" }] }),
+            false,
+        ),
+        (json!({ "anyOf": [of("b"), { "const": 1 }] }), true),
+        (
+            json!({ "type": "object", "properties": { "a": { "$ref": "#" }, "b": { "$ref": "#" } }, "additionalProperties": { "$ref": "#" } }),
+            true,
+        ),
+        (
+            json!({ "type": ["object", "array"], "properties": { "a": { "$ref": "#" } }, "items": { "$ref": "#" } }),
+            true,
+        ),
+        (
+            json!({ "type": "object", "properties": { "a": { "$ref": "#" } }, "anyOf": [{ "required": ["a"] }, { "required": ["b"] }] }),
+            true,
+        ),
+        (
+            json!({ "anyOf": [{ "properties": { "a": { "$ref": "#/$defs/x" } } }, { "properties": { "a": { "$ref": "#/$defs/x" } } }], "$defs": { "x": { "type": "string" } } }),
+            true,
+        ),
+        (
+            json!({ "type": "object", "properties": { "a": { "$ref": "#" } }, "unevaluatedProperties": false }),
+            true,
+        ),
+        (
+            json!({ "$ref": "https://json-schema.org/draft/2020-12/schema" }),
+            true,
+        ),
+    ] {
+        let compiled = EventSchema::compile(&schema);
+        assert_eq!(compiled.is_ok(), is_sound, "{schema} {compiled:?}");
+        let Ok(compiled) = compiled else { continue };
+        for (from, below) in [("{\"a\":", "}"), ("{\"not\":", "}"), ("[", "]")] {
+            for inner in ["1", "\"x\"", "{}"] {
+                let nested = format!("{}{inner}{}", from.repeat(100), below.repeat(100));
+                let value = serde_json::from_str(&nested).unwrap();
+                drop(compiled.check_value(&value));
+            }
+        }
     }
 }
