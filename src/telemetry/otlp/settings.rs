@@ -96,10 +96,6 @@ impl Export {
     ///
     /// # Errors
     /// Why nothing can be, in words.
-    #[cfg_attr(
-        not(any(feature = "otlp", test)),
-        expect(dead_code, reason = "nothing is exported by a build without it")
-    )]
     pub fn of(
         signal: Signal,
         otlp: Option<&Otlp>,
