@@ -113,18 +113,7 @@ impl Overview for FixedOverview {
         }]
     }
     fn targets(&self) -> Vec<TargetStatus> {
-        let since = NOON.to_string();
-        vec![TargetStatus {
-            name: name("thumbnailer"),
-            tenant: name("default"),
-            kind: "http".into(),
-            circuit: Circuit::Closed,
-            since,
-            last_error: None,
-            in_flight: 0,
-            limit: 4,
-            share: None,
-        }]
+        vec![target("thumbnailer", Circuit::Closed)]
     }
     fn forget_others(&self, _statuses: &[SubscriptionStatus]) {}
     fn ready(&self) -> Vec<String> {
@@ -176,6 +165,21 @@ impl Overview for FixedOverview {
             ),
         ];
         Router::new(rules).explain(tenant, origin, event, rule, limit)
+    }
+}
+
+/// A target that is not called.
+pub(crate) fn target(text: &str, circuit: Circuit) -> TargetStatus {
+    TargetStatus {
+        name: name(text),
+        tenant: name("default"),
+        kind: "http".into(),
+        circuit,
+        since: NOON.to_string(),
+        last_error: None,
+        in_flight: 0,
+        limit: 4,
+        share: None,
     }
 }
 

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::api::{Answer, Nothing};
 use crate::admin::routes::subscriptions;
 use crate::admin::view::SubscriptionView;
-use crate::admin::{Admin, RuleStatus, SourceStatus, TargetStatus};
+use crate::admin::{Admin, Circuit, RuleStatus, SourceStatus, TargetStatus};
+use crate::telemetry::metrics::Attempts;
 
 /// How often a sample is taken, and how many are kept: an hour.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ pub(super) enum Counted {
     Rule(Name, Name),
     Subscription(SubscriptionNumber),
     Target(Name, Name),
+    /// How long attempts at a target take: a chart of its own.
+    Attempts(Name, Name),
 }
 
 /// The bus at one moment.
@@ -50,6 +53,8 @@ pub(super) struct Look {
     pub(super) rules: Vec<RuleStatus>,
     pub(super) targets: Vec<TargetStatus>,
     pub(super) subscriptions: Vec<SubscriptionView>,
+    /// How long attempts at each target took since the start; of none where there are many targets.
+    pub(super) attempts: HashMap<(Name, Name), Attempts>,
     /// Shards that could not be asked.
     pub(super) incomplete: Vec<u16>,
 }
@@ -64,18 +69,22 @@ impl Look {
             rules: Vec::new(),
             targets: Vec::new(),
             subscriptions: Vec::new(),
+            attempts: HashMap::new(),
             incomplete: Vec::new(),
         }
     }
 
     async fn take(admin: &Arc<Admin>) -> Answer<Self> {
         let page = subscriptions::list(Arc::clone(admin), (), Nothing {}).await?;
+        let targets = admin.overview.targets();
+        let attempts = (targets.len() <= CHARTED_MAX).then(|| admin.histograms.attempts());
         Ok(Self {
             at: Instant::now(),
             sources: admin.overview.sources(),
             rules: admin.overview.rules(),
-            targets: admin.overview.targets(),
+            targets,
             subscriptions: page.items,
+            attempts: attempts.unwrap_or_default(),
             incomplete: page.incomplete,
         })
     }
@@ -101,7 +110,11 @@ impl Look {
             let [passed, failed] = *sum;
             *sum = [passed + one.counts.delivered, failed + died];
         }
-        Counters { at: self.at, of }
+        Counters {
+            at: self.at,
+            of,
+            attempts: self.attempts.clone(),
+        }
     }
 }
 
@@ -115,6 +128,7 @@ fn died(one: &SubscriptionView) -> u64 {
 struct Counters {
     at: Instant,
     of: HashMap<Counted, [u64; 2]>,
+    attempts: HashMap<(Name, Name), Attempts>,
 }
 
 /// What happens in a second.
@@ -126,13 +140,30 @@ pub(super) struct Rate {
     pub(super) failed: f64,
 }
 
+/// How long attempts at a target took just now, in microseconds: half of them, and 99 of 100.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Latency {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+}
+
 /// Rates by what counts.
 #[derive(Debug, Default)]
-pub(super) struct Rates(HashMap<Counted, Rate>);
+pub(super) struct Rates {
+    of: HashMap<Counted, Rate>,
+    latencies: HashMap<(Name, Name), Latency>,
+}
 
 impl Rates {
     pub(super) fn of(&self, counted: &Counted) -> Rate {
-        self.0.get(counted).copied().unwrap_or_default()
+        self.of.get(counted).copied().unwrap_or_default()
+    }
+
+    /// Of attempts at a target; none where none ended.
+    pub(super) fn latency(&self, tenant: &Name, target: &Name) -> Option<Latency> {
+        self.latencies
+            .get(&(tenant.clone(), target.clone()))
+            .copied()
     }
 
     fn between(before: &Counters, now: &Counters) -> Self {
@@ -154,7 +185,18 @@ impl Rates {
             };
             Some((key.clone(), rate))
         });
-        Self(rates.collect())
+        let latencies = now.attempts.iter().filter_map(|(key, attempts)| {
+            let just_now = attempts.since(before.attempts.get(key)?);
+            let latency = Latency {
+                p50: just_now.quantile_micros(0.5)?,
+                p99: just_now.quantile_micros(0.99)?,
+            };
+            Some((key.clone(), latency))
+        });
+        Self {
+            of: rates.collect(),
+            latencies: latencies.collect(),
+        }
     }
 }
 
@@ -303,6 +345,11 @@ impl Counted {
                 ("in flight", Kind::Level),
                 ("limit", Kind::Level),
             ],
+            Self::Attempts(..) => vec![
+                ("half within, ms", Kind::Level),
+                ("99 of 100 within, ms", Kind::Level),
+                ("circuit open", Kind::Level),
+            ],
         }
     }
 }
@@ -337,12 +384,29 @@ fn samples(look: &Look, rates: &Rates) -> HashMap<Counted, [f32; 4]> {
         let key = Counted::Target(one.tenant.clone(), one.name.clone());
         add(key, [Some(one.in_flight), Some(one.limit)]);
     }
+    for one in &look.targets {
+        let latency = rates.latency(&one.tenant, &one.name);
+        let of =
+            |part: fn(Latency) -> f64| latency.map_or(f32::NAN, |own| (part(own) / 1e3) as f32);
+        // A line along the bottom for as long as it is open.
+        let open = if one.circuit == Circuit::Open {
+            0.0
+        } else {
+            f32::NAN
+        };
+        let key = Counted::Attempts(one.tenant.clone(), one.name.clone());
+        all.insert(key, [of(|own| own.p50), of(|own| own.p99), open, f32::NAN]);
+    }
     all
 }
 
 #[cfg(test)]
 mod tests {
+    use pointsman_schemas::{Class, Timestamp};
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::telemetry::Metrics;
 
     fn look(at: Instant, events: u64, sources: usize) -> Look {
         let source = |index: usize| SourceStatus {
@@ -377,6 +441,51 @@ mod tests {
         // What is gone is forgotten.
         history.sample(&look(now, 1, 1), &Rates::default(), 0);
         assert_eq!(history.0.lock().samples.len(), 1);
+    }
+
+    #[test]
+    fn how_long_attempts_took_just_now_is_charted() {
+        let metrics = Metrics::new(&mut Registry::default(), Timestamp(0));
+        let (tenant, target) = (Name::new("default").unwrap(), Name::new("t").unwrap());
+        let own = metrics.target(&tenant, &target);
+        let (history, now) = (History::default(), Instant::now());
+        let mut before = None;
+        for (second, ended, circuit) in [
+            (0, 9, Circuit::Closed),
+            (1, 1, Circuit::Open),
+            (2, 0, Circuit::Open),
+        ] {
+            for _ in 0..ended {
+                own.attempted(Class::Failed, Duration::from_micros(1_500), None);
+            }
+            let looked = Look {
+                targets: vec![crate::admin::testing::target("t", circuit)],
+                attempts: metrics.histograms().attempts(),
+                ..look(now + Duration::from_secs(second), 0, 0)
+            };
+            let counters = looked.counters();
+            let rates =
+                before.map_or_else(Rates::default, |before| Rates::between(&before, &counters));
+            history.sample(&looked, &rates, second as i64);
+            before = Some(counters);
+        }
+        let chart = history
+            .of(&Counted::Attempts(tenant, target), Kind::Level)
+            .unwrap();
+        let values: Vec<_> = chart
+            .series
+            .iter()
+            .map(|line| line.values.clone())
+            .collect();
+        assert_eq!(
+            values,
+            [
+                // It lies in the bucket from 1 to 2.5 ms.
+                vec![None, Some(1.75), None],
+                vec![None, Some(2.485), None],
+                vec![None, Some(0.0), Some(0.0)],
+            ]
+        );
     }
 
     #[test]

@@ -211,7 +211,8 @@ pub(super) fn ago(text: &str, now: pointsman_schemas::Timestamp) -> String {
 /// A span of time for a person.
 pub(super) fn span(seconds: f64) -> String {
     match seconds.max(0.0) {
-        s if s < 0.001 => "0 s".to_owned(),
+        0.0 => "0 s".to_owned(),
+        s if s < 0.001 => "< 1 ms".to_owned(),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 90.0 => format!("{s:.0} s"),
         s if s < 5_400.0 => format!("{:.0} min", s / 60.0),

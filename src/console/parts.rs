@@ -110,22 +110,23 @@ fn has_wanted<'t>(asked: &Fields, texts: impl IntoIterator<Item = &'t str>) -> b
 
 /// The two charts of a part.
 fn charts(path: &str, has_levels: bool) -> Markup {
-    let chart = |title: &str, of: &str| {
-        html! {
-            section .sheet {
-                h2 { (title) }
-                div .chart data-chart={ "/charts" (path) "?of=" (of) } {
-                    p .note {
-                        "Drawn from samples of every ten seconds; the first two are there twenty seconds "
-                        "after the start. Needs JavaScript."
-                    }
+    html! {
+        (one_chart("In a second, over the last hour", path, "rates"))
+        @if has_levels { (one_chart("At the moment, over the last hour", path, "levels")) }
+    }
+}
+
+fn one_chart(title: &str, path: &str, of: &str) -> Markup {
+    html! {
+        section .sheet {
+            h2 { (title) }
+            div .chart data-chart={ "/charts" (path) "?of=" (of) } {
+                p .note {
+                    "Drawn from samples of every ten seconds; the first two are there twenty seconds "
+                    "after the start. Needs JavaScript."
                 }
             }
         }
-    };
-    html! {
-        (chart("In a second, over the last hour", "rates"))
-        @if has_levels { (chart("At the moment, over the last hour", "levels")) }
     }
 }
 
@@ -143,6 +144,7 @@ pub(super) async fn chart(
             match part {
                 "sources" => Counted::Source(tenant, name),
                 "rules" => Counted::Rule(tenant, name),
+                "targets" if asked.text("of") == "attempts" => Counted::Attempts(tenant, name),
                 "targets" => Counted::Target(tenant, name),
                 _ => return Err(unknown().into()),
             }
@@ -150,7 +152,7 @@ pub(super) async fn chart(
         _ => return Err(unknown().into()),
     };
     let kind = match asked.text("of") {
-        "levels" => Kind::Level,
+        "levels" | "attempts" => Kind::Level,
         _ => Kind::Rate,
     };
     Ok(match console.history.of(&counted, kind) {

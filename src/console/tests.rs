@@ -126,7 +126,16 @@ async fn every_page_answers_and_keeps_to_the_policy() {
         );
     }
     // Samples are taken by the bus, which is none here.
-    assert_eq!(get(&bus, "/charts/sources/default/orders").await.0, 204);
+    for chart in [
+        "sources/default/orders",
+        "targets/default/thumbnailer?of=attempts",
+    ] {
+        assert_eq!(
+            get(&bus, &format!("/charts/{chart}")).await.0,
+            204,
+            "{chart}"
+        );
+    }
 }
 
 #[tokio::test]

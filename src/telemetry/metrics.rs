@@ -4,12 +4,14 @@
 //! A part asks once for a handle on what it counts, by name, and keeps it: counting is then one
 //! atomic addition.
 
+mod attempts;
 mod durations;
 pub mod labelled;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod settings;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,7 @@ use super::tap::Tap;
 use super::traces::{SpanCounters, Traces};
 use crate::router::MatchCounters;
 
+pub use self::attempts::Attempts;
 pub use self::labelled::{Detail, Kept, SchemaCounters, SubscriptionMetrics, TargetMetrics};
 
 /// From one sync of a fast disk to a store in trouble, in microseconds.
@@ -259,6 +262,12 @@ pub struct Histograms {
 }
 
 impl Histograms {
+    /// How long attempts at each target took, by its tenant and name.
+    #[must_use]
+    pub fn attempts(&self) -> HashMap<(Name, Name), Attempts> {
+        self.labelled.attempts()
+    }
+
     /// Writes them as OpenMetrics.
     ///
     /// # Errors

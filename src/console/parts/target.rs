@@ -2,12 +2,13 @@
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use maud::html;
+use maud::{Markup, html};
 
 use super::super::history::Counted;
-use super::super::page::{self, Section, Viewer, ago, count, rate, state, table, tile, time};
+use super::super::page::{self, Section, Viewer, ago, count, rate, span, state, table, tile, time};
 use super::super::{Console, failure::Failure, fields::Asked, flow::of_target};
-use super::{charts, has_wanted, named, paged, search_box, subscriptions, target_path};
+use super::{charts, has_wanted, named, one_chart, paged, search_box, subscriptions, target_path};
+use crate::admin::TargetStatus;
 use crate::admin::refused::Refused;
 
 pub(in crate::console) async fn list(
@@ -75,41 +76,25 @@ pub(in crate::console) async fn show(
     let own = look.subscriptions.iter().filter(is_own);
     let waiting: u64 = own.clone().map(|one| one.counts.pending).sum();
     let dead: u64 = own.clone().map(|one| one.counts.dead).sum();
+    let path = target_path(&tenant, &name);
     let body = html! {
         dl .tiles {
             (tile("delivered", &rate(passing.passed), ""))
             (tile("waiting", &count(waiting), ""))
             (tile("in flight", &count(one.in_flight), &format!("of {}", one.limit)))
             (tile("dead letters", &count(dead), ""))
+            @if let Some(latency) = rates.latency(&tenant, &name) {
+                @let p99 = format!("99 of 100: {}", span(latency.p99 / 1e6));
+                (tile("half within", &span(latency.p50 / 1e6), &p99))
+            }
         }
         @if let Some(error) = &one.last_error {
             p .notice .warn { strong { "Last error: " } (error) }
         }
         div .columns {
-            section .sheet {
-                h2 { "Target" }
-                dl .facts {
-                    dt { "Tenant" } dd { (tenant) }
-                    dt { "Kind" } dd { (one.kind) }
-                    dt { "Circuit" }
-                    dd {
-                        (state(health, word)) " since " (time(&one.since)) " ("
-                        (ago(&one.since, console.admin.clock.now())) ")"
-                    }
-                    dt { "Limit now" }
-                    dd {
-                        (one.limit) " at once, as it is adapted"
-                        @if let Some(share) = one.share { "; " (share) " is this node's share" }
-                    }
-                }
-                p {
-                    a href={ "/tasks?tenant=" (tenant) "&target=" (name) } { "Its tasks" } " · "
-                    a href={ "/dead?tenant=" (tenant) "&target=" (name) } { "Its dead letters" }
-                    " · "
-                    a href={ "/live?tenant=" (tenant) "&target=" (name) } { "Live" }
-                }
-            }
-            (charts(&target_path(&tenant, &name), true))
+            (facts(one, &console))
+            (charts(&path, true))
+            (one_chart("How long attempts take, over the last hour", &path, "attempts"))
         }
         section .sheet {
             h2 { "Subscriptions" } (subscriptions(&look, &rates, own.take(super::ROWS_MAX)))
@@ -124,4 +109,33 @@ pub(in crate::console) async fn show(
         &body,
     )
     .into_response())
+}
+
+fn facts(one: &TargetStatus, console: &Console) -> Markup {
+    let (health, word) = of_target(one);
+    html! {
+        section .sheet {
+            h2 { "Target" }
+            dl .facts {
+                dt { "Tenant" } dd { (one.tenant) }
+                dt { "Kind" } dd { (one.kind) }
+                dt { "Circuit" }
+                dd {
+                    (state(health, word)) " since " (time(&one.since)) " ("
+                    (ago(&one.since, console.admin.clock.now())) ")"
+                }
+                dt { "Limit now" }
+                dd {
+                    (one.limit) " at once, as it is adapted"
+                    @if let Some(share) = one.share { "; " (share) " is this node's share" }
+                }
+            }
+            p {
+                a href={ "/tasks?tenant=" (one.tenant) "&target=" (one.name) } { "Its tasks" } " · "
+                a href={ "/dead?tenant=" (one.tenant) "&target=" (one.name) } { "Its dead letters" }
+                " · "
+                a href={ "/live?tenant=" (one.tenant) "&target=" (one.name) } { "Live" }
+            }
+        }
+    }
 }

@@ -69,6 +69,11 @@ impl Durations {
         }
     }
 
+    /// How many fell into each bucket.
+    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().map(|own| own.load(Ordering::Relaxed))
+    }
+
     fn slots(&self) -> &[Slot] {
         self.exemplars
             .get_or_init(|| self.buckets.iter().map(|_| Slot::default()).collect())
@@ -101,8 +106,7 @@ impl Durations {
     }
 
     fn write(&self, text: &mut String, name: &str, labels: &[Label<'_>]) -> fmt::Result {
-        let counts = self.buckets.iter().map(|own| own.load(Ordering::Relaxed));
-        let counts: Vec<u64> = counts.collect();
+        let counts: Vec<u64> = self.counts().collect();
         let sum = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed));
         write_name(text, name, "_sum", None, labels)?;
         writeln!(text, " {:?}", sum.as_secs_f64())?;

@@ -5,7 +5,7 @@
 //! [`EACH_MAX`] of a kind its numbers are summed under the same name, without the labels that tell
 //! one from another, unless the rule file asks for [each](Detail::Each).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use prometheus_client::metrics::counter::Counter;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::attempts::Attempts;
 use super::durations::{Durations, write_family};
 
 /// So many of a kind have numbers of their own. A subscription takes about 2 KB of a scrape, a
@@ -332,6 +333,17 @@ impl Labelled {
     pub(super) fn target(&self, tenant: &Name, target: &Name) -> TargetMetrics {
         let key = (tenant.clone(), target.clone());
         self.0.lock().targets.of(&key)
+    }
+
+    /// How long attempts at each target took, whatever is told of it elsewhere.
+    pub(super) fn attempts(&self) -> HashMap<Owned, Attempts> {
+        let of = |(key, own): (&Owned, &TargetMetrics)| {
+            let mut attempts = Attempts::none(&ATTEMPT_BUCKETS_MICROS);
+            let classes = own.0.attempts.iter().filter_map(OnceLock::get);
+            classes.for_each(|durations| attempts.add(durations));
+            (key.clone(), attempts)
+        };
+        self.0.lock().targets.each.iter().map(of).collect()
     }
 
     /// Writes the histograms of targets.
