@@ -1,6 +1,7 @@
 //! Where a group begins that has read nothing of a topic yet.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use krafka::Kafka;
 use krafka::admin::ListConsumerGroupOffsetsOptions;
@@ -54,33 +55,46 @@ impl KafkaSource {
     }
 }
 
+/// How often a partition is asked for that has no leader just now, as one of a topic that was made
+/// a moment ago, and how long it is given between.
+const LEADER_TRIES: u32 = 20;
+const LEADER_AGAIN: Duration = Duration::from_millis(250);
+
 /// Offsets of partitions, and the partitions that have none.
 async fn offsets(
     cluster: &Cluster,
     kafka: &Kafka,
-    partitions: Vec<TopicPartition>,
+    mut partitions: Vec<TopicPartition>,
     asked: i64,
 ) -> Result<(Vec<(TopicPartition, i64)>, Vec<TopicPartition>), Broken> {
-    let (mut found, mut none) = (Vec::new(), Vec::new());
-    if partitions.is_empty() {
-        return Ok((found, none));
-    }
+    let (mut found, mut none, mut tries) = (Vec::new(), Vec::new(), 1);
     let doing = "cannot find where to begin";
-    // The library's questions of administration know no offset that is not there.
-    let answered = async {
-        let consumer = kafka.consumer_without_group().metrics_push(false).build();
-        let partitions: Vec<_> = partitions
-            .iter()
-            .map(|partition| (partition.topic(), partition.partition()))
-            .collect();
-        Ok(consumer.await?.offsets_for_times(&partitions, asked).await)
-    };
-    for ((topic, number), offset) in cluster.answer(doing, answered).await? {
-        let offset = offset.map_err(|error| cluster.broken(doing, error))?;
-        let partition = TopicPartition::new(topic, number);
-        match offset {
-            0.. => found.push((partition, offset)),
-            _ => none.push(partition),
+    while !partitions.is_empty() {
+        // The library's questions of administration know no offset that is not there.
+        let answered = async {
+            let consumer = kafka.consumer_without_group().metrics_push(false).build();
+            let partitions: Vec<_> = partitions
+                .iter()
+                .map(|partition| (partition.topic(), partition.partition()))
+                .collect();
+            Ok(consumer.await?.offsets_for_times(&partitions, asked).await)
+        };
+        let answered = cluster.answer(doing, answered).await?;
+        partitions.clear();
+        for ((topic, number), offset) in answered {
+            let partition = TopicPartition::new(topic, number);
+            match offset {
+                Ok(offset @ 0..) => found.push((partition, offset)),
+                Ok(_) => none.push(partition),
+                Err(error) if error.is_retriable() && tries < LEADER_TRIES => {
+                    partitions.push(partition);
+                }
+                Err(error) => return Err(cluster.broken(doing, error)),
+            }
+        }
+        if !partitions.is_empty() {
+            tokio::time::sleep(LEADER_AGAIN).await;
+            tries += 1;
         }
     }
     Ok((found, none))
