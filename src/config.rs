@@ -45,14 +45,14 @@ use pointsman_schemas::{Event, Name, Text, Timestamp};
 
 pub use delivery::{DeliverySettings, TargetLimits};
 pub use diagnostic::Diagnostic;
-pub use event_schema::schema_files_of;
-pub use event_schema::{OnMismatch, SchemaFile, TypeSchema};
+pub use event_schema::{SchemaFile, schema_files_of};
 pub use paths::{DEFAULT_PATH, PathArgs};
 pub use priority::DeliveryPriority;
 pub use quota::Quota;
 pub use raw::{FollowUpContent, WhenFull};
 pub use shared::{Own, RuleFile, RuleFiles};
 
+use crate::router::TypeSchema;
 use crate::telemetry::metrics::Detail;
 use crate::telemetry::metrics::settings::MetricSettings;
 use crate::telemetry::traces::settings::TraceSettings;

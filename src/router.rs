@@ -25,7 +25,7 @@ pub use self::deduplicate::Deduplicate;
 pub use self::explain::Explained;
 pub use self::matcher::{MatchCounters, Matcher, order_key};
 pub use self::one::{Place, Taken};
-pub use self::schemas::{NotTaken, SchemaInForce};
+pub use self::schemas::{NotTaken, OnMismatch, SchemaInForce, TypeSchema};
 
 /// Stands for all sources that no rule names.
 const OTHER_SOURCES: Origin = Origin(u16::MAX);

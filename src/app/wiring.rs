@@ -10,15 +10,14 @@ use pointsman_schemas::{Name, Placement, SubscriptionNumber};
 use prometheus_client::metrics::counter::Counter;
 
 use super::targets::{Key, Targets};
-use crate::config::{
-    self, Config, DeliveryPriority, DeliverySettings, FollowUpContent, OnMismatch, TypeSchema,
-    WhenFull,
-};
+use crate::config::{self, Config, DeliveryPriority, DeliverySettings, FollowUpContent, WhenFull};
 use crate::dispatcher::policy::InvalidPolicy;
 use crate::dispatcher::{
     self, FollowUpPayload, FollowUpRoute, Observer, Plan, Preparation, Recording, Route, Target,
 };
-use crate::router::{Deduplicate, Router, RuleInForce, SchemaInForce, SubscriptionInForce};
+use crate::router::{
+    Deduplicate, OnMismatch, Router, RuleInForce, SchemaInForce, SubscriptionInForce, TypeSchema,
+};
 use crate::telemetry::digest::Digest;
 use crate::telemetry::{Metrics, QuotaUse};
 use pointsman_journal::{

@@ -2,29 +2,14 @@
 
 use std::borrow::Cow;
 use std::path::{Component, Path};
-use std::sync::Arc;
 
-use pointsman_rules::EventSchema;
-use pointsman_schemas::Name;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::schema::described;
 use super::yaml;
-
-/// What the data of events of one type has to be.
-#[derive(Clone, Debug)]
-pub struct TypeSchema {
-    /// The tenant whose events these are.
-    pub tenant: Name,
-    /// Their type.
-    pub ty: Box<str>,
-    /// What holds for their data.
-    pub schema: Arc<EventSchema>,
-    /// What becomes of one for which it does not.
-    pub on_mismatch: OnMismatch,
-}
+use crate::router::OnMismatch;
 
 /// A file that a schema was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +18,6 @@ pub struct SchemaFile {
     pub name: String,
     /// Its text.
     pub text: String,
-}
-
-/// What becomes of an event whose data is not as its schema says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnMismatch {
-    /// Who sends it is told, and it is not taken in; where nobody hears that, it is a dead letter.
-    #[default]
-    Refuse,
-    /// It is taken in like any other, with the attribute `schemaerror` that says what is wrong.
-    Mark,
-    /// It is taken in as a dead letter.
-    DeadLetter,
 }
 
 /// One of `schemas`.

@@ -24,7 +24,7 @@ use pointsman_journal::sharded::TenantShards;
 use pointsman_schemas::{Interval, Name, Text};
 
 use super::diagnostic::{self, Diagnostic, File, Lines};
-use super::event_schema::{SchemaFile, TypeSchema};
+use super::event_schema::SchemaFile;
 use super::files::{self, Found};
 use super::mistake::{Mistake, Mistakes};
 use super::quota::tenant_quota_of;
@@ -32,6 +32,7 @@ use super::raw::{RawAdmin, RawLog, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
 use super::{Admin, Config, DEFAULT_PATH, Quota, Store};
+use crate::router::TypeSchema;
 use names::Names;
 use pipe::Fed;
 use schemas::{Asked, Schemas};

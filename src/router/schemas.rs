@@ -2,15 +2,43 @@
 
 use std::sync::Arc;
 
+use pointsman_rules::EventSchema;
 use pointsman_rules::schema::{MARK, Mismatch};
 use pointsman_schemas::http::encode_structured;
-use pointsman_schemas::{Event, ExtensionValue, Reject};
+use pointsman_schemas::{Event, ExtensionValue, Name, Reject};
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::TenantRules;
 use super::matcher::is_large;
 use crate::aside::aside;
-use crate::config::{OnMismatch, TypeSchema};
+
+/// What the data of events of one type has to be.
+#[derive(Clone, Debug)]
+pub struct TypeSchema {
+    /// The tenant whose events these are.
+    pub tenant: Name,
+    /// Their type.
+    pub ty: Box<str>,
+    /// What holds for their data.
+    pub schema: Arc<EventSchema>,
+    /// What becomes of one for which it does not.
+    pub on_mismatch: OnMismatch,
+}
+
+/// What becomes of an event whose data is not as its schema says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMismatch {
+    /// Who sends it is told, and it is not taken in; where nobody hears that, it is a dead letter.
+    #[default]
+    Refuse,
+    /// It is taken in like any other, with the attribute `schemaerror` that says what is wrong.
+    Mark,
+    /// It is taken in as a dead letter.
+    DeadLetter,
+}
 
 /// What holds for the data of the events of one type.
 #[derive(Debug)]

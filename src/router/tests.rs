@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::testing::{matcher, shared};
 use super::*;
-use crate::config::{OnMismatch, TypeSchema};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()

@@ -13,12 +13,13 @@ use pointsman_schemas::{Name, Problem};
 use super::Document;
 use super::addresses::report_at_query;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::event_schema::{RawEventSchema, SchemaFile, TypeSchema, is_below};
+use crate::config::event_schema::{RawEventSchema, SchemaFile, is_below};
 use crate::config::files::{Found, may_pass};
 use crate::config::loose::Loose;
 use crate::config::reader::{Piece, read};
 use crate::config::yaml::{Entry, Value};
 use crate::config::{Rule, Test};
+use crate::router::TypeSchema;
 
 /// The largest schema file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
