@@ -98,16 +98,10 @@ impl Watch {
             let mut is_new = false;
             for folder in folders {
                 // One that is not there is told of by whoever reads the rules; once it comes, the
-                // folder above it stirs.
-                if !self.folders.contains(&folder)
-                    && self
-                        .watcher
-                        .watch(&folder, RecursiveMode::NonRecursive)
-                        .is_ok()
-                {
-                    self.folders.insert(folder);
-                    is_new = true;
-                }
+                // folder above it stirs. One that was replaced by another is no longer watched, and
+                // nobody says so: each is asked for every time.
+                let watched = self.watcher.watch(&folder, RecursiveMode::NonRecursive);
+                is_new |= watched.is_ok() && self.folders.insert(folder);
             }
             // What has changed before it was watched is not missed.
             if !is_new {
@@ -165,7 +159,7 @@ fn is_only_read(event: &notify::Result<notify::Event>) -> bool {
 struct Content {
     /// Of all that they and the schemas hold that they name, and of which there are.
     hash: u64,
-    /// Where those schemas lie.
+    /// The folders below that of the rule files in which those schemas lie.
     folders: Vec<PathBuf>,
 }
 
@@ -182,7 +176,7 @@ fn content(paths: &[PathBuf]) -> std::io::Result<Content> {
             Err(_) => files.push(path.clone()),
         }
     }
-    // Paths in rule files begin where the first one lies.
+    // Paths in rule files begin where the first one lies, which is watched for their sake.
     let root = files
         .first()
         .and_then(|file| file.parent())
@@ -203,7 +197,8 @@ fn content(paths: &[PathBuf]) -> std::io::Result<Content> {
     for name in schemas {
         let file = root.join(name);
         (or_none(read_regular(&file, FILE_BYTES_MAX))?, &file).hash(&mut hasher);
-        folders.extend(file.parent().map(Path::to_owned));
+        let above = file.ancestors().skip(1);
+        folders.extend(above.take_while(|one| *one != root).map(Path::to_owned));
     }
     folders.sort();
     folders.dedup();
@@ -266,6 +261,32 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(30), watch.changes.recv()).await;
         assert_eq!(heard, Ok(Some(())), "it was written");
+    }
+
+    #[tokio::test]
+    async fn schemas_that_rule_files_name_are_watched_wherever_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = folder.path().join("schemas");
+        let inner = schemas.join("orders");
+        let rules = "schemas: { order.paid: { file: schemas/orders/paid.json } }";
+        std::fs::write(folder.path().join("a.yaml"), rules).unwrap();
+        let mut watch = Watch::begin(vec![folder.path().join("a.yaml")]).unwrap();
+        let mut changed = async |what: &str| {
+            tokio::time::timeout(Duration::from_secs(30), watch.changed())
+                .await
+                .unwrap_or_else(|_| panic!("{what}"));
+        };
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("paid.json"), "{}").unwrap();
+        changed("it has come").await;
+        std::fs::write(inner.join("paid.json"), "true").unwrap();
+        changed("it was written").await;
+        std::fs::rename(&schemas, folder.path().join("old")).unwrap();
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("paid.json"), "false").unwrap();
+        changed("its folders were replaced").await;
+        std::fs::write(inner.join("paid.json"), "{}").unwrap();
+        changed("it was written in its new folder").await;
     }
 
     #[tokio::test]
