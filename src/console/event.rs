@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use pointsman_journal::TaskState;
-use pointsman_schemas::DeliveryId;
+use pointsman_schemas::{DeliveryId, Sequence};
 
 use super::explained::explained;
 use super::fields::{Asked, Fields};
@@ -14,7 +14,7 @@ use super::{Console, failure::Failure, tasks};
 use crate::admin::api::{InPath, Nothing};
 use crate::admin::routes::events::{self, EventReference};
 use crate::admin::routes::tasks as routes;
-use crate::admin::view::{EventView, ExplainView, Fate, FateView, TaskWhole};
+use crate::admin::view::{self, EventView, ExplainView, Fate, FateView, TaskWhole};
 
 /// Rules that did not take it, of which it is told why: the nearest.
 const EXPLAINED: &str = "10";
@@ -37,7 +37,7 @@ pub(super) async fn page(
         .only(&["rule"])
         .with("limit", Some(EXPLAINED))
         .query()?;
-    let at = EventReference::At(pointsman_schemas::Sequence(event.sequence));
+    let at = EventReference::At(Sequence(event.sequence));
     let view = events::explain(console.admin.clone(), at, query).await?;
     let tasks = tasks_of(&console, &event, &view).await?;
     let body = html! {
@@ -52,17 +52,18 @@ pub(super) async fn page(
     Ok(page::page(viewer, Section::Events, &title, &body).into_response())
 }
 
-/// What is known of the event's tasks, ended or not.
+/// What is known of the event's tasks, ended or not. Those that are there are found by the event's
+/// place; only the history, which tells of those that have gone, is searched.
 async fn tasks_of(
     console: &Console,
     event: &EventView,
     view: &ExplainView,
 ) -> Result<Vec<TaskWhole>, Failure> {
     let attribute = |name: &str| view.event.get(name).and_then(|value| value.as_str());
-    let states: Vec<_> = TaskState::ALL.into_iter().map(TaskState::as_str).collect();
+    let gone = [TaskState::Succeeded, TaskState::Stopped, TaskState::Purged];
     let fields = Fields::default()
         .with("tenant", Some(event.tenant.as_str()))
-        .with("state", Some(&states.join(",")))
+        .with("state", Some(&gone.map(TaskState::as_str).join(",")))
         .with("event_id", attribute("id"))
         .with("source", attribute("source"))
         .with("type", attribute("type"))
@@ -75,14 +76,16 @@ async fn tasks_of(
         .items
         .iter()
         .filter(|task| task.sequence.0 == event.sequence);
-    let listed = own.map(|task| task.id.as_str());
-    let waiting = view.deliveries.iter().filter_map(|fate| fate.id.as_deref());
-    let mut ids: Vec<&str> = listed.chain(waiting).collect();
-    ids.sort_unstable();
+    let mut ids = Vec::new();
+    for task in own {
+        ids.push(DeliveryId::parse(&task.id)?);
+    }
+    let sequence = Sequence(event.sequence);
+    ids.extend(view::present(&*console.admin.pipes.reader(), &event.tenant, sequence).await?);
+    ids.sort_unstable_by_key(|id| (id.subscription.0, id.run, id.epoch.0));
     ids.dedup();
     let mut tasks = Vec::new();
     for id in ids.into_iter().take(TASKS_MAX) {
-        let id = DeliveryId::parse(id)?;
         // It may have gone since.
         tasks.extend(
             routes::show(console.admin.clone(), id, Nothing {})

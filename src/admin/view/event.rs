@@ -119,21 +119,7 @@ pub async fn fates(
 ) -> Result<Vec<FateView>, JournalError> {
     let first = first_of_keys(reader, stored, keys).await?;
     let sequence = stored.sequence;
-    let before = sequence.0.checked_sub(1).map(Sequence);
-    // Behind all of the event before it.
-    let after = before.map(|sequence| DeliveryId {
-        epoch: Epoch(0),
-        sequence,
-        subscription: SubscriptionNumber(u32::MAX),
-        run: u64::MAX,
-    });
-    let letters = reader
-        .dead(&DeadSelection::default(), after, LETTERS_MAX)
-        .await?;
-    let letters: Vec<DeadLetter> = letters
-        .into_iter()
-        .take_while(|letter| letter.id.sequence == sequence)
-        .collect();
+    let letters = letters_at(reader, sequence).await?;
     let mut fates = Vec::new();
     for status in reader.subscriptions().await? {
         let SubscriptionStatus {
@@ -146,11 +132,12 @@ pub async fn fates(
             continue;
         }
         let found = fates.len();
-        let pending = reader.pending(number, before, RUNS_MAX).await?;
-        let pending = pending
-            .into_iter()
-            .take_while(|one| one.id.sequence == sequence);
-        fates.extend(pending.map(|one| FateView::pending(&identity, one)));
+        let pending = pending_at(reader, number, sequence).await?;
+        fates.extend(
+            pending
+                .into_iter()
+                .map(|one| FateView::pending(&identity, one)),
+        );
         let letters = letters
             .iter()
             .filter(|letter| letter.id.subscription == number);
@@ -164,6 +151,57 @@ pub async fn fates(
         }
     }
     Ok(fates)
+}
+
+/// The deliveries of an event that wait, are under way or are dead letters, whatever the rules say
+/// now.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub async fn present(
+    reader: &dyn Reader,
+    tenant: &Name,
+    sequence: Sequence,
+) -> Result<Vec<DeliveryId>, JournalError> {
+    let letters = letters_at(reader, sequence).await?;
+    let mut found: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    for status in reader.subscriptions().await? {
+        if status.counts.pending > 0 && status.identity.tenant == *tenant {
+            let pending = pending_at(reader, status.number, sequence).await?;
+            found.extend(pending.iter().map(|one| one.id));
+        }
+    }
+    Ok(found)
+}
+
+/// The dead letters of one event.
+async fn letters_at(
+    reader: &dyn Reader,
+    sequence: Sequence,
+) -> Result<Vec<DeadLetter>, JournalError> {
+    // Behind all of the event before it.
+    let after = sequence.0.checked_sub(1).map(|before| DeliveryId {
+        epoch: Epoch(0),
+        sequence: Sequence(before),
+        subscription: SubscriptionNumber(u32::MAX),
+        run: u64::MAX,
+    });
+    let selection = DeadSelection::default();
+    let mut letters = reader.dead(&selection, after, LETTERS_MAX).await?;
+    letters.retain(|letter| letter.id.sequence == sequence);
+    Ok(letters)
+}
+
+/// The deliveries of one event and one subscription that wait or are under way.
+async fn pending_at(
+    reader: &dyn Reader,
+    number: SubscriptionNumber,
+    sequence: Sequence,
+) -> Result<Vec<Pending>, JournalError> {
+    let before = sequence.0.checked_sub(1).map(Sequence);
+    let mut pending = reader.pending(number, before, RUNS_MAX).await?;
+    pending.retain(|one| one.id.sequence == sequence);
+    Ok(pending)
 }
 
 /// Of rules that leave out duplicates, the event before this one that had its key.
