@@ -49,12 +49,13 @@ impl Durations {
 
     /// Counts what took this long, as part of a trace that is recorded where it was.
     pub(super) fn observe(&self, took: Duration, trace: Option<TraceId>) {
-        let is_past = |micros: &u64| Duration::from_micros(*micros) < took;
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // A duration of each bound would take a division.
+        let is_past = |micros: &u64| micros.saturating_mul(1_000) < nanoseconds;
         let place = self.bounds_micros.partition_point(is_past);
         if let Some(bucket) = self.buckets.get(place) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         let Some(trace) = trace else {
             return;
