@@ -7,6 +7,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
@@ -22,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use self::rounds::{Measured, ROUNDS};
+use self::rounds::{Measured, ROUNDS, turns};
 
 /// Who listens: what is asked for, and whether it is read.
 const LISTENERS: [(&str, &str, bool); 5] = [
@@ -49,8 +50,9 @@ async fn main() {
     let bus = Bus::start(&rounds::rules(&sink)).await;
     let mut measured = LISTENERS.map(|(name, ..)| (name, Measured::default()));
     for round in 0..=ROUNDS {
-        for ((_, query, reads), (_, measured)) in LISTENERS.iter().zip(&mut measured) {
-            let listener = listen(&bus, query, *reads).await;
+        for turn in turns(round, LISTENERS.len()) {
+            let ((_, query, reads), (_, measured)) = (LISTENERS[turn], &mut measured[turn]);
+            let listener = listen(&bus, query, reads).await;
             measured.measure(round, &bus, &sink).await;
             listener.abort();
         }

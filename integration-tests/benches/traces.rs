@@ -7,6 +7,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
@@ -21,7 +22,7 @@ use pointsman_integration_tests::Bus;
 use pointsman_integration_tests::collector::Collector;
 use tokio::net::TcpListener;
 
-use self::rounds::{Measured, ROUNDS};
+use self::rounds::{Measured, ROUNDS, turns};
 
 #[tokio::main]
 async fn main() {
@@ -66,8 +67,8 @@ async fn main() {
         measured.push((*name, Measured::default()));
     }
     for round in 0..=ROUNDS {
-        for (bus, (_, measured)) in buses.iter().zip(&mut measured) {
-            measured.measure(round, bus, &sink).await;
+        for turn in turns(round, buses.len()) {
+            measured[turn].1.measure(round, &buses[turn], &sink).await;
         }
     }
     rounds::print("spans are exported", &measured);

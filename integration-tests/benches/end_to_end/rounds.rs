@@ -9,9 +9,15 @@ use pointsman_integration_tests::{Bus, Caller, until};
 use pointsman_test_brokers::free_port;
 use tokio::net::TcpStream;
 
-pub const ROUNDS: usize = 7;
+/// Twice as many as there are settings, of which each is then twice at each place of a round.
+pub const ROUNDS: usize = 10;
 const EVENTS: u64 = 30_000;
 const CONNECTIONS: usize = 128;
+
+/// The order of so many settings in a round: the first does not stay the first.
+pub fn turns(round: usize, settings: usize) -> impl Iterator<Item = usize> {
+    (0..settings).map(move |place| (place + round) % settings)
+}
 
 /// What was measured of one setting.
 #[derive(Default)]
