@@ -70,6 +70,8 @@ pub(crate) struct Doing {
     pub(crate) place: AtomicU64,
     /// The last epoch in which this process has stopped to own the shard.
     pub(crate) stopped: AtomicU64,
+    /// The last epoch that this process has claimed, and when it did first.
+    claimed: Mutex<Option<(u64, Instant)>>,
     /// Has the node beat at once.
     news: Arc<Notify>,
 }
@@ -87,6 +89,20 @@ impl Doing {
     /// The node has not everything, and will not have it.
     pub(crate) fn cannot_follow(&self) {
         self.now.lock().0 = Role::Filling;
+    }
+
+    /// Claims an epoch from now on, or goes on with that.
+    pub(crate) fn claim(&self, epoch: u64) {
+        let mut claimed = self.claimed.lock();
+        if claimed.is_none_or(|(last, _)| last != epoch) {
+            *claimed = Some((epoch, Instant::now()));
+        }
+    }
+
+    /// When this process first claimed an epoch; none where that is not its last claim.
+    pub(crate) fn claimed(&self, epoch: u64) -> Option<Instant> {
+        let claimed = *self.claimed.lock();
+        claimed.filter(|(last, _)| *last == epoch).map(|(_, at)| at)
     }
 
     fn pulse(&self) -> ShardPulse {
@@ -109,8 +125,8 @@ pub(crate) struct Heart {
     /// There is something to say before the next beat would.
     news: Arc<Notify>,
     heard: Mutex<Heard>,
-    /// When the last beat began that was acknowledged.
-    acknowledged: Mutex<Option<Instant>>,
+    /// None where no beat has been acknowledged yet.
+    life: Mutex<Option<Life>>,
     /// The limits that hold for all nodes together. Locked before what was heard.
     shares: Mutex<Shares>,
     /// What waits in all shards.
@@ -120,6 +136,15 @@ pub(crate) struct Heart {
     /// Claims without a reason to: the order of the log alone must decide.
     #[cfg(test)]
     pub(crate) is_hasty: std::sync::atomic::AtomicBool,
+}
+
+/// The time in which a node may act without a break.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    /// When it began.
+    since: Instant,
+    /// When the last beat began that was acknowledged.
+    beat: Instant,
 }
 
 /// Keeps the heart beating; dropping it stops that.
@@ -149,7 +174,7 @@ impl Heart {
             rules: Mutex::default(),
             heard: Mutex::new(Heard::begin(engines.len(), me.takeover / 2)),
             me,
-            acknowledged: Mutex::new(None),
+            life: Mutex::new(None),
             #[cfg(test)]
             is_hasty: Default::default(),
         });
@@ -213,7 +238,7 @@ impl Heart {
             let body = serde_json::to_vec(&pulse).unwrap_or_default();
             let began = Instant::now();
             match log.beat(&self.me.node, body.into()).await {
-                Ok(()) => *self.acknowledged.lock() = Some(began),
+                Ok(()) => self.live(began),
                 Err(error) if told.is_none_or(|told| told.elapsed().as_secs() >= 10) => {
                     tracing::warn!(%error, "a beat of this node was not taken");
                     told = Some(began);
@@ -270,10 +295,20 @@ impl Heart {
             .cloned()
     }
 
-    /// For how long nothing was heard of a process, through one of the engines at least, while this
-    /// node heard others well through that; none where it hears nobody just now.
+    /// For how long nothing was heard of a process, through one of the engines at least, up to when
+    /// this node last heard itself through that; none where it hears nobody just now.
     pub(crate) fn silence(&self, incarnation: u64) -> Option<Duration> {
-        self.heard.lock().silence(incarnation, Instant::now())
+        self.heard.lock().silence(incarnation, None)
+    }
+
+    /// The same, where this node has heard itself since then.
+    pub(crate) fn silence_since(&self, incarnation: u64, since: Instant) -> Option<Duration> {
+        self.heard.lock().silence(incarnation, Some(since))
+    }
+
+    /// Has the node beat at once.
+    pub(crate) fn beat_now(&self) {
+        self.news.notify_one();
     }
 
     /// By engine, how long ago this node heard itself through that; none where it never has.
@@ -317,16 +352,47 @@ impl Heart {
 
     /// Until when this node may act; none where no beat of it has been taken yet.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let takeover = self.me.takeover;
-        (*self.acknowledged.lock()).map(|began| began + takeover - takeover / 5)
+        (*self.life.lock()).map(|life| self.end(life))
     }
 
-    /// Ends an ownership once the node has been unable to say for too long that it lives, or hears
-    /// of a later ownership.
-    pub(crate) async fn guard(self: Arc<Self>, shard: Shard, epoch: u64, ended: CancellationToken) {
+    fn end(&self, life: Life) -> Instant {
+        let takeover = self.me.takeover;
+        life.beat + takeover - takeover / 5
+    }
+
+    /// A beat that began then has just been acknowledged.
+    fn live(&self, began: Instant) {
+        let now = Instant::now();
+        let mut life = self.life.lock();
+        let before = life.filter(|before| self.end(*before) > now);
+        *life = Some(Life {
+            since: before.map_or(now, |before| before.since),
+            beat: began,
+        });
+    }
+
+    /// Until when this node may act, where it might without a break since a time.
+    fn deadline_since(&self, since: Instant) -> Option<Instant> {
+        let life = self.life.lock().filter(|life| life.since <= since)?;
+        Some(self.end(life)).filter(|end| *end > Instant::now())
+    }
+
+    /// Whether this node may act just now, and might all the time since then.
+    pub(crate) fn lives_since(&self, since: Instant) -> bool {
+        self.deadline_since(since).is_some()
+    }
+
+    /// Ends an ownership, which was claimed at a time, once the node has been unable to say for too
+    /// long since that it lives, or hears of a later ownership.
+    pub(crate) async fn guard(
+        self: Arc<Self>,
+        shard: Shard,
+        (epoch, claimed): (u64, Instant),
+        ended: CancellationToken,
+    ) {
         loop {
             let now = Instant::now();
-            let Some(deadline) = self.deadline().filter(|deadline| *deadline > now) else {
+            let Some(deadline) = self.deadline_since(claimed) else {
                 tracing::error!(
                     "this node could not reach the log's engine, or one of several, for too long; it stops"
                 );

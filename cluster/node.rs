@@ -254,7 +254,9 @@ impl Node {
                     let log = Arc::clone(&self.log);
                     claims.spawn(async move { log.append(shard, claim).await });
                 }
-                Look::Own(owner) => return self.own(shard, following, owner).await,
+                Look::Own(owner, claimed) => {
+                    return self.own(shard, following, (owner, claimed)).await;
+                }
             }
             while let Some(claimed) = claims.try_join_next() {
                 if let Ok(Err(error)) = claimed {
@@ -326,7 +328,7 @@ impl Node {
         &self,
         shard: Shard,
         mut following: Following<S>,
-        owner: Owner,
+        (owner, claimed): (Owner, Instant),
     ) -> Result<Taken<S>, StandByError> {
         if !following.fold.is_complete() && !following.is_embedded {
             // Nothing that was acknowledged can be in it.
@@ -339,7 +341,7 @@ impl Node {
         tracing::info!(%shard, epoch, "this node owns the store");
         let ended = CancellationToken::new();
         let mut guard = JoinSet::new();
-        guard.spawn(Arc::clone(&self.heart).guard(shard, epoch, ended.clone()));
+        guard.spawn(Arc::clone(&self.heart).guard(shard, (epoch, claimed), ended.clone()));
         let (log, heart) = (Arc::clone(&self.log), Arc::clone(&self.heart));
         let sequencer = Sequencer::new(Arc::clone(&log), shard, owner, fold, heart, ended.clone());
         Ok(Taken {

@@ -1,4 +1,10 @@
 //! When a node claims, and when it may act on a claim that holds.
+//!
+//! No two nodes act at once: whoever owned the log before a claim has said that he knows of a later
+//! one, or did not live, in the sense of his own deadline, at a time after the claim came into the
+//! log. That shows by nothing having been heard of him for long enough when the claimant last heard
+//! itself, which must be after it has read its claim. And nobody acts on a claim who has not lived
+//! without a break since he made it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +23,8 @@ pub(crate) enum Look {
     Follow,
     /// Ask for the log.
     Claim(Owner),
-    /// The log is this node's, and nobody else acts any more.
-    Own(Owner),
+    /// The log is this node's by a claim made then, and nobody else acts any more.
+    Own(Owner, Instant),
 }
 
 /// Looks at who owns a shard's log.
@@ -32,6 +38,8 @@ pub(crate) struct Watch<'a> {
     stopped: u64,
     /// When a claim was made last.
     claimed: Option<Instant>,
+    /// The last claim of this node's that was found to hold: its epoch, and when it was.
+    holds: Option<(u64, Instant)>,
 }
 
 impl<'a> Watch<'a> {
@@ -42,6 +50,7 @@ impl<'a> Watch<'a> {
             gone: None,
             stopped: heart.doing(shard).stopped.load(Ordering::Relaxed),
             claimed: None,
+            holds: None,
         }
     }
 
@@ -52,14 +61,20 @@ impl<'a> Watch<'a> {
             return Look::Follow;
         }
         let is_mine = |owner: &&Owner| owner.incarnation == me.incarnation;
+        let doing = self.heart.doing(self.shard);
+        let claimed = doing.claimed(fold.epoch());
+        // Others may have taken it for gone meanwhile.
+        let claimed = claimed.filter(|claimed| self.heart.lives_since(*claimed));
         let has_stopped = fold.epoch() <= self.stopped;
-        if let Some(owner) = fold.owner().filter(is_mine).filter(|_| !has_stopped) {
+        if let Some(owner) = fold.owner().filter(is_mine).filter(|_| !has_stopped)
+            && let Some(claimed) = claimed
+        {
+            let holds_since = self.holds_since(fold.epoch());
             // One that was cut off, or has rested, may read what has long been followed.
             let is_last = !self.heart.is_followed(self.shard, fold.epoch());
-            let mut before = fold.before().iter();
-            let is_clear = is_last && before.all(|before| self.has_stopped(before, fold.epoch()));
-            return match is_clear {
-                true => Look::Own(owner.clone()),
+            let stopped = |before| self.has_stopped(before, fold.epoch(), holds_since);
+            return match is_last && fold.before().iter().all(stopped) {
+                true => Look::Own(owner.clone(), claimed),
                 false => Look::Follow,
             };
         }
@@ -69,12 +84,25 @@ impl<'a> Watch<'a> {
             return Look::Follow;
         }
         self.claimed = Some(now);
+        doing.claim(fold.epoch() + 1);
         Look::Claim(Owner {
             node: me.node.clone(),
             incarnation: me.incarnation,
             takeover_ms: u64::try_from(me.takeover.as_millis()).unwrap_or(u64::MAX),
             imports: following.is_embedded,
         })
+    }
+
+    /// Since when this node knows that its claim of an epoch holds.
+    fn holds_since(&mut self, epoch: u64) -> Instant {
+        if let Some((_, since)) = self.holds.filter(|(last, _)| *last == epoch) {
+            return since;
+        }
+        let now = Instant::now();
+        self.holds = Some((epoch, now));
+        // The sooner it hears itself.
+        self.heart.beat_now();
+        now
     }
 
     fn may_claim<S: Store>(&mut self, following: &Following<S>) -> bool {
@@ -120,9 +148,9 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether an owner before this one acts no more: it has said so, or has been silent for too
-    /// long.
-    fn has_stopped(&self, before: &Owner, epoch: u64) -> bool {
+    /// Whether an owner before this one, whose claim is known to hold since then, acts no more: it
+    /// has said so, or has been silent for too long.
+    fn has_stopped(&self, before: &Owner, epoch: u64, holds_since: Instant) -> bool {
         let knows = |pulse: crate::Pulse| {
             let of = pulse.of(self.shard);
             of.role != Role::Owner && of.epoch >= epoch
@@ -132,7 +160,7 @@ impl<'a> Watch<'a> {
             || self.heart.pulse(before.incarnation).is_some_and(knows)
             || self
                 .heart
-                .silence(before.incarnation)
+                .silence_since(before.incarnation, holds_since)
                 .is_some_and(|silence| silence >= takeover(before))
     }
 }

@@ -162,14 +162,17 @@ impl Heard {
         echoes.map(|echo| Some(now - echo?)).collect()
     }
 
-    /// For how long nothing was heard of a process through one of the engines, while others were
-    /// heard well through it; none where nobody is through any.
-    pub(super) fn silence(&self, incarnation: u64, now: Instant) -> Option<Duration> {
+    /// For how long nothing was heard of a process through one of the engines, up to when this one
+    /// last heard itself through it: what has come there since it may not have heard. None where it
+    /// hears nobody through any, or has not heard itself since a time.
+    pub(super) fn silence(&self, incarnation: u64, since: Option<Instant>) -> Option<Duration> {
         let member = self.members.get(&incarnation);
         let silences = self.ears.iter().enumerate().filter_map(|(engine, ear)| {
             let live_since = ear.live_since(self.gap)?;
+            let echo = ear.echo.filter(|echo| Some(*echo) >= since)?;
             let last = member.and_then(|member| member.last.get(engine));
-            Some(now - last.map_or(live_since, |last| last.stirred.max(live_since)))
+            let heard = last.map_or(live_since, |last| last.stirred.max(live_since));
+            Some(echo.saturating_duration_since(heard))
         });
         silences.max()
     }
@@ -237,7 +240,7 @@ mod tests {
         }
 
         fn silence(&self) -> Option<u64> {
-            let silence = self.heard.silence(2, Instant::now());
+            let silence = self.heard.silence(2, None);
             silence.map(|silence| silence.as_secs())
         }
 
@@ -251,13 +254,29 @@ mod tests {
     async fn a_node_that_misses_one_engine_is_silent_to_those_who_do_not() {
         let mut two = Two::begin();
         two.beats(20, &[0, 1], &[0, 1]).await;
-        assert_eq!((two.silence(), two.is_alive()), (Some(1), (true, true)));
+        assert_eq!((two.silence(), two.is_alive()), (Some(0), (true, true)));
         two.beats(9, &[0, 1], &[0]).await;
-        assert_eq!((two.silence(), two.is_alive()), (Some(10), (false, true)));
+        assert_eq!((two.silence(), two.is_alive()), (Some(9), (false, true)));
         // What it says is heard for all that.
         assert_eq!(two.heard.members[&2].pulse.number, two.number);
         two.beats(1, &[0, 1], &[0, 1]).await;
-        assert_eq!((two.silence(), two.is_alive()), (Some(1), (true, true)));
+        assert_eq!((two.silence(), two.is_alive()), (Some(0), (true, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_come_since_a_node_last_heard_itself_is_no_silence() {
+        let mut two = Two::begin();
+        two.beats(20, &[0, 1], &[0, 1]).await;
+        two.beats(3, &[0, 1], &[]).await;
+        assert_eq!(two.silence(), Some(3));
+        let cut = Instant::now();
+        two.beats(4, &[0], &[]).await;
+        assert_eq!(two.silence(), Some(7), "through the other engine");
+        two.beats(4, &[], &[]).await;
+        assert_eq!(two.silence(), Some(7));
+        // It is judged by what was heard after a time.
+        let since = |since| two.heard.silence(2, Some(since)).is_some();
+        assert!(since(cut) && !since(cut + BEAT * 4));
     }
 
     #[tokio::test(start_paused = true)]
@@ -266,7 +285,7 @@ mod tests {
         two.beats(20, &[0, 1], &[0, 1]).await;
         let began = Instant::now();
         two.beats(9, &[1], &[1]).await;
-        assert_eq!(two.silence(), Some(1));
+        assert_eq!(two.silence(), Some(0));
         assert_eq!(two.heard.live_since(), None);
         assert_eq!(
             two.heard.echoes(Instant::now()),
@@ -284,9 +303,9 @@ mod tests {
         let mut two = Two::begin();
         two.beats(20, &[0, 1], &[]).await;
         two.beats(5, &[0, 1], &[0]).await;
-        assert_eq!((two.silence(), two.is_alive()), (Some(5), (true, true)));
+        assert_eq!((two.silence(), two.is_alive()), (Some(4), (true, true)));
         two.beats(5, &[0, 1], &[0]).await;
-        assert_eq!((two.silence(), two.is_alive()), (Some(10), (false, true)));
+        assert_eq!((two.silence(), two.is_alive()), (Some(9), (false, true)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,7 +317,7 @@ mod tests {
         sleep_until(late).await;
         two.heard
             .hear(1, Name::new("b").unwrap(), pulse(7), Instant::now());
-        assert_eq!(two.silence(), Some(1));
+        assert_eq!(two.silence(), Some(0));
         let member = &two.heard.members[&2];
         assert_eq!((member.pulse.number, member.heard), (11, late - BEAT * 4));
     }

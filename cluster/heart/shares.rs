@@ -17,7 +17,7 @@ impl Heart {
         let stance = Stance {
             standing: standing(&pulse.shards),
             live_since: self.live_since(),
-            acknowledged: *self.acknowledged.lock(),
+            acknowledged: (*self.life.lock()).map(|life| life.beat),
         };
         let now = Instant::now();
         pulse.waits = self.backlogs().say(number, &stance.standing, now);
