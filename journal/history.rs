@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::{Class, DeliveryId, SubscriptionNumber, Timestamp};
+use pointsman_schemas::{Class, DeliveryId, Sequence, SubscriptionNumber, Timestamp};
 
 use crate::{DeadLetter, DeadReason, LastOutcome, Pending, TaskState};
 
@@ -202,6 +202,8 @@ pub struct TaskLife {
 pub struct EndedSelection {
     /// Of these subscriptions.
     pub subscriptions: Option<Vec<SubscriptionNumber>>,
+    /// Of this event: found without looking at others.
+    pub event: Option<Sequence>,
     /// In one of these states; any where there is none. A delivery whose dead letter was purged is
     /// `purged` and no longer `failed`.
     pub states: Vec<TaskState>,
@@ -218,6 +220,11 @@ impl EndedSelection {
     pub(crate) fn selects_subscription(&self, number: SubscriptionNumber) -> bool {
         let wanted = self.subscriptions.as_ref();
         wanted.is_none_or(|wanted| wanted.contains(&number))
+    }
+
+    /// Whether an event is selected.
+    pub(crate) fn selects_event(&self, event: Sequence) -> bool {
+        self.event.is_none_or(|wanted| wanted == event)
     }
 
     /// Whether a state is selected.

@@ -441,6 +441,14 @@ impl Reader for Shared {
         self.run(|state| Ok(state.pending(subscription, after, limit)))
     }
 
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        self.run(|state| Ok(state.pending_of(event, limit)))
+    }
+
     async fn blocked(
         &self,
         subscription: SubscriptionNumber,

@@ -45,6 +45,13 @@ pub trait Reader: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError>;
 
+    /// Pending deliveries of one event, in the order of their subscriptions, at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    async fn pending_of(&self, event: Sequence, limit: usize)
+    -> Result<Vec<Pending>, JournalError>;
+
     /// Order keys of a subscription of which the first delivery was tried, or is held back, and now
     /// waits, so that all others of the key wait for it: behind `after` in an order that does not
     /// change, at most `limit`. One call looks at a bounded number of rows.

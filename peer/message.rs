@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of what is written today. It counts up with every change of a type that goes over.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// A call or an answer has no more bytes than this.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -42,6 +42,10 @@ pub(crate) enum Read {
     Keys(Lookup),
     Replays,
     Totals,
+    PendingOf {
+        event: Sequence,
+        limit: usize,
+    },
 }
 
 impl Read {
@@ -80,6 +84,7 @@ impl Read {
             Self::Keys(lookup) => answer(reader.keys(lookup).await),
             Self::Replays => answer(reader.replays().await),
             Self::Totals => answer(reader.totals().await),
+            Self::PendingOf { event, limit } => answer(reader.pending_of(event, limit).await),
         }
     }
 }

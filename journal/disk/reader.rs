@@ -28,7 +28,7 @@ use self::history::{ended, held};
 use self::keys::keys;
 pub(super) use self::replays::replays;
 pub(super) use self::subscriptions::subscriptions;
-use self::subscriptions::{pending, statuses};
+use self::subscriptions::{pending, pending_of, statuses};
 use super::OpenError;
 use super::queues::{Moment, Queues};
 use super::raw::DatabaseFile;
@@ -110,6 +110,36 @@ impl DiskReader {
     #[must_use]
     pub fn id(&self) -> JournalId {
         self.id
+    }
+
+    /// Reads pending deliveries, in the time of day and with what is known of them in memory.
+    async fn waiting(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<Vec<Pending>> + Send + 'static,
+    ) -> Result<Vec<Pending>, JournalError> {
+        let offset = self.offset();
+        let read = self.ask(move |connection| {
+            let mut found = read(connection).map_err(|error| io(&error))?;
+            for one in &mut found {
+                (one.due, one.since) = (
+                    offset.shown(connection, one.due),
+                    offset.shown(connection, one.since),
+                );
+            }
+            Ok(found)
+        });
+        let mut found = read.await?;
+        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade()) {
+            let queues = queues.lock();
+            for own in found.chunk_by_mut(|one, next| one.id.subscription == next.id.subscription) {
+                let leased = own.first().map(|one| queues.leased(one.id.subscription.0));
+                for one in own {
+                    let at = (one.id.sequence.0, one.id.run);
+                    one.in_flight = leased.as_ref().is_some_and(|leased| leased.contains(&at));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Asks the database on a thread that may wait for the disk.
@@ -236,26 +266,17 @@ impl Reader for DiskReader {
         after: Option<Sequence>,
         limit: usize,
     ) -> Result<Vec<Pending>, JournalError> {
-        let offset = self.offset();
-        let read = self.ask(move |connection| {
-            let mut found =
-                pending(connection, subscription.0, after, limit).map_err(|error| io(&error))?;
-            for one in &mut found {
-                (one.due, one.since) = (
-                    offset.shown(connection, one.due),
-                    offset.shown(connection, one.since),
-                );
-            }
-            Ok(found)
-        });
-        let mut found = read.await?;
-        if let Some(queues) = self.live.as_ref().and_then(|live| live.queues.upgrade()) {
-            let leased = queues.lock().leased(subscription.0);
-            for one in &mut found {
-                one.in_flight = leased.contains(&(one.id.sequence.0, one.id.run));
-            }
-        }
-        Ok(found)
+        self.waiting(move |connection| pending(connection, subscription.0, after, limit))
+            .await
+    }
+
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        self.waiting(move |connection| pending_of(connection, event.0, limit))
+            .await
     }
 
     async fn blocked(

@@ -149,6 +149,7 @@ impl State {
         };
         for entry in entries.filter(|entry| is_behind(&entry.place)) {
             if !selection.selects_subscription(entry.id.subscription)
+                || !selection.selects_event(entry.id.sequence)
                 || !selection.may_select(entry.state)
                 || selection.from.is_some_and(|from| entry.at < from)
                 || selection.before.is_some_and(|before| entry.at >= before)

@@ -1,11 +1,11 @@
 //! What is to be seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use pointsman_schemas::{DeliveryId, Sequence, SubscriptionNumber};
 
-use super::state::State;
+use super::state::{Delivery, State};
 use crate::queue::DeliveryKey;
 use crate::{
     BEHIND_MAX, BlockedKey, BlockedPage, Counts, DeadLetter, DeadSelection, EventPage, EventsFrom,
@@ -58,15 +58,36 @@ impl State {
         let later =
             pending.filter(|((sequence, _), _)| after.is_none_or(|after| *sequence > after));
         let leased = self.queues.leased(number);
-        let shown = later.take(limit).map(|((sequence, run), delivery)| {
-            let id = self.id(DeliveryKey {
-                subscription: number,
-                sequence: sequence.0,
-                run: *run,
-            });
-            delivery.shown(id, leased.contains(&(sequence.0, *run)))
-        });
+        let shown = later
+            .take(limit)
+            .map(|(at, delivery)| self.seen((number, *at), delivery, &leased));
         shown.collect()
+    }
+
+    pub(super) fn pending_of(&self, event: Sequence, limit: usize) -> Vec<Pending> {
+        let mut shown = Vec::new();
+        for (number, subscribed) in self.all_subscribed() {
+            let leased = self.queues.leased(number);
+            let runs = subscribed.pending.range((event, 0)..=(event, u64::MAX));
+            shown.extend(runs.map(|(at, delivery)| self.seen((number, *at), delivery, &leased)));
+        }
+        shown.sort_unstable_by_key(|one| (one.id.subscription, one.id.run));
+        shown.truncate(limit);
+        shown
+    }
+
+    fn seen(
+        &self,
+        (subscription, (sequence, run)): (SubscriptionNumber, (Sequence, u64)),
+        delivery: &Delivery,
+        leased: &HashSet<(u64, u64)>,
+    ) -> Pending {
+        let id = self.id(DeliveryKey {
+            subscription,
+            sequence: sequence.0,
+            run,
+        });
+        delivery.shown(id, leased.contains(&(sequence.0, run)))
     }
 
     pub(super) fn blocked(

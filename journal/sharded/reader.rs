@@ -135,6 +135,17 @@ impl Reader for ShardedReader {
         Ok(pending)
     }
 
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        match self.of(event) {
+            Some(reader) => reader.pending_of(event, limit).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn blocked(
         &self,
         subscription: SubscriptionNumber,

@@ -65,6 +65,14 @@ impl Reader for RemoteReader {
         .await
     }
 
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        self.read(Read::PendingOf { event, limit }).await
+    }
+
     async fn blocked(
         &self,
         subscription: SubscriptionNumber,

@@ -35,10 +35,10 @@ fn every_call_and_answer_comes_back_as_it_was() {
 fn what_this_version_writes_stays() {
     let calls = calls().into_iter().map(|call| write(&call, 0).unwrap());
     let all: Vec<Bytes> = calls.chain(answers()).collect();
-    assert!(all.iter().all(|bytes| bytes[0] == 2), "the version");
+    assert!(all.iter().all(|bytes| bytes[0] == 3), "the version");
     let lengths: usize = all.iter().map(Bytes::len).sum();
     let sum = crc32fast::hash(&all.concat());
-    assert_eq!((all.len(), lengths, sum), (56, 2952, 3_966_750_881));
+    assert_eq!((all.len(), lengths, sum), (57, 2959, 806_493_344));
 }
 
 #[test]
@@ -137,7 +137,7 @@ proptest! {
             let owner = in_memory(0);
             owner.subscribe(vec![wanted("r")]).await.unwrap();
             let answer = serve(&*owner, bytes.clone().into()).await;
-            prop_assert_eq!(answer[0], 2);
+            prop_assert_eq!(answer[0], 3);
             let remote = Remote::new(number(0), Arc::new(Says(bytes.into())));
             let _ = remote.append(events(["1"])).await;
             let _ = remote.reader().subscriptions().await;

@@ -42,7 +42,7 @@ fn an_error_says_whether_it_may_have_happened() {
     paused(async {
         let unsent = CallError::Unsent("cannot connect".to_owned());
         let lost = CallError::Lost("the connection broke".to_owned());
-        let later = [&[3][..], b"whatever"].concat();
+        let later = [&[4][..], b"whatever"].concat();
         let of_another: Result<u64, JournalError> = Ok(1);
         let of_another = message::write(&of_another, 0).unwrap();
         for (answer, expect) in [
@@ -70,7 +70,7 @@ fn an_error_says_whether_it_may_have_happened() {
                 Some(Ok(later.into())),
                 JournalError::Io(
                     "shard 7, which another node owns: the answer cannot be read: it is of \
-                     version 3 of what nodes say to each other, and only version 2 is known; run \
+                     version 4 of what nodes say to each other, and only version 3 is known; run \
                      the same version of Pointsman on all nodes"
                         .to_owned(),
                 ),

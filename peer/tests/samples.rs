@@ -205,6 +205,7 @@ fn reads() -> Vec<Read> {
         from: Some(AT),
         before: None,
         latest_first: true,
+        event: Some(Sequence(1)),
     };
     let task = Lookup::TaskId {
         tenant: name("tenant"),
@@ -245,6 +246,10 @@ fn reads() -> Vec<Read> {
         Read::Keys(Lookup::Key(Identity([1, 2]))),
         Read::Replays,
         Read::Totals,
+        Read::PendingOf {
+            event: Sequence(1),
+            limit,
+        },
     ]
 }
 

@@ -3,11 +3,10 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use pointsman_journal::TaskState;
-use pointsman_schemas::{DeliveryId, Sequence};
+use pointsman_schemas::Sequence;
 
 use super::explained::explained;
-use super::fields::{Asked, Fields};
+use super::fields::Asked;
 use super::page::{self, Health, Section, Viewer, state, time};
 use super::parts::{rule_path, source_path, target_path};
 use super::{Console, failure::Failure, tasks};
@@ -39,7 +38,7 @@ pub(super) async fn page(
         .query()?;
     let at = EventReference::At(Sequence(event.sequence));
     let view = events::explain(console.admin.clone(), at, query).await?;
-    let tasks = tasks_of(&console, &event, &view).await?;
+    let tasks = tasks_of(&console, Sequence(event.sequence)).await?;
     let body = html! {
         div .columns {
             section .sheet { h2 { "Event" } (facts(&event, &view)) }
@@ -52,40 +51,15 @@ pub(super) async fn page(
     Ok(page::page(viewer, Section::Events, &title, &body).into_response())
 }
 
-/// What is known of the event's tasks, ended or not. Those that are there are found by the event's
-/// place; only the history, which tells of those that have gone, is searched.
-async fn tasks_of(
-    console: &Console,
-    event: &EventView,
-    view: &ExplainView,
-) -> Result<Vec<TaskWhole>, Failure> {
-    let attribute = |name: &str| view.event.get(name).and_then(|value| value.as_str());
-    let gone = [TaskState::Succeeded, TaskState::Stopped, TaskState::Purged];
-    let fields = Fields::default()
-        .with("tenant", Some(event.tenant.as_str()))
-        .with("state", Some(&gone.map(TaskState::as_str).join(",")))
-        .with("event_id", attribute("id"))
-        .with("source", attribute("source"))
-        .with("type", attribute("type"))
-        // None of its tasks can have ended before it came.
-        .with("since", Some(&event.at))
-        .with("limit", Some("100"));
-    let page = routes::list(console.admin.clone(), (), fields.query()?).await?;
-    // The same event may have come several times: each with tasks of its own.
-    let own = page
-        .items
-        .iter()
-        .filter(|task| task.sequence.0 == event.sequence);
-    let mut ids = Vec::new();
-    for task in own {
-        ids.push(DeliveryId::parse(&task.id)?);
-    }
-    let sequence = Sequence(event.sequence);
-    ids.extend(view::present(&*console.admin.pipes.reader(), &event.tenant, sequence).await?);
-    ids.sort_unstable_by_key(|id| (id.subscription.0, id.run, id.epoch.0));
-    ids.dedup();
+/// What is known of the event's tasks, ended or not.
+async fn tasks_of(console: &Console, sequence: Sequence) -> Result<Vec<TaskWhole>, Failure> {
+    let reader = console.admin.pipes.reader();
     let mut tasks = Vec::new();
-    for id in ids.into_iter().take(TASKS_MAX) {
+    for id in view::deliveries_of(&*reader, sequence)
+        .await?
+        .into_iter()
+        .take(TASKS_MAX)
+    {
         // It may have gone since.
         tasks.extend(
             routes::show(console.admin.clone(), id, Nothing {})

@@ -13,7 +13,7 @@ use super::record::EndedCall;
 use crate::telemetry::Metrics;
 use crate::telemetry::digest::{Digest, Tell};
 use crate::telemetry::metrics::{SubscriptionMetrics, TargetMetrics};
-use crate::telemetry::tap::{Next, PassedAttempt, Tap};
+use crate::telemetry::tap::{Glimpse, Next, PassedAttempt, Tap};
 use crate::telemetry::traces::{Batch, Traces, Tried};
 
 /// Counts the outcomes of one subscription's deliveries, and logs its dead letters. It is
@@ -164,19 +164,26 @@ impl Observer {
         if !self.tap.is_open() {
             return;
         }
-        self.tap.attempt(&PassedAttempt {
-            at: Timestamp::now(),
-            subscription: self.digest_entry.identity.clone(),
-            origin: leased.origin.clone(),
-            id: leased.id,
-            event: Arc::clone(&leased.event),
-            attempt: leased.attempts.saturating_add(1),
-            class: outcome.class,
-            code: outcome.code,
-            message: outcome.message.clone(),
-            took: call.ran,
-            next: Next::from(ending),
-        });
+        let identity = &self.digest_entry.identity;
+        let of = Glimpse {
+            tenant: &identity.tenant,
+            origin: &leased.origin,
+            event: &leased.event,
+        };
+        self.tap
+            .attempt(of, (identity, outcome.class), || PassedAttempt {
+                at: Timestamp::now(),
+                subscription: identity.clone(),
+                origin: leased.origin.clone(),
+                id: leased.id,
+                event: Arc::clone(&leased.event),
+                attempt: leased.attempts.saturating_add(1),
+                class: outcome.class,
+                code: outcome.code,
+                message: outcome.message.clone(),
+                took: call.ran,
+                next: Next::from(ending),
+            });
     }
 
     /// An attempt is given up since the bus stops, and its delivery put back.

@@ -14,7 +14,7 @@ use super::reader::ReadMessage;
 use super::taken::{is_taken, tell_taken};
 use crate::router::Router;
 use crate::telemetry::metrics::SourceMetrics;
-use crate::telemetry::tap::PassedEvent;
+use crate::telemetry::tap::{Glimpse, PassedEvent};
 use crate::telemetry::traces::Received;
 
 /// How long a caller is asked to stay away while the store is full.
@@ -250,7 +250,12 @@ impl Appender {
                 Appended::Stored(sequence) | Appended::Reduced(sequence, _) => (sequence, false),
                 Appended::Taken(sequence) | Appended::Duplicate(sequence) => (sequence, true),
             };
-            self.metrics.tap.event(&PassedEvent {
+            let of = Glimpse {
+                tenant: &self.tenant,
+                origin: &self.origin,
+                event: &entry.event,
+            };
+            self.metrics.tap.event(of, || PassedEvent {
                 at: Timestamp::now(),
                 tenant: self.tenant.clone(),
                 origin: self.origin.clone(),

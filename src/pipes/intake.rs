@@ -17,7 +17,7 @@ use super::queues::{Offered, SourceKey};
 use super::writes::{WriteQueue, WriteResult};
 use super::{IN_FLIGHT_MAX, Pipes};
 use crate::intake::{MessageReader, ReadMessage};
-use crate::telemetry::tap::PassedEvent;
+use crate::telemetry::tap::{Glimpse, PassedEvent};
 use crate::telemetry::traces::Received;
 use pointsman_journal::Journal;
 
@@ -310,7 +310,12 @@ impl PipeIntake {
             return;
         }
         for (event, ..) in deliveries {
-            metrics.tap.event(&PassedEvent {
+            let of = Glimpse {
+                tenant,
+                origin,
+                event,
+            };
+            metrics.tap.event(of, || PassedEvent {
                 at: Timestamp::now(),
                 tenant: tenant.clone(),
                 origin: origin.clone(),

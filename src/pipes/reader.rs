@@ -71,6 +71,15 @@ impl Reader for PipesReader {
         Ok(pending)
     }
 
+    /// Nothing is in memory of an event that the journal has.
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        self.inner.pending_of(event, limit).await
+    }
+
     /// Of what is only in memory nothing is told: nor could it be skipped.
     async fn blocked(
         &self,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
+use pointsman_journal::SubscriptionIdentity;
 use pointsman_rules::Filter;
 use pointsman_schemas::{Class, Event, Name};
 use tokio::sync::mpsc;
@@ -59,26 +60,33 @@ pub enum PassingKind {
     Attempts,
 }
 
+/// An event as it passes, of which nothing has been copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Glimpse<'a> {
+    pub tenant: &'a Name,
+    /// The source that it came from.
+    pub origin: &'a Name,
+    pub event: &'a Arc<Event>,
+}
+
 impl TapFilter {
     /// Whether an event is wanted, by what costs next to nothing to look at.
-    fn wants_event(&self, passed: &PassedEvent) -> bool {
+    fn wants_event(&self, of: Glimpse<'_>) -> bool {
         let of_attempts = self.rule.is_some() || self.target.is_some() || self.failed;
-        self.only != Some(PassingKind::Attempts)
-            && !of_attempts
-            && self.wants(&passed.tenant, &passed.origin, passed.event.ty())
+        self.only != Some(PassingKind::Attempts) && !of_attempts && self.wants(of)
     }
 
     /// Likewise an attempt.
-    fn wants_attempt(&self, passed: &PassedAttempt) -> bool {
-        let of = &passed.subscription;
+    fn wants_attempt(&self, of: Glimpse<'_>, by: &SubscriptionIdentity, class: Class) -> bool {
         self.only != Some(PassingKind::Events)
-            && is(self.rule.as_ref(), &of.rule)
-            && is(self.target.as_ref(), &of.target)
-            && !(self.failed && passed.class == Class::Delivered)
-            && self.wants(&of.tenant, &passed.origin, passed.event.ty())
+            && is(self.rule.as_ref(), &by.rule)
+            && is(self.target.as_ref(), &by.target)
+            && !(self.failed && class == Class::Delivered)
+            && self.wants(of)
     }
 
-    fn wants(&self, tenant: &Name, source: &Name, event_type: &str) -> bool {
+    fn wants(&self, of: Glimpse<'_>) -> bool {
+        let event_type = of.event.ty();
         let is_type =
             self.event_type
                 .as_ref()
@@ -86,7 +94,7 @@ impl TapFilter {
                     Some(start) => event_type.starts_with(start),
                     None => event_type == wanted,
                 });
-        is(self.tenant.as_ref(), tenant) && is(self.source.as_ref(), source) && is_type
+        is(self.tenant.as_ref(), of.tenant) && is(self.source.as_ref(), of.origin) && is_type
     }
 }
 
@@ -124,22 +132,49 @@ impl Tap {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// An event has been stored, or taken into a pipe.
-    pub fn event(&self, passed: &PassedEvent) {
+    /// An event has been stored, or taken into a pipe; `passed` makes what is shown of it, once for
+    /// each who gets it.
+    pub fn event(&self, of: Glimpse<'_>, passed: impl Fn() -> PassedEvent) {
         for listener in &*self.listeners.read() {
-            if listener.filter.wants_event(passed) {
-                listener.offer(&passed.event, || Passing::Event(passed.clone()));
+            if listener.filter.wants_event(of) {
+                listener.offer(of.event, || Passing::Event(passed()));
             }
         }
     }
 
-    /// An attempt at a delivery has ended.
-    pub fn attempt(&self, passed: &PassedAttempt) {
+    /// An attempt at a delivery of a subscription has come to this class, likewise.
+    pub fn attempt(
+        &self,
+        of: Glimpse<'_>,
+        (by, class): (&SubscriptionIdentity, Class),
+        passed: impl Fn() -> PassedAttempt,
+    ) {
         for listener in &*self.listeners.read() {
-            if listener.filter.wants_attempt(passed) {
-                listener.offer(&passed.event, || Passing::Attempt(Box::new(passed.clone())));
+            if listener.filter.wants_attempt(of, by, class) {
+                listener.offer(of.event, || Passing::Attempt(Box::new(passed())));
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn passes(&self, passed: &PassedEvent) {
+        let of = Glimpse {
+            tenant: &passed.tenant,
+            origin: &passed.origin,
+            event: &passed.event,
+        };
+        self.event(of, || passed.clone());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tries(&self, passed: &PassedAttempt) {
+        let by = &passed.subscription;
+        let of = Glimpse {
+            tenant: &by.tenant,
+            origin: &passed.origin,
+            event: &passed.event,
+        };
+        self.attempt(of, (by, passed.class), || passed.clone());
     }
 
     /// Listens from now on, to as many in a second as `rate` says; none where as many listen

@@ -193,12 +193,29 @@ pub(super) fn ended(
     limit: usize,
 ) -> rusqlite::Result<EndedPage> {
     let connection = &*connection.unchecked_transaction()?;
-    let mut page = EndedPage::default();
     if !is_kept(connection)? {
-        return Ok(page);
+        return Ok(EndedPage::default());
     }
-    let epochs = schema::read_epochs(connection)?.unwrap_or_default();
+    let mut gathered = Gathered {
+        connection,
+        epochs: schema::read_epochs(connection)?.unwrap_or_default(),
+        selection,
+        after,
+        limit,
+        last: after,
+        page: EndedPage::default(),
+    };
     let (from, to) = bounds(connection, selection, after)?;
+    if let Some(event) = selection.event {
+        for (key, row) in of_event(connection, event.0, (from, to), selection.latest_first)? {
+            if selection.selects_subscription(SubscriptionNumber(key.subscription))
+                && gathered.take(key, row)?
+            {
+                break;
+            }
+        }
+        return Ok(gathered.page);
+    }
     let order = if selection.latest_first {
         "DESC"
     } else {
@@ -209,46 +226,112 @@ pub(super) fn ended(
     ))?;
     let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut rows = select.query([bound(from), bound(to)])?;
-    let (mut seen, mut last) = (0, after);
+    let mut seen = 0;
     while let Some(row) = rows.next()? {
         if seen == ROWS_PER_CALL {
-            page.next = last;
+            gathered.page.next = gathered.last;
             break;
         }
         seen += 1;
         // Most rows are another's where one is asked for: those need not be decoded.
         let subscription = SubscriptionNumber(row.get(1)?);
         if !selection.selects_subscription(subscription) {
-            last = Some(end_of(row.get::<_, i64>(0)?.cast_unsigned(), selection));
+            let number = row.get::<_, i64>(0)?.cast_unsigned();
+            gathered.last = Some(end_of(number, selection));
             continue;
         }
         let (key, decoded) = read(row)?;
-        let Ok(HistoryRow { at, entries }) = decoded else {
-            continue;
-        };
+        if let Ok(row) = decoded
+            && gathered.take(key, row)?
+        {
+            break;
+        }
+    }
+    Ok(gathered.page)
+}
+
+/// The rows that may tell of an event, in order; each subscription that has any is asked for them.
+fn of_event(
+    connection: &Connection,
+    event: u64,
+    (from, to): (u64, u64),
+    latest_first: bool,
+) -> rusqlite::Result<Vec<(HistoryKey, HistoryRow)>> {
+    let until = event.saturating_add(SPAN_MAX);
+    let mut found = Vec::new();
+    for (index, of, at) in [
+        ("history_of_one", "first = last", "first = ?1 AND ?2 > 0"),
+        (
+            "history_of_many",
+            "first < last",
+            "last BETWEEN ?1 AND ?2 AND first <= ?1",
+        ),
+    ] {
+        let mut select = connection.prepare_cached(&format!(
+            "WITH RECURSIVE kept (one) AS (
+                 SELECT min(subscription) FROM history INDEXED BY {index} WHERE {of}
+                 UNION ALL
+                 SELECT (SELECT min(subscription) FROM history INDEXED BY {index}
+                     WHERE {of} AND subscription > one)
+                 FROM kept WHERE one IS NOT NULL)
+             SELECT {COLUMNS} FROM kept CROSS JOIN history INDEXED BY {index} ON subscription = one
+             WHERE {of} AND {at}"
+        ))?;
+        let mut rows = select.query([event.cast_signed(), until.cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            if let (key, Ok(row)) = read(row)?
+                && (from..=to).contains(&key.number)
+            {
+                found.push((key, row));
+            }
+        }
+    }
+    found.sort_unstable_by_key(|(key, _)| key.number);
+    if latest_first {
+        found.reverse();
+    }
+    Ok(found)
+}
+
+/// A page as it comes about.
+struct Gathered<'a> {
+    connection: &'a Connection,
+    epochs: Epochs,
+    selection: &'a EndedSelection,
+    after: Option<HistoryPlace>,
+    limit: usize,
+    /// The last place that was looked at.
+    last: Option<HistoryPlace>,
+    page: EndedPage,
+}
+
+impl Gathered<'_> {
+    /// Takes what is selected of a row; whether the page is full.
+    fn take(&mut self, key: HistoryKey, row: HistoryRow) -> rusqlite::Result<bool> {
+        let HistoryRow { at, entries } = row;
+        let entries = entries.into_iter().enumerate();
         let mut entries: Vec<_> = entries
-            .into_iter()
-            .enumerate()
-            .map(|(index, noted)| entry(&epochs, key, at, index, noted))
+            .map(|(index, noted)| entry(&self.epochs, key, at, index, noted))
+            .filter(|entry| self.selection.selects_event(entry.id.sequence))
             .collect();
-        if selection.latest_first {
+        if self.selection.latest_first {
             entries.reverse();
         }
         for entry in entries {
             let place = entry.place;
-            let Some(entry) = selected(connection, selection, after, entry)? else {
+            let Some(entry) = selected(self.connection, self.selection, self.after, entry)? else {
                 continue;
             };
-            if page.entries.len() == limit {
-                page.next = last;
-                return Ok(page);
+            if self.page.entries.len() == self.limit {
+                self.page.next = self.last;
+                return Ok(true);
             }
-            page.entries.push(entry);
-            last = Some(place);
+            self.page.entries.push(entry);
+            self.last = Some(place);
         }
-        last = Some(end_of(key.number, selection));
+        self.last = Some(end_of(key.number, self.selection));
+        Ok(false)
     }
-    Ok(page)
 }
 
 /// The place behind which nothing of a row is left.

@@ -143,6 +143,39 @@ pub(super) fn pending_one(
     })
 }
 
+/// Everything that is pending of an event, alone or in blocks.
+pub(super) fn pending_of(
+    connection: &Connection,
+    event: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Pending>> {
+    let transaction = connection.unchecked_transaction()?;
+    let epochs = schema::read_epochs(&transaction)?.unwrap_or_default();
+    let mut found: Vec<Pending> = Vec::new();
+    for select in [
+        "SELECT subscription, sequence, run, due, order_key, pending.value
+         FROM subscriptions CROSS JOIN pending ON subscription = number
+         WHERE sequence = ?1 AND run >= 0",
+        "SELECT subscription, sequence, run, due, order_key, pending.value
+         FROM subscriptions CROSS JOIN pending INDEXED BY blocks ON subscription = number
+         WHERE run < 0 AND sequence = (
+             SELECT max(sequence) FROM pending INDEXED BY blocks
+             WHERE subscription = number AND run < 0 AND sequence <= ?1)",
+    ] {
+        let mut select = transaction.prepare_cached(select)?;
+        for row in select.query_map([event.cast_signed()], read_row)? {
+            if let (_, Ok(row)) = row?
+                && row.sequences.contains(&event)
+            {
+                found.push(shown(&epochs, &row, event));
+            }
+        }
+    }
+    found.sort_unstable_by_key(|one| (one.id.subscription, one.id.run));
+    found.truncate(limit);
+    Ok(found)
+}
+
 pub(super) fn pending(
     connection: &Connection,
     subscription: u32,

@@ -36,6 +36,15 @@ impl Reader for Slot {
             .await
     }
 
+    async fn pending_of(
+        &self,
+        event: Sequence,
+        limit: usize,
+    ) -> Result<Vec<Pending>, JournalError> {
+        self.read(async |reader| reader.pending_of(event, limit).await)
+            .await
+    }
+
     async fn blocked(
         &self,
         subscription: SubscriptionNumber,

@@ -1,13 +1,13 @@
 //! What can be seen of a journal: the same as of the model, adding up, and following from what was
 //! seen before.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::play::Play;
 use crate::suite::*;
 use crate::{
     Activity, DeadSelection, EndedSelection, FIRST_STATES, Happening, HistoryEntry, HistoryPlace,
-    TaskState,
+    Pending, Reader, TaskState,
 };
 
 /// A delivery without its journal: sequence, subscription, run.
@@ -83,6 +83,19 @@ fn told(entry: &HistoryEntry) -> impl std::fmt::Debug + PartialEq + use<> {
         place: _,
     } = entry.clone();
     (key_of(id), at, state, reason, next, attempt)
+}
+
+/// What waits of some events is found by each, as by its subscriptions.
+async fn compare_by_event(reader: &dyn Reader, mut waiting: Vec<Pending>) {
+    waiting.sort_by_key(|one| (one.id.sequence, one.id.subscription, one.id.run));
+    let by_event: Vec<_> = waiting
+        .chunk_by(|one, next| one.id.sequence == next.id.sequence)
+        .collect();
+    for wanted in by_event.iter().step_by(5).take(3) {
+        let event = wanted[0].id.sequence;
+        assert_eq!(reader.pending_of(event, 100).await.unwrap(), *wanted);
+        assert_eq!(reader.pending_of(event, 1).await.unwrap(), wanted[..1]);
+    }
 }
 
 impl Play<'_> {
@@ -177,13 +190,16 @@ impl Play<'_> {
                 "{letter:?} is {known:?}"
             );
         }
+        let mut waiting = Vec::new();
         for status in reader.subscriptions().await.unwrap() {
             let pending = reader.pending(status.number, None, 10_000).await.unwrap();
-            for one in pending {
+            for one in &pending {
                 let ended = states.insert(key_of(one.id), one.state(now));
                 assert_eq!(ended, None, "{one:?} has ended and is pending");
             }
+            waiting.extend(pending);
         }
+        compare_by_event(&*reader, waiting).await;
         states
     }
 
@@ -195,6 +211,14 @@ impl Play<'_> {
             let mut back = ended(&*reader, 3, true).await;
             back.reverse();
             assert_eq!(back, whole);
+            let events: BTreeSet<_> = whole.iter().map(|entry| entry.id.sequence).collect();
+            for event in events.into_iter().step_by(5).take(3) {
+                let of_event = whole.iter().filter(|entry| entry.id.sequence == event);
+                let mut of_event: Vec<_> = of_event.cloned().collect();
+                assert_eq!(ended_of(&*reader, Some(event), 2, false).await, of_event);
+                of_event.reverse();
+                assert_eq!(ended_of(&*reader, Some(event), 1, true).await, of_event);
+            }
             let mut told: Vec<_> = whole
                 .iter()
                 .map(|entry| (key_of(entry.id), told(entry)))
@@ -280,8 +304,19 @@ impl Play<'_> {
 }
 
 /// Everything that has ended, read in pages.
-async fn ended(reader: &dyn crate::Reader, page: usize, latest_first: bool) -> Vec<HistoryEntry> {
+async fn ended(reader: &dyn Reader, page: usize, latest_first: bool) -> Vec<HistoryEntry> {
+    ended_of(reader, None, page, latest_first).await
+}
+
+/// Everything of an event that has ended, or of all.
+async fn ended_of(
+    reader: &dyn Reader,
+    event: Option<Sequence>,
+    page: usize,
+    latest_first: bool,
+) -> Vec<HistoryEntry> {
     let selection = EndedSelection {
+        event,
         latest_first,
         ..EndedSelection::default()
     };
@@ -297,7 +332,7 @@ async fn ended(reader: &dyn crate::Reader, page: usize, latest_first: bool) -> V
 }
 
 /// The id under which a journal knows a delivery.
-async fn id_of(reader: &dyn crate::Reader, key: Key) -> Option<pointsman_schemas::DeliveryId> {
+async fn id_of(reader: &dyn Reader, key: Key) -> Option<pointsman_schemas::DeliveryId> {
     let ended = ended(reader, 1_000, false).await;
     let dead = reader
         .dead(&DeadSelection::default(), None, 10_000)

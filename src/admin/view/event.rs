@@ -1,8 +1,9 @@
 //! Retained events, and what became of them.
 
 use pointsman_journal::{
-    DeadLetter, DeadReason, DeadSelection, EventPage, EventsFrom, Identity, JournalError, Lookup,
-    Pending, Reader, RememberedKey, Role, StoredEvent, SubscriptionIdentity, SubscriptionStatus,
+    DeadLetter, DeadReason, DeadSelection, EndedSelection, EventPage, EventsFrom, Identity,
+    JournalError, Lookup, Pending, Reader, RememberedKey, Role, StoredEvent, SubscriptionIdentity,
+    SubscriptionStatus,
 };
 use pointsman_schemas::{AttributeValue, DeliveryId, Epoch, Name, Sequence, SubscriptionNumber};
 use schemars::JsonSchema;
@@ -100,9 +101,12 @@ pub enum Fate {
     Ended,
 }
 
-/// Of one event and one subscription more runs than this are not looked at: redrives and replays
-/// make them.
-const RUNS_MAX: usize = 16;
+/// Of one event more deliveries that wait than this are not looked at: one for each subscription,
+/// and those that redrives and replays make.
+const PENDING_MAX: usize = 20_000;
+
+/// Nor more than this that have ended.
+const ENDED_MAX: usize = 1_000;
 
 /// Of one event more dead letters than this are not looked at.
 const LETTERS_MAX: usize = 1_000;
@@ -120,6 +124,7 @@ pub async fn fates(
     let first = first_of_keys(reader, stored, keys).await?;
     let sequence = stored.sequence;
     let letters = letters_at(reader, sequence).await?;
+    let waiting = reader.pending_of(sequence, PENDING_MAX).await?;
     let mut fates = Vec::new();
     for status in reader.subscriptions().await? {
         let SubscriptionStatus {
@@ -132,12 +137,8 @@ pub async fn fates(
             continue;
         }
         let found = fates.len();
-        let pending = pending_at(reader, number, sequence).await?;
-        fates.extend(
-            pending
-                .into_iter()
-                .map(|one| FateView::pending(&identity, one)),
-        );
+        let waiting = waiting.iter().filter(|one| one.id.subscription == number);
+        fates.extend(waiting.map(|one| FateView::pending(&identity, one)));
         let letters = letters
             .iter()
             .filter(|letter| letter.id.subscription == number);
@@ -153,24 +154,28 @@ pub async fn fates(
     Ok(fates)
 }
 
-/// The deliveries of an event that wait, are under way or are dead letters, whatever the rules say
-/// now.
+/// All deliveries of an event that anything is known of, in the order of their subscriptions,
+/// whatever the rules say now; of many that have ended those that did last.
 ///
 /// # Errors
 /// [`JournalError::Io`].
-pub async fn present(
+pub async fn deliveries_of(
     reader: &dyn Reader,
-    tenant: &Name,
     sequence: Sequence,
 ) -> Result<Vec<DeliveryId>, JournalError> {
     let letters = letters_at(reader, sequence).await?;
     let mut found: Vec<_> = letters.iter().map(|letter| letter.id).collect();
-    for status in reader.subscriptions().await? {
-        if status.counts.pending > 0 && status.identity.tenant == *tenant {
-            let pending = pending_at(reader, status.number, sequence).await?;
-            found.extend(pending.iter().map(|one| one.id));
-        }
-    }
+    let pending = reader.pending_of(sequence, PENDING_MAX).await?;
+    found.extend(pending.iter().map(|one| one.id));
+    let ended = EndedSelection {
+        event: Some(sequence),
+        latest_first: true,
+        ..EndedSelection::default()
+    };
+    let ended = reader.ended(&ended, None, ENDED_MAX).await?;
+    found.extend(ended.entries.iter().map(|entry| entry.id));
+    found.sort_unstable_by_key(|id| (id.subscription, id.run, id.epoch.0));
+    found.dedup();
     Ok(found)
 }
 
@@ -190,18 +195,6 @@ async fn letters_at(
     let mut letters = reader.dead(&selection, after, LETTERS_MAX).await?;
     letters.retain(|letter| letter.id.sequence == sequence);
     Ok(letters)
-}
-
-/// The deliveries of one event and one subscription that wait or are under way.
-async fn pending_at(
-    reader: &dyn Reader,
-    number: SubscriptionNumber,
-    sequence: Sequence,
-) -> Result<Vec<Pending>, JournalError> {
-    let before = sequence.0.checked_sub(1).map(Sequence);
-    let mut pending = reader.pending(number, before, RUNS_MAX).await?;
-    pending.retain(|one| one.id.sequence == sequence);
-    Ok(pending)
 }
 
 /// Of rules that leave out duplicates, the event before this one that had its key.
@@ -246,13 +239,16 @@ impl FateView {
         }
     }
 
-    fn pending(identity: &SubscriptionIdentity, pending: Pending) -> Self {
+    fn pending(identity: &SubscriptionIdentity, pending: &Pending) -> Self {
         Self {
             fate: Fate::Pending,
             id: Some(pending.id.to_string()),
             due: Some(pending.due.to_string()),
             attempts: pending.attempts,
-            message: pending.last.map_or_else(String::new, |last| last.message),
+            message: pending
+                .last
+                .as_ref()
+                .map_or_else(String::new, |last| last.message.clone()),
             ..Self::ended(identity)
         }
     }

@@ -88,23 +88,23 @@ fn texts(items: &[TapItem], colours: bool) -> String {
 async fn events_and_attempts_are_told_as_they_pass() {
     let retry = Next::Retry(Timestamp(NOON.0 + 2_000_000));
     let items = told(&["--data", "--rate", "1000"], |tap| {
-        tap.event(&passed("1", DATA));
-        tap.event(&PassedEvent {
+        tap.passes(&passed("1", DATA));
+        tap.passes(&PassedEvent {
             is_duplicate: true,
             ..passed("1", "{}")
         });
-        tap.event(&PassedEvent {
+        tap.passes(&PassedEvent {
             deliveries: 0,
             sequence: None,
             ..passed("2", "{}")
         });
-        tap.attempt(&tried(Class::Failed, retry, "answered 503"));
-        tap.attempt(&tried(
+        tap.tries(&tried(Class::Failed, retry, "answered 503"));
+        tap.tries(&tried(
             Class::Rejected,
             Next::Dead(DeadReason::Rejected),
             "no\nsuch \u{1b}[2Jthing",
         ));
-        tap.attempt(&PassedAttempt {
+        tap.tries(&PassedAttempt {
             attempt: 1,
             code: None,
             ..tried(Class::Delivered, Next::Ended, "")
@@ -171,9 +171,9 @@ async fn the_filters_reach_the_bus() {
         (&["--failed"], 0),
     ] {
         let items = told(rest, |tap| {
-            tap.event(&passed("1", r#"{"n":1}"#));
-            tap.event(&passed("2", r#"{"n":6}"#));
-            tap.attempt(&tried(Class::Delivered, Next::Ended, ""));
+            tap.passes(&passed("1", r#"{"n":1}"#));
+            tap.passes(&passed("2", r#"{"n":6}"#));
+            tap.tries(&tried(Class::Delivered, Next::Ended, ""));
         })
         .await;
         assert_eq!(items.len(), expect, "{rest:?}: {}", texts(&items, false));
@@ -190,14 +190,14 @@ async fn a_tap_on_which_nothing_passes_stays_open() {
     let mut taps = open(&args(&bus, &[]), true).await.unwrap();
     let nothing = tokio::time::timeout(Duration::from_secs(120), taps.told.recv()).await;
     assert!(nothing.is_err(), "it was closed");
-    bus.tap.event(&passed("1", "1"));
+    bus.tap.passes(&passed("1", "1"));
     assert!(taps.told.recv().await.unwrap().item.is_ok());
 }
 
 #[tokio::test]
 async fn what_is_left_out_is_told() {
     let items = told(&["--rate", "10"], |tap| {
-        (0..20).for_each(|_| tap.event(&passed("1", "1")));
+        (0..20).for_each(|_| tap.passes(&passed("1", "1")));
     })
     .await;
     let text = texts(&items, false);

@@ -117,10 +117,10 @@ async fn each_hears_what_he_asked_for() {
             ("paid.late", r#"{"n":9}"#),
             ("shipped", r#"{"n":6}"#),
         ] {
-            tap.event(&passed(ty, data));
+            tap.passes(&passed(ty, data));
         }
-        tap.attempt(&tried("a", Class::Delivered));
-        tap.attempt(&tried("b", Class::Failed));
+        tap.tries(&tried("a", Class::Delivered));
+        tap.tries(&tried("b", Class::Failed));
         let (kinds, left_out) = heard(&mut listening).await;
         assert_eq!(
             (&*kinds, left_out),
@@ -146,7 +146,7 @@ async fn what_is_too_much_is_left_out_and_counted() {
         let tap = Arc::<Tap>::default();
         let mut listening = tap.listen(TapFilter::default(), rate).unwrap();
         for _ in 0..offered {
-            tap.event(&passed("paid", data));
+            tap.passes(&passed("paid", data));
         }
         let (kinds, left_out) = heard(&mut listening).await;
         assert_eq!(
@@ -155,7 +155,7 @@ async fn what_is_too_much_is_left_out_and_counted() {
             "{rate} {offered}"
         );
         // And there is room again.
-        tap.event(&passed("paid", data));
+        tap.passes(&passed("paid", data));
         assert_eq!(heard(&mut listening).await.0.len(), 1, "{rate} {offered}");
     }
 }
@@ -170,7 +170,7 @@ async fn few_that_hold_are_found_among_many() {
     let tap = Arc::<Tap>::default();
     let mut listening = tap.listen(filter, 10).unwrap();
     for n in 0..500 {
-        tap.event(&passed("paid", &format!("{{\"n\":{}}}", n % 100)));
+        tap.passes(&passed("paid", &format!("{{\"n\":{}}}", n % 100)));
     }
     let (kinds, left_out) = heard(&mut listening).await;
     assert_eq!(

@@ -203,6 +203,7 @@ async fn ended_page(
         from: selection.since.map(|since| since.0),
         before: selection.until.map(|until| until.0),
         latest_first: true,
+        event: None,
     };
     let (mut items, mut looked_at, mut calls, mut last) = (Vec::new(), 0, 0, after);
     loop {
