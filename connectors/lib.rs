@@ -39,6 +39,8 @@ pub mod link;
 pub mod listener;
 mod log_limit;
 pub mod mns;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod net;
@@ -63,7 +65,12 @@ mod structured;
 #[cfg(test)]
 mod suite;
 pub mod target;
-#[cfg(any(feature = "kafka", feature = "nats", feature = "redis"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "redis"
+))]
 mod texts;
 pub mod timer;
 mod trace;
@@ -229,6 +236,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Support::target::<mns::MnsTarget>(),
     },
     Connector {
+        kind: "mqtt",
+        also_known_as: &["mqtts", "mosquitto", "emqx", "hivemq", "mqtt5"],
+        source: with_feature!("mqtt", Support::source::<mqtt::MqttSource>()),
+        target: with_feature!("mqtt", Support::target::<mqtt::MqttTarget>()),
+    },
+    Connector {
         kind: "nats",
         also_known_as: &["jetstream", "nats-streaming"],
         source: with_feature!("nats", Support::source::<nats::NatsSource>()),
@@ -351,7 +364,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 25] = [
+    const CALLED: [(&str, &str, &str, &str); 27] = [
         (
             "eventbridge",
             r#"{ "bus": "b", "source": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
@@ -435,6 +448,18 @@ mod tests {
             r#"{ "topic": "t", "tag": "<$.data.hunter2>", "endpoint": "http://h" }"#,
             "c",
             "publish to t",
+        ),
+        (
+            "mqtt",
+            r#"{ "url": "mqtt://h", "topic": "t", "username": "hunter2", "password": "hunter2" }"#,
+            "",
+            "publish to t",
+        ),
+        (
+            "mqtt",
+            r#"{ "url": "mqtt://h", "topic": "<$.data.a>" }"#,
+            "k",
+            "publish to k",
         ),
         (
             "nats",

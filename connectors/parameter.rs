@@ -16,7 +16,12 @@ pub(crate) enum Parameter<C = String> {
     Filled(usize),
 }
 
-#[cfg(any(feature = "kafka", feature = "redis", feature = "sqs"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "mqtt",
+    feature = "redis",
+    feature = "sqs"
+))]
 impl Parameter {
     /// A text of the settings, which is a template where it has an index.
     ///

@@ -15,13 +15,13 @@ use crate::Delivery;
 const VERSION: &str = "specversion";
 
 /// The delivery's id, the same over all attempts.
-const TASK: &str = "pointsmantask";
+pub(crate) const TASK: &str = "pointsmantask";
 
 /// The number of the attempt.
-const ATTEMPT: &str = "pointsmanattempt";
+pub(crate) const ATTEMPT: &str = "pointsmanattempt";
 
 /// The rule that made the delivery.
-const RULE: &str = "pointsmanrule";
+pub(crate) const RULE: &str = "pointsmanrule";
 
 /// Whether a document announces a CloudEvent in the JSON format, right or wrong: it is an object
 /// with a `specversion`.

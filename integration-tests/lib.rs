@@ -18,6 +18,7 @@ pub mod collector;
 pub mod drain;
 pub mod kafka;
 pub mod load;
+pub mod mqtt;
 pub mod nats;
 pub mod object_storage;
 pub mod outage;

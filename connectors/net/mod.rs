@@ -10,7 +10,11 @@ pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;
 mod replay;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "mqtt", feature = "redis"))]
+pub(crate) mod server;
+#[cfg(any(feature = "mqtt", feature = "redis"))]
+pub(crate) mod shared;
+#[cfg(any(feature = "mqtt", feature = "redis"))]
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unanswered;

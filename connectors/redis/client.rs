@@ -14,9 +14,7 @@ use redis::{
     AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError,
     Value,
 };
-use rustls::ClientConfig;
-use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::refusal::Refusal;
@@ -25,6 +23,8 @@ use crate::net::Names;
 use crate::net::explain::explain;
 use crate::net::fault::{self, Advice};
 use crate::net::guard::Guard;
+use crate::net::server::Server;
+use crate::net::shared::SharedConnection;
 use crate::net::stream::{self, Host};
 
 /// How long a server may take to take a login.
@@ -41,12 +41,8 @@ const SETTINGS: fault::Settings = fault::Settings {
 
 /// Where a server is and who asks it. It holds secrets and shows none.
 pub(super) struct Address {
-    pub(super) host: Host,
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) shows_certificate: bool,
+    pub(super) server: Server,
     pub(super) database: i64,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
 }
 
 /// Why there is no connection.
@@ -101,7 +97,7 @@ impl Unanswered {
 
 impl Address {
     async fn connect(&self, guard: Guard, names: Names) -> Result<Connected, Unreachable> {
-        let stream = stream::connect(&self.host, self.tls.clone(), guard, names)
+        let stream = stream::connect(&self.server.host, self.server.tls.clone(), guard, names)
             .await
             .map_err(|error| self.unreachable(&explain(&*error)))?;
         let info = self.info();
@@ -121,27 +117,27 @@ impl Address {
     fn info(&self) -> RedisConnectionInfo {
         RedisConnectionInfo {
             db: self.database,
-            username: self.user.clone(),
-            password: self.password.clone(),
+            username: self.server.user.clone(),
+            password: self.server.password.clone(),
             protocol: ProtocolVersion::RESP2,
         }
     }
 
     /// What is wrong where no connection was made.
     fn unreachable(&self, words: &str) -> Unreachable {
-        let advice = fault::advice(words, &SETTINGS, self.shows_certificate);
+        let advice = fault::advice(words, &SETTINGS, self.server.shows_certificate);
         let Advice { at, what, help } = advice.unwrap_or_else(|| Advice {
             at: "url",
             what: words.to_owned(),
             help: "check that Redis runs and listens there",
         });
-        let message = format!("cannot connect to Redis at {}: {what}", self.host);
+        let message = format!("cannot connect to Redis at {}: {what}", self.server.host);
         Unreachable::unavailable(Problem::new(message).help(help).at(at))
     }
 
     /// What is wrong where the server does not let us in.
     fn unwelcome(&self, error: &RedisError) -> Unreachable {
-        let host = &self.host;
+        let host = &self.server.host;
         match error.kind() {
             ErrorKind::AuthenticationFailed => {
                 let message = format!("Redis at {host} does not let us in: the login failed");
@@ -201,14 +197,7 @@ pub(super) struct Client {
     resolve: Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>,
     guard: Guard,
     names: Names,
-    shared: AsyncMutex<Shared>,
-}
-
-/// The connection that all share, and how the last attempt at one failed.
-#[derive(Default)]
-struct Shared {
-    connected: Option<Arc<Connected>>,
-    failed: Option<(Instant, Unreachable)>,
+    shared: SharedConnection<Connected, Unreachable>,
 }
 
 impl Client {
@@ -221,12 +210,12 @@ impl Client {
         guard: Guard,
         names: Names,
     ) -> Result<(Self, Host), OpenError> {
-        let host = resolve()?.host;
+        let host = resolve()?.server.host;
         let client = Self {
             resolve: Box::new(resolve),
             guard,
             names,
-            shared: AsyncMutex::default(),
+            shared: SharedConnection::default(),
         };
         Ok((client, host))
     }
@@ -260,40 +249,13 @@ impl Client {
             Err(_) => true,
         };
         if is_spoilt {
-            let mut shared = self.shared.lock().await;
-            shared
-                .connected
-                .take_if(|kept| Arc::ptr_eq(kept, &connected));
+            self.shared.forget(&connected).await;
         }
         answer.map_err(Unanswered::Cut)
     }
 
-    /// The connection that all share, made by the first who asks while the others wait for it.
     async fn connected(&self) -> Result<Arc<Connected>, Unreachable> {
-        let asked = Instant::now();
-        let mut shared = self.shared.lock().await;
-        if let Some(connected) = &shared.connected
-            && !connected.driving.is_finished()
-        {
-            return Ok(Arc::clone(connected));
-        }
-        // Whoever waited while it failed need not wait for the next try.
-        if let Some((at, failed)) = &shared.failed
-            && *at >= asked
-        {
-            return Err(failed.clone());
-        }
-        match self.connect().await {
-            Ok(connected) => {
-                let connected = Arc::new(connected);
-                shared.connected = Some(Arc::clone(&connected));
-                Ok(connected)
-            }
-            Err(failed) => {
-                shared.connected = None;
-                shared.failed = Some((Instant::now(), failed.clone()));
-                Err(failed)
-            }
-        }
+        let is_usable = |connected: &Connected| !connected.driving.is_finished();
+        self.shared.get(is_usable, self.connect()).await
     }
 }

@@ -16,11 +16,12 @@ use super::groups::Groups;
 use super::mapping::Decoder;
 use super::queue::{CALL_MESSAGES_MAX, STREAMS_MAX, Streams};
 use super::reply::{field, number};
-use super::settings::Connection;
+use super::settings::{PROTOCOL, resolve as resolve_address};
 use super::trimmed::{EntryId, found};
 use crate::leased::{Bounds, Reader, Reading, settings};
 use crate::net::Names;
 use crate::net::guard::Guard;
+use crate::net::server::ServerSettings;
 use crate::net::stream::Host;
 use crate::net::tls::TlsSettings;
 use crate::parameter::resolve;
@@ -171,8 +172,8 @@ impl JsonSchema for Start {
 }
 
 impl RedisSource {
-    fn connection(&self) -> Connection<'_> {
-        Connection {
+    fn server(&self) -> ServerSettings<'_> {
+        ServerSettings {
             url: &self.url,
             username: self.username.as_ref(),
             password: self.password.as_ref(),
@@ -204,7 +205,7 @@ impl RedisSource {
         let guard = Guard {
             allow_private_addresses: true,
         };
-        let resolve_address = move || settings.connection().resolve();
+        let resolve_address = move || resolve_address(&settings.server());
         let (client, host) = Client::open(resolve_address, guard, Names::default())?;
         let keys = self.stream.0.iter();
         let streams: Result<_, _> = keys.map(|key| resolve(key, &["stream".into()])).collect();
@@ -220,7 +221,7 @@ impl RedisSource {
 #[async_trait]
 impl SourceSettings for RedisSource {
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.connection().check();
+        let mut problems = self.server().check(&PROTOCOL);
         problems.extend(self.check_streams());
         if self.group.literal() == Some("") {
             problems.push(Problem::new("a group has a name").at("group"));

@@ -15,9 +15,10 @@ use super::client::Client;
 use super::groups::ANSWER_WITHIN;
 use super::mapping::Mode;
 use super::reply::text;
-use super::settings::Connection;
+use super::settings::{PROTOCOL, resolve as resolve_address};
 use crate::net::Names;
 use crate::net::guard::Guard;
+use crate::net::server::ServerSettings;
 use crate::net::stream::Host;
 use crate::net::tls::TlsSettings;
 use crate::parameter::{Parameter, Templates, called};
@@ -67,8 +68,8 @@ struct Filled {
 }
 
 impl RedisTarget {
-    fn connection(&self) -> Connection<'_> {
-        Connection {
+    fn server(&self) -> ServerSettings<'_> {
+        ServerSettings {
             url: &self.url,
             username: self.username.as_ref(),
             password: self.password.as_ref(),
@@ -97,7 +98,7 @@ impl RedisTarget {
     ) -> Result<(Adder, Host), OpenError> {
         let filled = self.filled();
         let settings = self.clone();
-        let resolve_address = move || settings.connection().resolve();
+        let resolve_address = move || resolve_address(&settings.server());
         let guard = Guard {
             allow_private_addresses,
         };
@@ -123,11 +124,11 @@ impl RedisTarget {
 #[async_trait]
 impl TargetSettings for RedisTarget {
     fn files(&self) -> Files {
-        self.connection().files()
+        self.server().files()
     }
 
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.connection().check();
+        let mut problems = self.server().check(&PROTOCOL);
         if self.stream.literal() == Some("") {
             problems.push(Problem::new("a stream has a key").at("stream"));
         }

@@ -14,6 +14,7 @@
 
 mod kafka;
 mod mns;
+mod mqtt;
 mod nats;
 mod object_storage;
 mod port;
@@ -26,6 +27,7 @@ mod stand_in;
 
 pub use kafka::{KafkaListener, KafkaServer};
 pub use mns::{MNS_KEYS, MnsMessage, MnsServer};
+pub use mqtt::MqttServer;
 pub use nats::{NatsCluster, NatsRelease, NatsServer};
 pub use object_storage::ObjectStore;
 pub use port::free_port;

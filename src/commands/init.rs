@@ -47,6 +47,8 @@ pub enum SourceKind {
     Rabbitmq,
     /// Entries of a stream of Redis.
     Redis,
+    /// Messages of topics of an MQTT broker.
+    Mqtt,
     /// Messages of a queue of Amazon SQS.
     Sqs,
     /// Messages of a queue of Alibaba Cloud's MNS.
@@ -70,6 +72,8 @@ pub enum TargetKind {
     Rabbitmq,
     /// Entries of a stream of Redis.
     Redis,
+    /// Messages to a topic of an MQTT broker.
+    Mqtt,
     /// Messages to a queue of Amazon SQS.
     Sqs,
     /// Messages to a topic of Amazon SNS.
@@ -105,6 +109,10 @@ const REDIS: &str = "sources:\n  incoming:\n    redis:\n      url: \"redis://127
                  pointsman\n      start: earliest # or latest, where the group is new\n    event: \
                  { type: order.received, subject: \"<$.body.customer>\" } # of entries that are \
                  no CloudEvents\n";
+const MQTT: &str = "sources:\n  incoming:\n    mqtt:\n      url: \"mqtt://127.0.0.1:1883\" # mqtts \
+                 for TLS; username, password\n      client_id: pointsman # nobody else connects \
+                 with it\n      topic: \"orders/#\"\n    event: { type: order.received, subject: \
+                 <$.topic> } # of messages that are no CloudEvents\n";
 const SQS: &str = "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
                  credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
                  } # of messages that are no CloudEvents\n";
@@ -158,6 +166,7 @@ impl SourceKind {
             Self::Kafka => (KAFKA, ORDERS),
             Self::Rabbitmq => (RABBITMQ, ORDERS),
             Self::Redis => (REDIS, ORDERS),
+            Self::Mqtt => (MQTT, ORDERS),
             Self::Sqs => (SQS, ORDERS),
             Self::Mns => (MNS, ORDERS),
             Self::Nats => (NATS, ORDERS),
@@ -193,6 +202,10 @@ impl TargetKind {
             Self::Redis => {
                 "  function:\n    redis: { url: \"redis://127.0.0.1:6379\", stream: events, \
                  max_length: 1000000 } # mode: structured, or fields: { order: <$.data.id> } …\n"
+            }
+            Self::Mqtt => {
+                "  function:\n    mqtt: { url: \"mqtt://127.0.0.1:1883\", topic: \
+                 \"events/<$.type>\" } # version: \"3.1.1\", mode: structured, retain …\n"
             }
             Self::Sqs => {
                 "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \

@@ -17,6 +17,8 @@ mod metrics;
 #[cfg(test)]
 mod mns;
 #[cfg(test)]
+mod mqtt;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 #[cfg(test)]

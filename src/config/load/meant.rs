@@ -36,7 +36,6 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
     ),
     (
         &[
-            "mqtt",
             "pulsar",
             "pubsub",
             "postgres",

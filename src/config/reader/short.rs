@@ -10,12 +10,13 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 27] = [
+const OF_A_TEXT: [(&str, &str); 28] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
     ("rabbitmq", "url"),
     ("redis", "url"),
+    ("mqtt", "url"),
     ("directory", "path"),
     ("webhook", "path"),
     ("object-storage", "bucket"),
