@@ -267,3 +267,33 @@ impl Source for Reader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_does_not_grant_is_told_by_its_filter() {
+        let filters = ["a/#".to_owned(), "b".to_owned()];
+        let told = |version, codes: &[u8], qos| {
+            let granted = granted(version, &filters, codes, qos);
+            granted.err().map(|error| error.to_string())
+        };
+        let once = Qos::AtLeastOnce;
+        for version in [Version::V3, Version::V5] {
+            assert_eq!(told(version, &[1, 2], once), None);
+            assert_eq!(told(version, &[0, 0], Qos::AtMostOnce), None);
+            for (codes, expect) in [
+                (&[1, 0x80][..], "refuses the topic filter b: "),
+                (&[0x87, 1], "refuses the topic filter a/#: "),
+                (&[1, 0], "grants QoS 0 alone for b"),
+                (&[1], "does not answer for each topic filter"),
+            ] {
+                let told = told(version, codes, once).unwrap();
+                assert!(told.contains(expect), "{told}");
+            }
+        }
+        let told = told(Version::V5, &[1, 0x87], once).unwrap();
+        assert!(told.contains("not authorized"), "{told}");
+    }
+}

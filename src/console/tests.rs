@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use pointsman_journal::{Activity, Append, Entry, Journal};
-use pointsman_schemas::Event;
+use pointsman_schemas::{DeliveryId, Event};
 
 use crate::admin::testing::{TestBus, VIEWER, name};
 use crate::commands::client::Answer;
@@ -227,6 +227,9 @@ async fn who_has_shown_no_key_is_led_to_where_that_is_done() {
     let answer = bus
         .ask("POST", "/login", &[form], &format!("key={KEY}&to=/dead"))
         .await;
+    let elsewhere = format!("key={KEY}&to=//evil.example");
+    let elsewhere = bus.ask("POST", "/login", &[form], &elsewhere).await;
+    assert_eq!(elsewhere.headers["location"], "/");
     let cookie = answer.headers["set-cookie"].to_str().unwrap().to_owned();
     assert_eq!(
         (answer.status.as_u16(), &answer.headers["location"]),
@@ -324,6 +327,33 @@ async fn what_is_changed_is_counted_first_and_written_to_the_log() {
 }
 
 #[tokio::test]
+async fn an_event_tells_of_all_its_tasks_ended_or_not() {
+    let bus = TestBus::start(&[]).await;
+    let reader = bus.journal.reader();
+    let mut ids = bus.dead().await;
+    ids.retain(|id| id.subscription.0 > 0);
+    let dead = ids.len();
+    for status in reader.subscriptions().await.unwrap() {
+        let pending = reader.pending(status.number, None, 9).await.unwrap();
+        ids.extend(pending.iter().map(|one| one.id));
+    }
+    assert!(0 < dead && dead < ids.len(), "{ids:?}");
+    let are_told = async |ids: &[DeliveryId]| {
+        for id in ids {
+            let (_, page) = get(&bus, &format!("/events/{}", id.sequence.0)).await;
+            assert!(page.contains(&format!("/tasks/{id}")), "{id}: {page}");
+        }
+    };
+    are_told(&ids).await;
+    // What died before has no history here.
+    let (_, waiting) = ids.split_at(dead);
+    post(&bus, "/tasks/do/cancel", "scope=all&confirm=true").await;
+    let statuses = reader.subscriptions().await.unwrap();
+    assert!(statuses.iter().all(|one| one.counts.pending == 0));
+    are_told(waiting).await;
+}
+
+#[tokio::test]
 async fn a_dead_letter_is_edited_and_a_mistake_is_told_with_what_was_written() {
     let bus = TestBus::start(&[]).await;
     let id = bus
@@ -356,13 +386,16 @@ async fn a_dead_letter_is_edited_and_a_mistake_is_told_with_what_was_written() {
 async fn a_rule_is_held_against_the_last_day_beside_what_is_in_force() {
     let bus = TestBus::start(&[]).await;
     // Beside three photos without a subject.
-    for (origin, ty, count) in [
-        ("uploads", "photo", 590),
-        ("uploads", "video", 20),
-        ("cameras", "video", 7),
+    for (tenant, origin, ty, count) in [
+        ("default", "uploads", "photo", 590),
+        ("default", "uploads", "video", 20),
+        ("default", "cameras", "video", 7),
+        ("other", "uploads", "video", 4),
+        // Reports of deliveries meet no rules.
+        ("default", "uploads", "com.pointsman.delivery.failed", 9),
     ] {
         let entry = |index: usize| {
-            let event = Event::builder(format!("{ty}-{index}"), "/i", ty);
+            let event = Event::builder(format!("{ty}-{index}"), "/rules/i", ty);
             let event = event.subject(if index.is_multiple_of(10) {
                 "ten"
             } else {
@@ -377,7 +410,7 @@ async fn a_rule_is_held_against_the_last_day_beside_what_is_in_force() {
             }
         };
         let append = Append {
-            tenant: name("default"),
+            tenant: name(tenant),
             origin: name(origin),
             entries: (0..count).map(entry).collect(),
             rejects: Vec::new(),
@@ -398,8 +431,8 @@ async fn a_rule_is_held_against_the_last_day_beside_what_is_in_force() {
     };
     let alone = tried("rule=match: { type: [video] }").await;
     for expect in [
-        "Of the 620 retained events of the last day it would take 27.",
-        "Taken 27",
+        "Of the 624 retained events of the last day it would take 31.",
+        "Taken 31",
         "The newest 10",
     ] {
         assert!(alone.contains(expect), "{expect}: {alone}");
