@@ -119,6 +119,8 @@ impl ObjectStore {
     fn moto(&self) -> Command {
         let mut command = Command::new(expected("moto_server", "POINTSMAN_MOTO"));
         command.args(["-H", "127.0.0.1", "-p", &self.port.to_string()]);
+        let read_first = concat!(env!("CARGO_MANIFEST_DIR"), "/object_storage");
+        command.env("PYTHONPATH", read_first);
         // It looks for credentials of its own otherwise.
         command
             .env("AWS_ACCESS_KEY_ID", "test")
