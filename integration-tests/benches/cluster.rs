@@ -3,8 +3,10 @@
 //!
 //! All of them are given the same events, whole way to a function that counts. Rates are the middle
 //! ones of rounds in which both take turns, ratios those of pairs of one round; everything runs on
-//! this machine, the engine too. After that: what an idle cluster takes, and how long its shards are
-//! without an owner after a node was killed. `-- keyed` or `-- paid` does one of the two.
+//! this machine, the engine too. After that: what an idle cluster takes. `-- keyed` or `-- paid` does
+//! one of the two.
+//!
+//! `-- failover` kills nodes, and tells how long their shards are without an owner.
 //!
 //! `-- capped`, as root: more and more nodes, each with a twentieth of a core by a control group, so
 //! that nodes are the limit and not the machine.
@@ -43,6 +45,9 @@ const CAPPED_CALLERS: usize = 32;
 const CALLERS: [usize; 2] = [96, 384];
 const IDLE: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(20);
+/// Times to take over, in seconds, with each of which so many nodes are killed.
+const TAKEOVERS: [u64; 2] = [10, 2];
+const KILLS: usize = 10;
 
 /// What is sent: events that stay on the node which takes them, and events with a key each, of which
 /// most go on to another one.
@@ -120,7 +125,12 @@ async fn arrived(sink: &str) -> u64 {
 }
 
 /// The nodes of a cluster, once each owns its part of the shards.
-async fn cluster(engine: &PostgresPair, name: &str, nodes: usize, rules: &str) -> Vec<Bus> {
+async fn cluster(
+    engine: &PostgresPair,
+    name: &str,
+    (nodes, takeover): (usize, u64),
+    rules: &str,
+) -> Vec<Bus> {
     let ports = engine
         .ports()
         .map(|port| format!("127.0.0.1:{port}"))
@@ -129,20 +139,26 @@ async fn cluster(engine: &PostgresPair, name: &str, nodes: usize, rules: &str) -
     for number in 0..nodes {
         let mut bus = Bus::prepare("");
         bus.write_rules(&format!(
-            "store: {{ path: ./store, log: {{ postgres: {{ url: \"postgres://postgres@{ports}/postgres\" }}, cluster: {name}, node: node-{number} }} }}\n{rules}"
+            "store: {{ path: ./store, log: {{ postgres: {{ url: \"postgres://postgres@{ports}/postgres\" }}, cluster: {name}, node: node-{number}, takeover: {takeover}s }} }}\n{rules}"
         ));
         bus.spawn();
         bus.ready().await;
         buses.push(bus);
     }
+    spread(&buses, 0).await;
+    buses
+}
+
+/// Waits until each of the nodes owns its part of the shards, as one of them says.
+async fn spread(buses: &[Bus], says: usize) {
+    let nodes = buses.len();
     until("the shards are spread", async || {
-        let owners = owners(&buses[0]).await;
+        let owners = owners(&buses[says]).await;
         let names = (0..nodes).map(|node| Value::from(format!("node-{node}")));
         let mut counts = names.map(|name| owners.iter().filter(|owner| **owner == name).count());
         counts.all(|count| (count + 1) * nodes > owners.len())
     })
     .await;
-    buses
 }
 
 /// Who owns each shard, as a node says.
@@ -181,10 +197,16 @@ async fn main() {
     if arguments.iter().any(|one| one == "capped") {
         return capped(&engine, &sink, &rules).await;
     }
+    if arguments.iter().any(|one| one == "failover") {
+        return failover(&engine, &rules).await;
+    }
     for (name, ty, what) in TYPES.into_iter().filter(|(name, ..)| is_wanted(name)) {
         let mut subjects = [
             Subject::new("one node", vec![Bus::start(&rules).await]),
-            Subject::new("three nodes", cluster(&engine, name, NODES, &rules).await),
+            Subject::new(
+                "three nodes",
+                cluster(&engine, name, (NODES, TAKEOVERS[0]), &rules).await,
+            ),
         ];
         println!(
             "{what:<28}{:>10}{:>12}{:>14}{:>8}",
@@ -201,8 +223,8 @@ async fn main() {
             }
             tell(&mut subjects, callers);
         }
-        let [_, mut nodes] = subjects;
-        rest(&mut nodes, &engine).await;
+        let [_, nodes] = subjects;
+        rest(&nodes, &engine).await;
         println!();
     }
 }
@@ -219,7 +241,7 @@ async fn capped(engine: &PostgresPair, sink: &str, rules: &str) {
     );
     let mut one = None;
     for nodes in CAPPED {
-        let buses = cluster(engine, &format!("of-{nodes}"), nodes, rules).await;
+        let buses = cluster(engine, &format!("of-{nodes}"), (nodes, TAKEOVERS[0]), rules).await;
         let mut subject = Subject::new("capped nodes", buses);
         let _caps: Vec<_> = subject.buses.iter().map(|bus| Cap::on(bus.pid())).collect();
         let events = CAPPED_EVENTS * nodes as u64;
@@ -291,9 +313,8 @@ fn tell(subjects: &mut [Subject; 2], callers: usize) {
     }
 }
 
-/// What the cluster takes while nothing happens, and how long it takes to recover from the loss of a
-/// node.
-async fn rest(nodes: &mut Subject, engine: &PostgresPair) {
+/// What the cluster takes while nothing happens.
+async fn rest(nodes: &Subject, engine: &PostgresPair) {
     // What was under way in the other nodes' stores comes to its end.
     sleep(SETTLED).await;
     let (cpu, engine_cpu) = (nodes.cpu(), engine.cpu());
@@ -304,19 +325,33 @@ async fn rest(nodes: &mut Subject, engine: &PostgresPair) {
         percent(engine.cpu() - engine_cpu),
         percent(nodes.cpu() - cpu)
     );
-    let killed = nodes.buses.len() - 1;
-    let name = Value::from(format!("node-{killed}"));
-    nodes.buses[killed].kill();
-    let began = Instant::now();
-    until("others own its shards", async || {
-        let owners = owners(&nodes.buses[0]).await;
-        owners
-            .iter()
-            .all(|owner| *owner != name && !owner.is_null())
-    })
-    .await;
-    println!(
-        "a node was killed: others own its shards after {:.1} s (takeover: 10 s)",
-        began.elapsed().as_secs_f64()
-    );
+}
+
+/// Kills nodes, one after the other, each of which comes back.
+async fn failover(engine: &PostgresPair, rules: &str) {
+    println!("takeover    others own a killed node's shards after, from the least to the most");
+    for takeover in TAKEOVERS {
+        let name = format!("within-{takeover}");
+        let mut buses = cluster(engine, &name, (NODES, takeover), rules).await;
+        let mut took = Vec::new();
+        for killed in (0..NODES).cycle().take(KILLS) {
+            let name = Value::from(format!("node-{killed}"));
+            let other = (killed + 1) % NODES;
+            buses[killed].kill();
+            let began = Instant::now();
+            until("others own its shards", async || {
+                let owners = owners(&buses[other]).await;
+                let is_other = |owner: &Value| *owner != name && !owner.is_null();
+                owners.iter().all(is_other)
+            })
+            .await;
+            took.push(began.elapsed().as_secs_f64());
+            buses[killed].spawn();
+            buses[killed].ready().await;
+            spread(&buses, killed).await;
+        }
+        took.sort_by(f64::total_cmp);
+        let took: Vec<_> = took.iter().map(|took| format!("{took:.1}")).collect();
+        println!("{:<12}{} s", format!("{takeover} s"), took.join(", "));
+    }
 }

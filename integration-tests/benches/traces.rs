@@ -22,7 +22,7 @@ use pointsman_integration_tests::Bus;
 use pointsman_integration_tests::collector::Collector;
 use tokio::net::TcpListener;
 
-use self::rounds::{Measured, ROUNDS, turns};
+use self::rounds::{Measured, turns};
 
 #[tokio::main]
 async fn main() {
@@ -66,7 +66,7 @@ async fn main() {
         buses.push(Bus::start(&format!("{traces}{}", rounds::rules(&sink))).await);
         measured.push((*name, Measured::default()));
     }
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds::rounds(buses.len()) {
         for turn in turns(round, buses.len()) {
             measured[turn].1.measure(round, &buses[turn], &sink).await;
         }

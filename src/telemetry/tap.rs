@@ -234,8 +234,9 @@ impl Listener {
         let size = event.size_bytes();
         if has_room
             && self.queued_bytes.fetch_add(size, Ordering::Relaxed) <= QUEUED_BYTES_MAX
-            && self.queue.try_send(passing()).is_ok()
+            && let Ok(place) = self.queue.try_reserve()
         {
+            place.send(passing());
             return;
         }
         if has_room {

@@ -9,14 +9,21 @@ use pointsman_integration_tests::{Bus, Caller, until};
 use pointsman_test_brokers::free_port;
 use tokio::net::TcpStream;
 
-/// Twice as many as there are settings, of which each is then twice at each place of a round.
-pub const ROUNDS: usize = 10;
 const EVENTS: u64 = 30_000;
 const CONNECTIONS: usize = 128;
 
-/// The order of so many settings in a round: the first does not stay the first.
+/// In so many rounds each of so many settings is twice at each place of a round.
+pub const fn rounds(settings: usize) -> usize {
+    2 * settings
+}
+
+/// The order of so many settings in a round: none stays at its place, and each follows another one
+/// in the second half of the rounds.
 pub fn turns(round: usize, settings: usize) -> impl Iterator<Item = usize> {
-    (0..settings).map(move |place| (place + round) % settings)
+    (0..settings).map(move |place| match (round / settings) % 2 {
+        0 => (place + round) % settings,
+        _ => (settings + round - place) % settings,
+    })
 }
 
 /// What was measured of one setting.

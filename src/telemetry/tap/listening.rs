@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use pointsman_rules::{Document, Scratch};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::{Listener, Passing, Tap};
 
 /// The time in which a rate is kept, where it allows for one in each.
 const WINDOW: Duration = Duration::from_millis(100);
+
+/// What passes in this time is taken together: each wake-up costs as much as several of them.
+const GATHERED: Duration = Duration::from_millis(20);
 
 /// How many are held against a filter in a window, at most: together a few hundredths of a core.
 const FILTERED_PER_WINDOW: u32 = 1_000;
@@ -62,13 +65,33 @@ pub enum Heard {
 pub struct Listening {
     tap: Arc<Tap>,
     listener: Arc<Listener>,
-    passing: mpsc::Receiver<Passing>,
+    queue: Queue,
     pace: Pace,
     windows: Interval,
     /// How many more are shown in this window.
     still_shown: u32,
     told_at: Instant,
     scratch: Scratch,
+}
+
+/// What lies there for him.
+struct Queue {
+    passing: mpsc::Receiver<Passing>,
+    /// When it is looked at again, once it is empty.
+    gathered_at: Instant,
+}
+
+impl Queue {
+    /// What passes next. Safe to cancel.
+    async fn next(&mut self) -> Option<Passing> {
+        if let Ok(passing) = self.passing.try_recv() {
+            return Some(passing);
+        }
+        sleep_until(self.gathered_at).await;
+        let passing = self.passing.recv().await;
+        self.gathered_at = Instant::now() + GATHERED;
+        passing
+    }
 }
 
 impl Drop for Listening {
@@ -90,7 +113,10 @@ impl Listening {
         Self {
             tap,
             listener,
-            passing,
+            queue: Queue {
+                passing,
+                gathered_at: now,
+            },
             pace,
             windows,
             still_shown: pace.shown,
@@ -112,7 +138,7 @@ impl Listening {
                         return Some(Heard::LeftOut(left_out));
                     }
                 }
-                Some(passing) = self.passing.recv() => {
+                Some(passing) = self.queue.next() => {
                     let size = passing.event().size_bytes();
                     self.listener.queued_bytes.fetch_sub(size, Ordering::Relaxed);
                     if self.shows(&passing) {
