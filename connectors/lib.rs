@@ -55,6 +55,8 @@ mod replaced;
 mod requests;
 mod reread;
 mod rows;
+#[cfg(feature = "smtp")]
+pub mod smtp;
 #[cfg(feature = "sns")]
 pub mod sns;
 pub mod source;
@@ -69,7 +71,8 @@ pub mod target;
     feature = "kafka",
     feature = "mqtt",
     feature = "nats",
-    feature = "redis"
+    feature = "redis",
+    feature = "smtp"
 ))]
 mod texts;
 pub mod timer;
@@ -272,6 +275,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: with_feature!("redis", Support::target::<redis::RedisTarget>()),
     },
     Connector {
+        kind: "smtp",
+        also_known_as: &["email", "mail", "e-mail", "sendmail"],
+        source: Support::Never,
+        target: with_feature!("smtp", Support::target::<smtp::SmtpTarget>()),
+    },
+    Connector {
         kind: "sns",
         also_known_as: &["aws-sns", "amazon-sns"],
         source: Support::Never,
@@ -364,7 +373,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 27] = [
+    const CALLED: [(&str, &str, &str, &str); 29] = [
         (
             "eventbridge",
             r#"{ "bus": "b", "source": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
@@ -508,6 +517,18 @@ mod tests {
             r#"{ "url": "redis://h", "stream": "<$.data.a>", "fields": { "a": "<$.data.hunter2>" } }"#,
             "k",
             "add to k",
+        ),
+        (
+            "smtp",
+            r#"{ "server": "h", "auth": { "username": "hunter2", "password": "hunter2" }, "from": "a@b", "to": ["c@d", "hunter2@d"], "subject": "hunter2", "body": "hunter2" }"#,
+            "",
+            "mail to c@d",
+        ),
+        (
+            "smtp",
+            r#"{ "server": "h", "from": "a@b", "to": "<$.data.to>", "subject": "s", "body": "<$.data.hunter2>" }"#,
+            "c@d",
+            "mail to c@d",
         ),
         (
             "sns",

@@ -20,6 +20,7 @@ pub(crate) enum Parameter<C = String> {
     feature = "kafka",
     feature = "mqtt",
     feature = "redis",
+    feature = "smtp",
     feature = "sqs"
 ))]
 impl Parameter {

@@ -1,13 +1,15 @@
 //! A setting that is one text, or a list of them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use pointsman_schemas::Text;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
 
 /// One text, or several.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Texts(pub(crate) Vec<Text>);
 
 impl<'de> Deserialize<'de> for Texts {
@@ -33,5 +35,18 @@ impl<'de> Deserialize<'de> for Texts {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Texts {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = generator.subschema_for::<Text>();
+        json_schema!({ "if": { "type": "array" }, "then": { "items": text }, "else": text })
     }
 }

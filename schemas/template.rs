@@ -19,6 +19,9 @@ pub enum Placement {
     /// A command's argument or an environment variable's value: NUL is an error; nothing found is
     /// the empty text.
     Argument,
+    /// A part of an HTML document: values are escaped, so that they are text there and no markup; NUL
+    /// is an error; nothing found is the empty text.
+    Html,
     /// Tokens of a NATS subject: space, `*` and `>` in a value are errors; nothing found is an
     /// error.
     Subject,

@@ -14,7 +14,7 @@ mod replay;
 pub(crate) mod server;
 #[cfg(any(feature = "mqtt", feature = "redis"))]
 pub(crate) mod shared;
-#[cfg(any(feature = "mqtt", feature = "redis"))]
+#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unanswered;

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
-#[cfg(any(feature = "mqtt", feature = "redis"))]
+#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
 mod settings;
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use crate::OpenError;
 use crate::parameter::resolve;
 
-#[cfg(any(feature = "mqtt", feature = "redis"))]
+#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
 pub use settings::TlsSettings;
 
 /// Where the certificates of a client are.

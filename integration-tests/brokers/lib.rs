@@ -23,6 +23,7 @@ pub mod proxy;
 mod rabbitmq;
 mod redis;
 mod server;
+mod smtp;
 mod stand_in;
 
 pub use kafka::{KafkaListener, KafkaServer};
@@ -36,4 +37,5 @@ pub use proxy::{Fault, Proxy};
 pub use rabbitmq::RabbitServer;
 pub use redis::RedisServer;
 pub use server::{Server, kill};
+pub use smtp::SmtpServer;
 pub use stand_in::{Asked, StandIn, Told};

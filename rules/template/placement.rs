@@ -23,7 +23,7 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let Some(value) = found else {
         return match placement {
-            Placement::Argument => Ok(()),
+            Placement::Argument | Placement::Html => Ok(()),
             Placement::Url | Placement::Header | Placement::Subject | Placement::Address => {
                 Err(RenderError::Nothing {
                     query: query.to_owned(),
@@ -40,7 +40,7 @@ pub(super) fn write(
         Placement::Header => value
             .contains(|c: char| c.is_ascii_control() && c != '\t')
             .then_some("a control character"),
-        Placement::Argument => value.contains('\0').then_some("a NUL"),
+        Placement::Argument | Placement::Html => value.contains('\0').then_some("a NUL"),
         Placement::Subject => {
             if value.contains(['*', '>']) {
                 Some("a * or a >")
@@ -59,12 +59,26 @@ pub(super) fn write(
             what,
         });
     }
-    if placement == Placement::Url {
-        out.extend(utf8_percent_encode(&value, RESERVED));
-    } else {
-        out.push_str(&value);
+    match placement {
+        Placement::Url => out.extend(utf8_percent_encode(&value, RESERVED)),
+        Placement::Html => write_html(&value, out),
+        _ => out.push_str(&value),
     }
     Ok(())
+}
+
+/// Escapes what ends a text or a quoted attribute's value in HTML.
+fn write_html(value: &str, out: &mut String) {
+    for char in value.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            char => out.push(char),
+        }
+    }
 }
 
 fn name(placement: Placement) -> &'static str {
@@ -72,6 +86,7 @@ fn name(placement: Placement) -> &'static str {
         Placement::Url => "a URL",
         Placement::Header => "a header",
         Placement::Argument => "an argument",
+        Placement::Html => "HTML",
         Placement::Subject => "a NATS subject",
         Placement::Address => "an address",
     }

@@ -157,7 +157,7 @@ fn dates_are_written_by_filters() {
 
 #[test]
 fn what_stands_where_is_escaped_or_refused() {
-    use Placement::{Address, Argument, Header, Subject, Url};
+    use Placement::{Address, Argument, Header, Html, Subject, Url};
     let nothing = |query: &str| {
         Err(RenderError::Nothing {
             query: query.to_owned(),
@@ -184,6 +184,14 @@ fn what_stands_where_is_escaped_or_refused() {
         ("<$.data.missing>", Header, Err("finds nothing")),
         ("<$.data.crlf>", Argument, Ok("a\r\nb")),
         ("<$.data.nul>", Argument, Err("a NUL")),
+        ("<p><$.data.s></p>", Html, Ok("<p>a &quot;b&quot;/é</p>")),
+        (
+            "<a title=\"<$.data.missing ?? \"<i>&'\">\">",
+            Html,
+            Ok("<a title=\"&lt;i&gt;&amp;&#39;\">"),
+        ),
+        ("<$.data.missing>", Html, Ok("")),
+        ("<$.data.nul>", Html, Err("a NUL")),
         ("audit.<$.type>", Subject, Ok("audit.order.paid")),
         ("audit.<$.data.s>", Subject, Err("a space")),
         ("audit.<$.data.star>", Subject, Err("a * or a >")),

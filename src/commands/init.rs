@@ -88,6 +88,8 @@ pub enum TargetKind {
     Mns,
     /// A function of Alibaba Cloud's Function Compute.
     FunctionCompute,
+    /// Mail.
+    Smtp,
     /// The terminal.
     Stdout,
 }
@@ -234,6 +236,13 @@ impl TargetKind {
             Self::FunctionCompute => {
                 "  function:\n    function-compute: { function: orders, region: cn-hangzhou } # \
                  qualifier, invocation: async, credentials …\n"
+            }
+            Self::Smtp => {
+                "  function:\n    smtp:\n      server: 127.0.0.1\n      port: 1025\n      \
+                 encryption: none # on this machine alone; leave it out for STARTTLS\n      # auth: \
+                 { username: bus, password: { env: SMTP_PASSWORD } }\n      from: \
+                 bus@example.com\n      to: [ada@example.com] # or <$.data.email>; cc, bcc, \
+                 reply_to\n      subject: \"<$.type>\"\n      body: \"<$.data>\" # and html\n"
             }
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
