@@ -199,7 +199,10 @@ async fn what_a_message_is_made_of() {
     for (name, expect) in [
         ("message-id", Some("<0000000000000001-2-3-0@example.com>")),
         ("from", Some("=?utf-8?b?S8OkdGhl?= <k@example.com>")),
-        ("to", Some("ada@example.com, Bob <bob@xn--bcher-kva.example>")),
+        (
+            "to",
+            Some("ada@example.com, Bob <bob@xn--bcher-kva.example>"),
+        ),
         ("cc", Some("cäcilie@example.com")),
         ("bcc", None),
         ("reply-to", Some("re@example.com")),
@@ -214,7 +217,11 @@ async fn what_a_message_is_made_of() {
         );
     }
     let content = content(mail);
-    for part in ["multipart/alternative", "It is paid.\n.\nIt is.\n", "<p>=C3=BC</p>"] {
+    for part in [
+        "multipart/alternative",
+        "It is paid.\n.\nIt is.\n",
+        "<p>=C3=BC</p>",
+    ] {
         assert!(content.contains(part), "{part}: {content}");
     }
 }
