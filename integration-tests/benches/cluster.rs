@@ -348,7 +348,7 @@ async fn failover(engine: &PostgresPair, rules: &str) {
             took.push(began.elapsed().as_secs_f64());
             buses[killed].spawn();
             buses[killed].ready().await;
-            spread(&buses, killed).await;
+            spread(&buses, other).await;
         }
         took.sort_by(f64::total_cmp);
         let took: Vec<_> = took.iter().map(|took| format!("{took:.1}")).collect();

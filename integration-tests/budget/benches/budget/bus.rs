@@ -50,6 +50,7 @@ const CALLGRIND: [&str; 10] = [
 pub struct Bus {
     folder: TempDir,
     process: Child,
+    admin: u16,
     callers: Vec<(TcpStream, Vec<u8>)>,
     function: Arc<Function>,
     /// Where its syncs wait to be ended.
@@ -75,12 +76,13 @@ impl Bus {
         let mut bus = Self {
             folder,
             process,
+            admin,
             callers: Vec::new(),
             function,
             gate: None,
             sent: 0,
         };
-        bus.ready(admin);
+        bus.ready();
         bus.callers = (0..CALLERS).map(|_| (caller(listen), Vec::new())).collect();
         bus.idle();
         // From now on its syncs wait.
@@ -95,7 +97,7 @@ impl Bus {
         self.folder.path().join(GATE)
     }
 
-    fn ready(&mut self, admin: u16) {
+    fn ready(&mut self) {
         let begin = Instant::now();
         loop {
             let ended = self.process.try_wait().expect("a child can be waited for");
@@ -104,7 +106,7 @@ impl Bus {
                 "the bus does not come up under valgrind:\n{}",
                 std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
             );
-            let answer = TcpStream::connect(("127.0.0.1", admin)).and_then(|mut stream| {
+            let answer = TcpStream::connect(("127.0.0.1", self.admin)).and_then(|mut stream| {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.write_all(
                     b"GET /readyz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n",
@@ -117,6 +119,18 @@ impl Bus {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Has somebody listen to what is asked for, as long as the bus runs.
+    pub fn listen(&self, query: &str) {
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", self.admin)).expect("the bus takes connections");
+        let request = format!("GET /api/v1/tap?{query} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the bus reads");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).expect("the bus answers");
+        assert_eq!(&head, b"HTTP/1.1 200");
+        std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
     }
 
     /// Forgets what has been counted so far.

@@ -3,7 +3,7 @@
 //! read it.
 //!
 //! `-- write` keeps the figures; `-- functions` shows the largest functions of each stage;
-//! `-- history` shows what the history of tasks costs.
+//! `-- history` shows what the history of tasks costs, `-- listeners` what whoever listens does.
 
 #![expect(
     clippy::print_stdout,
@@ -32,6 +32,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WARM_UP_ROUNDS: usize = 12;
 const ROUNDS: usize = 20;
 
+/// Who listens, and what he asks for.
+const LISTENERS: [(&str, &str); 3] = [
+    ("for a type that does not come", "type=other"),
+    (
+        "for events that a pattern never takes",
+        "pattern=%7B%22data%22%3A%7B%22total%22%3A%5B1%5D%7D%7D",
+    ),
+    ("to everything, 1,000 a second", "rate=1000"),
+];
+
 /// How many functions of a stage are shown.
 const FUNCTIONS_SHOWN: usize = 25;
 
@@ -50,7 +60,10 @@ fn main() -> ExitCode {
     if asked("history") {
         return compare_history(&made_with);
     }
-    let (profile, events) = measure("all");
+    if asked("listeners") {
+        return compare_listeners();
+    }
+    let (profile, events) = measure("all", None);
     let attributed = attributed(&profile);
     let per_event = |instructions: f64| instructions / f64::from(events);
     let figures = Figures {
@@ -70,7 +83,7 @@ fn main() -> ExitCode {
 /// Prints what an event costs with the history of every task kept, beside what it costs with none.
 fn compare_history(made_with: &str) -> ExitCode {
     let [with, without] = ["all", "none"].map(|history| {
-        let (profile, events) = measure(history);
+        let (profile, events) = measure(history, None);
         Figures {
             made_with: made_with.to_owned(),
             stages: attributed(&profile)
@@ -82,9 +95,29 @@ fn compare_history(made_with: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The profile of a bus whose rule has this `history`, and of how many events.
-fn measure(history: &str) -> (Profile, u32) {
+/// Prints what an event costs with nobody who listens, and with each of them. So slow a bus has more
+/// of its time's ticks for each event, and more of its events have room in a listener's.
+fn compare_listeners() -> ExitCode {
+    let total = |listener| {
+        let (profile, events) = measure("all", listener);
+        attributed(&profile).stages.iter().sum::<f64>() / f64::from(events)
+    };
+    let nobody = total(None);
+    println!("{:<40}{nobody:>10.0}", "nobody listens");
+    for (name, query) in LISTENERS {
+        let own = total(Some(query));
+        println!("{name:<40}{own:>10.0}{:>8.3}", own / nobody);
+    }
+    ExitCode::SUCCESS
+}
+
+/// The profile of a bus whose rule has this `history`, with somebody who listens to what is asked
+/// for, and of how many events.
+fn measure(history: &str, listener: Option<&str>) -> (Profile, u32) {
     let mut bus = Bus::start(history);
+    if let Some(query) = listener {
+        bus.listen(query);
+    }
     bus.count_from_now();
     for _ in 0..WARM_UP_ROUNDS {
         bus.round();
