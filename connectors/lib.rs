@@ -14,6 +14,7 @@ pub mod alibaba;
 #[cfg(feature = "sqs")]
 pub mod aws;
 mod body;
+pub mod chat;
 pub mod credential;
 pub mod directory;
 pub mod engine;
@@ -194,6 +195,12 @@ pub const CONNECTORS: &[Connector] = &[
         target: Support::Never,
     },
     Connector {
+        kind: "discord",
+        also_known_as: &[],
+        source: Support::Never,
+        target: Support::target::<chat::DiscordTarget>(),
+    },
+    Connector {
         kind: "eventbridge",
         also_known_as: &["aws-eventbridge", "event-bridge", "cloudwatch-events"],
         source: Support::Never,
@@ -263,6 +270,12 @@ pub const CONNECTORS: &[Connector] = &[
         ),
     },
     Connector {
+        kind: "pagerduty",
+        also_known_as: &["pager-duty"],
+        source: Support::Never,
+        target: Support::target::<chat::PagerdutyTarget>(),
+    },
+    Connector {
         kind: "rabbitmq",
         also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
         source: with_feature!("rabbitmq", Support::source::<rabbitmq::RabbitmqSource>()),
@@ -273,6 +286,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["valkey", "redis-streams", "redis-stream", "rediss"],
         source: with_feature!("redis", Support::source::<redis::RedisSource>()),
         target: with_feature!("redis", Support::target::<redis::RedisTarget>()),
+    },
+    Connector {
+        kind: "slack",
+        also_known_as: &[],
+        source: Support::Never,
+        target: Support::target::<chat::SlackTarget>(),
     },
     Connector {
         kind: "smtp",
@@ -297,6 +316,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["console", "print"],
         source: Support::Never,
         target: Support::target::<stdout::StdoutTarget>(),
+    },
+    Connector {
+        kind: "teams",
+        also_known_as: &["msteams", "ms-teams", "microsoft-teams"],
+        source: Support::Never,
+        target: Support::target::<chat::TeamsTarget>(),
     },
     Connector {
         kind: "timer",
@@ -373,7 +398,13 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 29] = [
+    const CALLED: [(&str, &str, &str, &str); 33] = [
+        (
+            "discord",
+            r#"{ "url": "https://h/hunter2", "text": "<$.data.hunter2>" }"#,
+            "",
+            "post to Discord",
+        ),
         (
             "eventbridge",
             r#"{ "bus": "b", "source": "<$.data.hunter2>", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
@@ -495,6 +526,12 @@ mod tests {
             "PUT {env: PATH}/{file: /k}",
         ),
         (
+            "pagerduty",
+            r#"{ "routing_key": "hunter2", "summary": "<$.data.hunter2>" }"#,
+            "",
+            "post to PagerDuty",
+        ),
+        (
             "rabbitmq",
             r#"{ "url": "amqp://h", "username": "hunter2", "password": "hunter2", "routing_key": "q" }"#,
             "",
@@ -517,6 +554,12 @@ mod tests {
             r#"{ "url": "redis://h", "stream": "<$.data.a>", "fields": { "a": "<$.data.hunter2>" } }"#,
             "k",
             "add to k",
+        ),
+        (
+            "slack",
+            r#"{ "url": "https://h/hunter2", "body": { "text": "<$.data.hunter2>" } }"#,
+            "",
+            "post to Slack",
         ),
         (
             "smtp",
@@ -543,6 +586,12 @@ mod tests {
             "send to q.fifo",
         ),
         ("stdout", "{}", "", "stdout"),
+        (
+            "teams",
+            r#"{ "url": "https://h/hunter2", "title": "<$.data.hunter2>" }"#,
+            "",
+            "post to Microsoft Teams",
+        ),
     ];
 
     #[test]

@@ -16,13 +16,6 @@ pub(crate) enum Parameter<C = String> {
     Filled(usize),
 }
 
-#[cfg(any(
-    feature = "kafka",
-    feature = "mqtt",
-    feature = "redis",
-    feature = "smtp",
-    feature = "sqs"
-))]
 impl Parameter {
     /// A text of the settings, which is a template where it has an index.
     ///

@@ -17,9 +17,7 @@ use pointsman_schemas::{Clock, Data, Event, Timestamp};
 use tokio::time::Instant;
 
 pub(crate) use by_hand::{begin, bodies, settle, take, turns, with};
-pub(crate) use canned::Canned;
-#[cfg(feature = "lambda")]
-pub(crate) use canned::Reply;
+pub(crate) use canned::{Asked, Canned, Reply};
 pub(crate) use log::Log;
 pub(crate) use silent::Silent;
 pub(crate) use source::{SourceFixture, next_within, open, parse_source, sources};

@@ -22,6 +22,9 @@ pub enum Placement {
     /// A part of an HTML document: values are escaped, so that they are text there and no markup; NUL
     /// is an error; nothing found is the empty text.
     Html,
+    /// A text in Slack's mrkdwn: what is markup in values is escaped; NUL is an error; nothing found
+    /// is the empty text.
+    Mrkdwn,
     /// Tokens of a NATS subject: space, `*` and `>` in a value are errors; nothing found is an
     /// error.
     Subject,

@@ -95,6 +95,12 @@ pub struct HttpTarget {
     /// address. A host that is written out may.
     #[serde(default)]
     allow_private_addresses: bool,
+    /// Whether the URL lets in whoever knows it, and is shown to nobody.
+    #[serde(skip)]
+    is_secret: bool,
+    /// What is added to the URL's query, unless it stands there.
+    #[serde(skip)]
+    query: Option<(&'static str, &'static str)>,
 }
 
 /// The method of a call.
@@ -166,6 +172,35 @@ fn reserved(name: &HeaderName, mode: CallMode) -> Option<&'static str> {
 }
 
 impl HttpTarget {
+    /// What posts the data of events to a URL that is a secret, with something in its query.
+    pub(crate) fn posting(url: Text, query: Option<(&'static str, &'static str)>) -> Self {
+        Self {
+            url,
+            method: CallMethod::Post,
+            mode: CallMode::Data,
+            headers: IndexMap::new(),
+            auth: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            insecure: false,
+            allow_private_addresses: false,
+            is_secret: true,
+            query,
+        }
+    }
+
+    fn address(&self) -> Result<String, OpenError> {
+        let address = resolve(&self.url, &["url".into()])?;
+        Ok(match self.query {
+            Some((name, value)) if !address.contains(&format!("{name}=")) => {
+                let sign = if address.contains('?') { '&' } else { '?' };
+                format!("{address}{sign}{name}={value}")
+            }
+            _ => address,
+        })
+    }
+
     fn check_header(&self, name: &str, value: &Text) -> Option<Problem> {
         let Ok(parsed) = HeaderName::try_from(name) else {
             return Some(Problem::new(format!("{name:?} is no header's name")).key());
@@ -212,7 +247,7 @@ impl HttpTarget {
     fn caller(&self, context: &TargetContext) -> Result<Caller, OpenError> {
         let (url, header_templates, templates) = self.templates();
         let problem_at_url = |mistake: String| OpenError(Problem::new(mistake).at("url"));
-        let address = resolve(&self.url, &["url".into()])?;
+        let address = self.address()?;
         // What the operator has written out is where the operator wants to call; what an event
         // brings may be anybody's wish.
         let is_free =
@@ -250,7 +285,7 @@ impl HttpTarget {
             client,
             guard,
             address,
-            is_address_hidden: self.url.literal().is_none(),
+            is_address_hidden: self.is_secret || self.url.literal().is_none(),
             host,
             method: self.method.into(),
             mode: self.mode,

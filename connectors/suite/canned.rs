@@ -19,7 +19,6 @@ pub(crate) struct Reply {
     body: String,
 }
 
-#[cfg(feature = "lambda")]
 impl Reply {
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
@@ -61,8 +60,8 @@ impl Asked {
     }
 }
 
-/// The answer to an action that has been asked for so often before.
-type Answers = dyn Fn(&str, usize) -> Reply + Send + Sync;
+/// The answer to a request whose action has been asked for so often before.
+type Answers = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
 
 /// A server that answers as it is told.
 pub(crate) struct Canned {
@@ -75,9 +74,18 @@ impl Canned {
     pub(crate) async fn start<R: Into<Reply>>(
         answers: impl Fn(&str, usize) -> R + Send + Sync + 'static,
     ) -> Self {
+        Self::serving(move |asked, count| answers(&asked.action(), count).into()).await
+    }
+
+    /// One that answers by all of a request.
+    pub(crate) async fn judging(answers: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serving(move |asked, _| answers(asked)).await
+    }
+
+    async fn serving(answers: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let answers: Arc<Answers> = Arc::new(move |action, count| answers(action, count).into());
+        let answers: Arc<Answers> = Arc::new(answers);
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let noted = Arc::clone(&asked);
         let serving = tokio::spawn(async move {
@@ -124,14 +132,14 @@ async fn serve(
             let mut noted = noted.lock();
             let before = noted.iter().filter(|asked| asked.action() == action);
             let count = before.count();
-            noted.push(asked);
+            noted.push(asked.clone());
             count
         };
         let Reply {
             status,
             headers,
             body,
-        } = answers(&action, count);
+        } = answers(&asked, count);
         let length = body.len();
         let mut answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
         for (name, value) in headers {

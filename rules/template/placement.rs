@@ -23,7 +23,7 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let Some(value) = found else {
         return match placement {
-            Placement::Argument | Placement::Html => Ok(()),
+            Placement::Argument | Placement::Html | Placement::Mrkdwn => Ok(()),
             Placement::Url | Placement::Header | Placement::Subject | Placement::Address => {
                 Err(RenderError::Nothing {
                     query: query.to_owned(),
@@ -40,7 +40,9 @@ pub(super) fn write(
         Placement::Header => value
             .contains(|c: char| c.is_ascii_control() && c != '\t')
             .then_some("a control character"),
-        Placement::Argument | Placement::Html => value.contains('\0').then_some("a NUL"),
+        Placement::Argument | Placement::Html | Placement::Mrkdwn => {
+            value.contains('\0').then_some("a NUL")
+        }
         Placement::Subject => {
             if value.contains(['*', '>']) {
                 Some("a * or a >")
@@ -61,21 +63,22 @@ pub(super) fn write(
     }
     match placement {
         Placement::Url => out.extend(utf8_percent_encode(&value, RESERVED)),
-        Placement::Html => write_html(&value, out),
+        Placement::Html => write_escaped(&value, true, out),
+        Placement::Mrkdwn => write_escaped(&value, false, out),
         _ => out.push_str(&value),
     }
     Ok(())
 }
 
-/// Escapes what ends a text or a quoted attribute's value in HTML.
-fn write_html(value: &str, out: &mut String) {
+/// Escapes what ends a text in HTML and in mrkdwn, and what ends a quoted attribute's value.
+fn write_escaped(value: &str, with_quotes: bool, out: &mut String) {
     for char in value.chars() {
         match char {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
+            '"' if with_quotes => out.push_str("&quot;"),
+            '\'' if with_quotes => out.push_str("&#39;"),
             char => out.push(char),
         }
     }
@@ -87,6 +90,7 @@ fn name(placement: Placement) -> &'static str {
         Placement::Header => "a header",
         Placement::Argument => "an argument",
         Placement::Html => "HTML",
+        Placement::Mrkdwn => "a text for Slack",
         Placement::Subject => "a NATS subject",
         Placement::Address => "an address",
     }

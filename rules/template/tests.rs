@@ -157,7 +157,7 @@ fn dates_are_written_by_filters() {
 
 #[test]
 fn what_stands_where_is_escaped_or_refused() {
-    use Placement::{Address, Argument, Header, Html, Subject, Url};
+    use Placement::{Address, Argument, Header, Html, Mrkdwn, Subject, Url};
     let nothing = |query: &str| {
         Err(RenderError::Nothing {
             query: query.to_owned(),
@@ -192,6 +192,12 @@ fn what_stands_where_is_escaped_or_refused() {
         ),
         ("<$.data.missing>", Html, Ok("")),
         ("<$.data.nul>", Html, Err("a NUL")),
+        ("*<$.data.s>* <$.data.missing>", Mrkdwn, Ok("*a \"b\"/é* ")),
+        (
+            "<$.data.missing ?? \"<!channel> & 'co'\">",
+            Mrkdwn,
+            Ok("&lt;!channel&gt; &amp; 'co'"),
+        ),
         ("audit.<$.type>", Subject, Ok("audit.order.paid")),
         ("audit.<$.data.s>", Subject, Err("a space")),
         ("audit.<$.data.star>", Subject, Err("a * or a >")),

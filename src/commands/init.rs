@@ -90,6 +90,14 @@ pub enum TargetKind {
     FunctionCompute,
     /// Mail.
     Smtp,
+    /// Messages to a channel of Slack.
+    Slack,
+    /// Messages to a channel of Microsoft Teams.
+    Teams,
+    /// Messages to a channel of Discord.
+    Discord,
+    /// Alerts of PagerDuty.
+    Pagerduty,
     /// The terminal.
     Stdout,
 }
@@ -126,6 +134,21 @@ const NATS: &str = "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4
                  ORDERS, consumer: pointsman }\n    event: { type: order.received, subject: \
                  <$.subject> } # of messages that are no CloudEvents\n";
 const ORDERS: &str = "    from: incoming\n    match:\n      type: [order.received]\n";
+
+// The sections of targets that tell people.
+const SMTP: &str = "  function:\n    smtp:\n      server: 127.0.0.1\n      port: 1025\n      \
+                 encryption: none # on this machine alone; leave it out for STARTTLS\n      # auth: \
+                 { username: bus, password: { env: SMTP_PASSWORD } }\n      from: \
+                 bus@example.com\n      to: [ada@example.com] # or <$.data.email>; cc, bcc, \
+                 reply_to\n      subject: \"<$.type>\"\n      body: \"<$.data>\" # and html\n";
+const SLACK: &str = "  function:\n    slack: { url: { env: SLACK_URL } } # text: \"<$.subject> …\", or \
+                 the whole body\n";
+const TEAMS: &str = "  function:\n    teams: { url: { env: TEAMS_URL } } # title, text: \"<$.subject> \
+                 …\", or the whole body\n";
+const DISCORD: &str = "  function:\n    discord: { url: { env: DISCORD_URL } } # text: \"<$.subject> …\", \
+                 or the whole body\n";
+const PAGERDUTY: &str = "  function:\n    pagerduty: { routing_key: { env: PAGERDUTY_KEY } } # action, \
+                 dedup_key, summary, severity …\n";
 
 impl SourceKind {
     /// Its section, and what its rule matches.
@@ -237,13 +260,11 @@ impl TargetKind {
                 "  function:\n    function-compute: { function: orders, region: cn-hangzhou } # \
                  qualifier, invocation: async, credentials …\n"
             }
-            Self::Smtp => {
-                "  function:\n    smtp:\n      server: 127.0.0.1\n      port: 1025\n      \
-                 encryption: none # on this machine alone; leave it out for STARTTLS\n      # auth: \
-                 { username: bus, password: { env: SMTP_PASSWORD } }\n      from: \
-                 bus@example.com\n      to: [ada@example.com] # or <$.data.email>; cc, bcc, \
-                 reply_to\n      subject: \"<$.type>\"\n      body: \"<$.data>\" # and html\n"
-            }
+            Self::Smtp => SMTP,
+            Self::Slack => SLACK,
+            Self::Teams => TEAMS,
+            Self::Discord => DISCORD,
+            Self::Pagerduty => PAGERDUTY,
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
     }
