@@ -55,6 +55,8 @@ pub mod redis;
 mod replaced;
 mod requests;
 mod reread;
+#[cfg(feature = "rocketmq")]
+pub mod rocketmq;
 mod rows;
 #[cfg(feature = "smtp")]
 pub mod smtp;
@@ -73,6 +75,7 @@ pub mod target;
     feature = "mqtt",
     feature = "nats",
     feature = "redis",
+    feature = "rocketmq",
     feature = "smtp"
 ))]
 mod texts;
@@ -286,6 +289,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["valkey", "redis-streams", "redis-stream", "rediss"],
         source: with_feature!("redis", Support::source::<redis::RedisSource>()),
         target: with_feature!("redis", Support::target::<redis::RedisTarget>()),
+    },
+    Connector {
+        kind: "rocketmq",
+        also_known_as: &["apache-rocketmq", "rocket-mq", "rmq", "ons"],
+        source: with_feature!("rocketmq", Support::source::<rocketmq::RocketmqSource>()),
+        target: with_feature!("rocketmq", Support::target::<rocketmq::RocketmqTarget>()),
     },
     Connector {
         kind: "slack",

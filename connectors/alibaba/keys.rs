@@ -19,7 +19,7 @@ const ENVIRONMENT: [&str; 3] = [
     "ALIBABA_CLOUD_SECURITY_TOKEN",
 ];
 
-/// The keys to an account of Alibaba Cloud.
+/// The keys to an account of Alibaba Cloud, or of RocketMQ.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessKey {
@@ -118,6 +118,17 @@ impl Signer {
             Some(written) => Reread::open(what, written.files(), move || written.read()),
             None => Reread::open(what, Files::of([]), Keys::of_environment),
         };
+        reread.map(Arc::new).map(Self)
+    }
+
+    /// The keys that the settings name, of another system that has such.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    #[cfg(feature = "rocketmq")]
+    pub(crate) fn written(written: &AccessKey) -> Result<Self, OpenError> {
+        let (files, written) = (written.files(), written.clone());
+        let reread = Reread::open("the keys to RocketMQ", files, move || written.read());
         reread.map(Arc::new).map(Self)
     }
 

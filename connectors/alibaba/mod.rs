@@ -8,4 +8,6 @@ mod keys;
 pub(crate) use endpoint::{Endpoint, check_endpoint, http, unreachable};
 pub(crate) use envelope::{from_xml, is_envelope};
 pub use keys::AccessKey;
+#[cfg(feature = "rocketmq")]
+pub(crate) use keys::Keys;
 pub(crate) use keys::Signer;

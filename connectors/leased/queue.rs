@@ -37,6 +37,12 @@ pub(crate) trait Queue: fmt::Debug + Clone + Send + Sync + 'static {
         self.in_hand() / 3
     }
 
+    /// How many calls for messages wait where nothing is there: one at each of the places that a
+    /// queue has its messages in.
+    fn receives_min(&self) -> usize {
+        1
+    }
+
     /// What a message is deleted and hidden by. None is not taken in hand: no queue sends such.
     fn receipt(message: &Self::Message) -> Option<String>;
 

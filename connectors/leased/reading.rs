@@ -60,6 +60,7 @@ pub(crate) struct Reading<Q: Queue> {
 impl<Q: Queue> Reading<Q> {
     /// Begins to read; a call waits so long where nothing is there.
     pub(crate) fn begin(queue: Q, wait: Duration, bounds: Bounds, link: Link) -> Self {
+        let calls_wanted = queue.receives_min();
         let held = Arc::new(Held::default());
         let (orders, ordered) = unbounded_channel();
         let keeper = Keeper {
@@ -76,7 +77,7 @@ impl<Q: Queue> Reading<Q> {
             bounds,
             wait,
             calls: FuturesUnordered::new(),
-            calls_wanted: 1,
+            calls_wanted,
             emptied: None,
             failed: None,
             _watch: AbortOnDropHandle::new(watch),
@@ -162,11 +163,14 @@ impl<Q: Queue> Reading<Q> {
                 return Vec::new();
             }
         };
+        let least = self.queue.receives_min();
         // As long as they come back full there is more.
         self.calls_wanted = match messages.len() {
-            0 => 1,
-            count if count >= Q::CALL_MESSAGES_MAX => (self.calls_wanted + 1).min(Q::RECEIVES_MAX),
-            _ => self.calls_wanted,
+            0 => least,
+            count if count >= Q::CALL_MESSAGES_MAX => {
+                (self.calls_wanted + 1).clamp(least, Q::RECEIVES_MAX.max(least))
+            }
+            _ => self.calls_wanted.max(least),
         };
         if messages.is_empty() {
             self.emptied = Some(asked);

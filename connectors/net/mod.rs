@@ -10,11 +10,16 @@ pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;
 mod replay;
-#[cfg(any(feature = "mqtt", feature = "redis"))]
+#[cfg(any(feature = "mqtt", feature = "redis", feature = "rocketmq"))]
 pub(crate) mod server;
-#[cfg(any(feature = "mqtt", feature = "redis"))]
+#[cfg(any(feature = "mqtt", feature = "redis", feature = "rocketmq"))]
 pub(crate) mod shared;
-#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "mqtt",
+    feature = "redis",
+    feature = "rocketmq",
+    feature = "smtp"
+))]
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod unanswered;

@@ -2,7 +2,12 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
-#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "mqtt",
+    feature = "redis",
+    feature = "rocketmq",
+    feature = "smtp"
+))]
 mod settings;
 
 use std::sync::Arc;
@@ -19,7 +24,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use crate::OpenError;
 use crate::parameter::resolve;
 
-#[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "mqtt",
+    feature = "redis",
+    feature = "rocketmq",
+    feature = "smtp"
+))]
 pub use settings::TlsSettings;
 
 /// Where the certificates of a client are.

@@ -49,6 +49,8 @@ pub enum SourceKind {
     Redis,
     /// Messages of topics of an MQTT broker.
     Mqtt,
+    /// Messages of a topic of RocketMQ.
+    Rocketmq,
     /// Messages of a queue of Amazon SQS.
     Sqs,
     /// Messages of a queue of Alibaba Cloud's MNS.
@@ -74,6 +76,8 @@ pub enum TargetKind {
     Redis,
     /// Messages to a topic of an MQTT broker.
     Mqtt,
+    /// Messages to a topic of RocketMQ.
+    Rocketmq,
     /// Messages to a queue of Amazon SQS.
     Sqs,
     /// Messages to a topic of Amazon SNS.
@@ -123,6 +127,10 @@ const MQTT: &str = "sources:\n  incoming:\n    mqtt:\n      url: \"mqtt://127.0.
                  for TLS; username, password\n      client_id: pointsman # nobody else connects \
                  with it\n      topic: \"orders/#\"\n    event: { type: order.received, subject: \
                  <$.topic> } # of messages that are no CloudEvents\n";
+const ROCKETMQ: &str = "sources:\n  incoming:\n    rocketmq:\n      url: \
+                        \"rocketmq://127.0.0.1:8081\" # rocketmqs for TLS; credentials\n      topic: \
+                        orders\n      group: pointsman\n    event: { type: order.received, \
+                        subject: <$.group> } # of messages that are no CloudEvents\n";
 const SQS: &str = "sources:\n  incoming:\n    sqs: { queue: orders, region: eu-west-1 } # \
                  credentials, visibility …\n    event: { type: order.received, subject: <$.group> \
                  } # of messages that are no CloudEvents\n";
@@ -192,6 +200,7 @@ impl SourceKind {
             Self::Rabbitmq => (RABBITMQ, ORDERS),
             Self::Redis => (REDIS, ORDERS),
             Self::Mqtt => (MQTT, ORDERS),
+            Self::Rocketmq => (ROCKETMQ, ORDERS),
             Self::Sqs => (SQS, ORDERS),
             Self::Mns => (MNS, ORDERS),
             Self::Nats => (NATS, ORDERS),
@@ -231,6 +240,10 @@ impl TargetKind {
             Self::Mqtt => {
                 "  function:\n    mqtt: { url: \"mqtt://127.0.0.1:1883\", topic: \
                  \"events/<$.type>\" } # version: \"3.1.1\", mode: structured, retain …\n"
+            }
+            Self::Rocketmq => {
+                "  function:\n    rocketmq: { url: \"rocketmq://127.0.0.1:8081\", topic: events } # \
+                 message_group: <$.subject> of a FIFO topic, tag, keys, delay …\n"
             }
             Self::Sqs => {
                 "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \

@@ -11,6 +11,7 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("redpanda", "kafka"),
     ("valkey", "redis"),
     ("mosquitto", "mqtt"),
+    ("ons", "rocketmq"),
     ("clientid", "client_id"),
     ("retained", "retain"),
     ("consumer_group", "group"),

@@ -27,6 +27,8 @@ mod rabbitmq;
 #[cfg(test)]
 mod redis;
 #[cfg(test)]
+mod rocketmq;
+#[cfg(test)]
 mod sqs;
 #[cfg(test)]
 mod traces;

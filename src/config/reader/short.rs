@@ -10,13 +10,14 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 28] = [
+const OF_A_TEXT: [(&str, &str); 29] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
     ("rabbitmq", "url"),
     ("redis", "url"),
     ("mqtt", "url"),
+    ("rocketmq", "url"),
     ("directory", "path"),
     ("webhook", "path"),
     ("object-storage", "bucket"),
