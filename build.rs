@@ -7,15 +7,15 @@ fn main() {
     // packager says it by the variable.
     println!("cargo::rerun-if-env-changed=POINTSMAN_COMMIT");
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let commit = std::env::var("POINTSMAN_COMMIT")
-        .ok()
-        .or_else(|| if is_release { of_git() } else { None });
+    let said = std::env::var("POINTSMAN_COMMIT").ok();
+    let is_asked = is_release && said.is_none();
+    let commit = said.or_else(|| if is_asked { of_git() } else { None });
     let suffix = commit
         .filter(|commit| !commit.is_empty())
         .map(|commit| format!(" ({commit})"))
         .unwrap_or_default();
     println!("cargo::rustc-env=POINTSMAN_COMMIT={suffix}");
-    if is_release {
+    if is_asked {
         // The head may name a branch, whose commit then changes. What is not there would count as
         // changed each time.
         for path in [".git/HEAD", ".git/refs/heads"]

@@ -16,8 +16,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// What passes in this time is taken together: each wake-up costs as much as several of them.
 const GATHERED: Duration = Duration::from_millis(20);
 
-/// How many are held against a filter in a window, at most: together a few hundredths of a core.
-const FILTERED_PER_WINDOW: u32 = 1_000;
+/// How many are held against a filter in a window, at most: together one to two hundredths of what
+/// two busy cores do.
+const FILTERED_PER_WINDOW: u32 = 300;
 
 /// How often is told what was left out.
 const TELL_EVERY: Duration = Duration::from_secs(1);
