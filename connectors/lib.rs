@@ -565,6 +565,18 @@ mod tests {
             "add to k",
         ),
         (
+            "rocketmq",
+            r#"{ "url": "rocketmq://h", "topic": "t", "keys": "hunter2", "credentials": { "access_key": "hunter2", "secret_key": "hunter2" } }"#,
+            "",
+            "send to t",
+        ),
+        (
+            "rocketmq",
+            r#"{ "url": "rocketmq://h", "topic": "<$.data.a>", "tag": "<$.data.hunter2>" }"#,
+            "k",
+            "send to k",
+        ),
+        (
             "slack",
             r#"{ "url": "https://h/hunter2", "body": { "text": "<$.data.hunter2>" } }"#,
             "",
