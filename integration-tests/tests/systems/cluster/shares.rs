@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 use super::engines::Engine;
 use super::{Nodes, TAKEOVER};
 
-/// How many callers send events, and their pause between two: half as much again as the targets
-/// take.
-const SENDERS: usize = 6;
+/// How many callers send events, and their pause between two: four times what the targets take, and
+/// more than that also where a busy disk has each event wait for a tenth of a second.
+const SENDERS: usize = 12;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What each of the targets may be given.
