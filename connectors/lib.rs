@@ -407,7 +407,7 @@ mod tests {
 
     /// Settings of each kind of target with secrets wherever they may stand; what each template of
     /// them was filled in with, and what is called then.
-    const CALLED: [(&str, &str, &str, &str); 33] = [
+    const CALLED: [(&str, &str, &str, &str); 35] = [
         (
             "discord",
             r#"{ "url": "https://h/hunter2", "text": "<$.data.hunter2>" }"#,
