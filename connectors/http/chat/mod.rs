@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use crate::http::HttpTarget;
+use super::target::HttpTarget;
 use crate::parameter::is_template;
 use crate::{
     Attempt, AttemptError, Called, Files, OpenError, TargetContext, TargetService, TargetSettings,
