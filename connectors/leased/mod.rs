@@ -1,5 +1,5 @@
-//! Reading a queue that hands its messages out for a time: SQS, MNS, groups of
-//! streams of Redis, and what is like them.
+//! Reading a queue that hands its messages out for a time: SQS, MNS, groups of streams of Redis and
+//! of topics of RocketMQ, and what is like them.
 //!
 //! A message is deleted once everything in it is stored. Until then a heartbeat keeps it from being
 //! handed to anybody else; what cannot be stored comes again after a while, and what a crash leaves
@@ -27,5 +27,5 @@ mod watch;
 
 pub(crate) use held::Bounds;
 pub(crate) use queue::{Answer, Failure, Hidden, Queue};
-pub(crate) use reader::{Decoder, Reader};
+pub(crate) use reader::{Decoder, Reader, Way};
 pub(crate) use reading::{Reading, Received};

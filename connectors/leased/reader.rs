@@ -1,11 +1,13 @@
 //! A queue as a source: what it hands over.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_schemas::Reject;
 
-use super::{Queue, Reading, Received};
-use crate::{Arrival, Batch, Message, Source, SourceError};
+use super::{Bounds, Queue, Reading, Received, settings};
+use crate::{Arrival, Batch, Link, Message, Source, SourceError};
 
 /// Makes events of the messages of a queue.
 pub(crate) trait Decoder: Send + 'static {
@@ -30,13 +32,36 @@ pub(crate) trait Decoder: Send + 'static {
 
 /// A queue, as the bus reads it: each message brings one event, or is a dead letter.
 pub(crate) struct Reader<Q: Queue, D> {
-    pub(crate) reading: Reading<Q>,
-    pub(crate) decoder: D,
-    /// So many messages a batch holds at most.
+    reading: Reading<Q>,
+    decoder: D,
+    batch_messages_max: usize,
+}
+
+/// How a queue is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// How long a call waits where nothing is there.
+    pub(crate) wait: Duration,
+    /// How many messages are in hand at most.
+    pub(crate) prefetch: usize,
+    /// How many a batch holds at most.
     pub(crate) batch_messages_max: usize,
 }
 
 impl<Q: Queue, D: Decoder<Message = Q::Message>> Reader<Q, D> {
+    /// Begins to read.
+    pub(crate) fn begin(queue: Q, decoder: D, way: Way, link: Link) -> Box<dyn Source> {
+        let bounds = Bounds {
+            messages: way.prefetch,
+            bytes: settings::IN_HAND_BYTES,
+        };
+        Box::new(Self {
+            reading: Reading::begin(queue, way.wait, bounds, link),
+            decoder,
+            batch_messages_max: way.batch_messages_max,
+        })
+    }
+
     fn message(&self, received: Received<Q::Message>) -> Message {
         let Received {
             message,

@@ -11,7 +11,7 @@ use super::mapping::{Decoder, Encoding};
 use super::place::{Found, Kind, Place};
 use super::queue::{CALL_MESSAGES_MAX, Queue, waiting_in};
 use crate::alibaba::AccessKey;
-use crate::leased::{Bounds, Reader, Reading, settings};
+use crate::leased::{Reader, Way, settings};
 use crate::net::Names;
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
@@ -116,10 +116,6 @@ impl SourceSettings for MnsSource {
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let (found, queue, _) = self.connect().await?;
-        let bounds = Bounds {
-            messages: self.prefetch,
-            bytes: settings::IN_HAND_BYTES,
-        };
         let decoder = Decoder {
             name: context.name,
             queue: found.name,
@@ -127,11 +123,11 @@ impl SourceSettings for MnsSource {
             mapped: context.mapped,
             clock: context.clock,
         };
-        let reading = Reading::begin(queue, POLL, bounds, context.link);
-        Ok(Box::new(Reader {
-            reading,
-            decoder,
+        let way = Way {
+            wait: POLL,
+            prefetch: self.prefetch,
             batch_messages_max: BATCH_MESSAGES_MAX,
-        }))
+        };
+        Ok(Reader::begin(queue, decoder, way, context.link))
     }
 }

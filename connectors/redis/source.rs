@@ -18,7 +18,7 @@ use super::queue::{CALL_MESSAGES_MAX, STREAMS_MAX, Streams};
 use super::reply::{field, number};
 use super::settings::{PROTOCOL, resolve as resolve_address};
 use super::trimmed::{EntryId, found};
-use crate::leased::{Bounds, Reader, Reading, settings};
+use crate::leased::{Reader, Way, settings};
 use crate::net::Names;
 use crate::net::guard::Guard;
 use crate::net::server::ServerSettings;
@@ -270,10 +270,6 @@ impl SourceSettings for RedisSource {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let (groups, _) = self.groups()?;
         groups.make(self.start.id()).await?;
-        let bounds = Bounds {
-            messages: self.prefetch,
-            bytes: settings::IN_HAND_BYTES,
-        };
         let decoder = Decoder {
             name: context.name,
             shown: groups.streams.join(", "),
@@ -284,12 +280,12 @@ impl SourceSettings for RedisSource {
             clock: context.clock,
         };
         let streams = Streams::new(groups, self.visibility.0, context.link.clone());
-        let reading = Reading::begin(streams, POLL, bounds, context.link);
-        Ok(Box::new(Reader {
-            reading,
-            decoder,
+        let way = Way {
+            wait: POLL,
+            prefetch: self.prefetch,
             batch_messages_max: BATCH_MESSAGES_MAX,
-        }))
+        };
+        Ok(Reader::begin(streams, decoder, way, context.link))
     }
 }
 

@@ -15,7 +15,7 @@ use super::queue::{Asked, CALL_MESSAGES_MAX, Group};
 use super::session::Role;
 use super::settings::{Access, check_group, check_topic};
 use crate::alibaba::AccessKey;
-use crate::leased::{Bounds, Reader, Reading, settings};
+use crate::leased::{Reader, Way, settings};
 use crate::net::Names;
 use crate::net::guard::Guard;
 use crate::net::tls::TlsSettings;
@@ -198,22 +198,18 @@ impl SourceSettings for RocketmqSource {
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let group = self.group()?;
         group.look().await.map_err(Unanswered::problem)?;
-        let bounds = Bounds {
-            messages: self.prefetch,
-            bytes: settings::IN_HAND_BYTES,
-        };
         let decoder = Decoder {
             name: context.name,
             topic: leased_name(&group).to_owned(),
             mapped: context.mapped,
             clock: context.clock,
         };
-        let reading = Reading::begin(group, POLL, bounds, context.link);
-        Ok(Box::new(Reader {
-            reading,
-            decoder,
+        let way = Way {
+            wait: POLL,
+            prefetch: self.prefetch,
             batch_messages_max: BATCH_MESSAGES_MAX,
-        }))
+        };
+        Ok(Reader::begin(group, decoder, way, context.link))
     }
 }
 

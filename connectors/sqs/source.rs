@@ -11,7 +11,7 @@ use super::mapping::Decoder;
 use super::place::Place;
 use crate::aws::queue::Queue;
 use crate::aws::{Access, KeyPair};
-use crate::leased::{self, Bounds, Reader, Reading, settings};
+use crate::leased::{self, Reader, Way, settings};
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceSettings};
 
 /// How often the SDK itself tries a request; a source that fails is opened again.
@@ -100,21 +100,17 @@ impl SourceSettings for SqsSource {
 
     async fn open(&self, context: SourceContext) -> Result<Box<dyn Source>, OpenError> {
         let (queue, name, _) = self.place().look(ATTEMPTS, self.visibility.0).await?;
-        let bounds = Bounds {
-            messages: self.prefetch,
-            bytes: settings::IN_HAND_BYTES,
-        };
         let decoder = Decoder {
             name: context.name,
             queue: name,
             mapped: context.mapped,
             clock: context.clock,
         };
-        let reading = Reading::begin(queue, POLL, bounds, context.link);
-        Ok(Box::new(Reader {
-            reading,
-            decoder,
+        let way = Way {
+            wait: POLL,
+            prefetch: self.prefetch,
             batch_messages_max: BATCH_MESSAGES_MAX,
-        }))
+        };
+        Ok(Reader::begin(queue, decoder, way, context.link))
     }
 }
