@@ -3,8 +3,10 @@
 mod by_hand;
 mod canned;
 mod log;
+mod mapped;
 #[cfg(feature = "sqs")]
 pub(crate) mod moto;
+mod outage;
 mod silent;
 mod source;
 mod stored;
@@ -19,6 +21,8 @@ use tokio::time::Instant;
 pub(crate) use by_hand::{begin, bodies, settle, take, turns, with};
 pub(crate) use canned::{Asked, Canned, Reply};
 pub(crate) use log::Log;
+pub(crate) use mapped::{events, read, untold};
+pub(crate) use outage::{hangs, read_on};
 pub(crate) use silent::Silent;
 pub(crate) use source::{SourceFixture, next_within, open, parse_source, sources};
 pub(crate) use stored::Stored;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Longer than anything takes; only a broken test waits for it.
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// Settings with others, and without those that are null.
 pub(crate) fn with(mut settings: Value, more: Value) -> Value {

@@ -3,8 +3,7 @@
 use pointsman_test_brokers::{Fault, Proxy, Told};
 
 use super::*;
-use crate::SourceState;
-use crate::suite::{Log, turns};
+use crate::suite::{Log, hangs, read_on};
 
 async fn told(settings: &Value) -> String {
     source(settings).probe().await.unwrap_err().0.to_string()
@@ -102,25 +101,9 @@ async fn a_server_that_hangs_is_noticed_quietly_and_read_on() {
     let (mut source, link) = open(&settings).await.unwrap();
     queue.send("a");
     settle(take(&mut *source, 1).await, &Verdict::Stored).await;
-    drop(log.lines());
-    proxy.set(Fault::BlackHole);
-    turns(&link, SourceState::Waiting).await;
-    proxy.set(Fault::None);
-    turns(&link, SourceState::Running).await;
-    let lines = log.lines();
-    let down = lines.iter().filter(|line| line.contains("is down"));
-    assert!((1..=2).contains(&down.count()), "{lines:#?}");
+    hangs(&proxy, &link, &log, Duration::ZERO).await;
     queue.send("b");
-    let mut found = Vec::new();
-    while !found.contains(&"b".to_owned()) {
-        match next_within(&mut *source, LONG).await.unwrap() {
-            Ok(batch) => {
-                found.extend(bodies(&batch.messages));
-                settle(batch.messages, &Verdict::Stored).await;
-            }
-            // The call that hung: its owner opens another.
-            Err(_) => source = open(&settings).await.unwrap().0,
-        }
-    }
+    let again = async || open(&settings).await.unwrap().0;
+    read_on(source, again, "b").await;
     queue.drained().await;
 }

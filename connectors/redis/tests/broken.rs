@@ -3,9 +3,8 @@
 use pointsman_test_brokers::{Fault, Proxy, free_port};
 
 use super::*;
-use crate::SourceState;
 use crate::net::tls::fixtures::ca;
-use crate::suite::{Log, parse, turns};
+use crate::suite::{Log, hangs, parse, read_on};
 
 async fn told(settings: &Value) -> String {
     source(settings).probe().await.unwrap_err().0.to_string()
@@ -180,25 +179,9 @@ async fn a_server_that_hangs_is_noticed_quietly_and_read_on() {
     let (mut source, link) = open(&settings).await.unwrap();
     stream.add("a").await;
     settle(take(&mut *source, 1).await, &Verdict::Stored).await;
-    drop(log.lines());
-    proxy.set(Fault::BlackHole);
-    turns(&link, SourceState::Waiting).await;
-    proxy.set(Fault::None);
-    turns(&link, SourceState::Running).await;
-    let lines = log.lines();
-    let down = lines.iter().filter(|line| line.contains("is down"));
-    assert!((1..=2).contains(&down.count()), "{lines:#?}");
+    hangs(&proxy, &link, &log, Duration::ZERO).await;
     stream.add("b").await;
-    let mut found = Vec::new();
-    while !found.contains(&"{\"n\":\"b\"}".to_owned()) {
-        match next_within(&mut *source, LONG).await.unwrap() {
-            Ok(batch) => {
-                found.extend(bodies(&batch.messages));
-                settle(batch.messages, &Verdict::Stored).await;
-            }
-            // The call that hung: its owner opens another.
-            Err(_) => source = open(&settings).await.unwrap().0,
-        }
-    }
+    let again = async || open(&settings).await.unwrap().0;
+    read_on(source, again, "{\"n\":\"b\"}").await;
     stream.drained().await;
 }
