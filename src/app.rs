@@ -135,9 +135,18 @@ impl<S: Fn(&[Diagnostic])> Process<S> {
     async fn serve(&mut self, mut bus: Bus) -> Bus {
         loop {
             let (watch, background) = (&mut self.watch, &self.background);
+            let show = |diagnostics: &[Diagnostic]| {
+                (self.show)(diagnostics);
+                if !diagnostics.iter().all(Diagnostic::is_warning) {
+                    bus.refuse(diagnostics);
+                }
+            };
             let config = tokio::select! {
-                () = self.signals.any() => return bus,
-                config = changed(watch, background, &self.paths, &self.show, Config::load) => config,
+                () = self.signals.any() => None,
+                config = changed(watch, background, &self.paths, &show, Config::load) => Some(config),
+            };
+            let Some(config) = config else {
+                return bus;
             };
             let reloaded;
             (bus, reloaded) = reload(background, bus, config).await;

@@ -24,6 +24,7 @@ pub mod reader;
 pub mod schema;
 mod shared;
 pub mod suggest;
+mod written;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub use priority::DeliveryPriority;
 pub use quota::Quota;
 pub use raw::{FollowUpContent, WhenFull};
 pub use shared::{Own, RuleFile, RuleFiles};
+pub use written::{Defined, Written, WrittenFile};
 
 use crate::router::TypeSchema;
 use crate::telemetry::metrics::Detail;
@@ -91,6 +93,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The files' own tests.
     pub tests: Vec<Test>,
+    /// The files themselves.
+    pub written: Arc<Written>,
 }
 
 /// `admin`.

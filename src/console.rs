@@ -27,6 +27,7 @@ mod replays;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ fn of_deliveries() -> Router<Console> {
 fn of_parts() -> Router<Console> {
     Router::new()
         .route("/rules", get(rule::list))
+        .route(written::PATH, get(written::page))
         .route("/rules/{tenant}/{name}", get(rule::show))
         .route("/sources", get(source::list))
         .route("/sources/{tenant}/{name}", get(source::show))

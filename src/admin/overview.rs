@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use pointsman_connectors::{Guarantee, SourceState};
 use pointsman_schemas::{DeliveryId, Event, Name, SubscriptionNumber};
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::config::Written;
 use crate::dispatcher::{LaneReason, StopReport};
 use crate::router::Explained;
 use crate::telemetry::QuotaUse;
@@ -61,6 +63,13 @@ pub trait Overview: fmt::Debug + Send + Sync {
     /// Drops the numbers in memory of what neither the rules in force want nor these subscriptions
     /// are, the journal's own.
     fn forget_others(&self, statuses: &[SubscriptionStatus]);
+
+    /// The rule files in force.
+    fn written(&self) -> Arc<Written>;
+
+    /// Why a change of the rule files is not in force, for a person; none where the files are as
+    /// they are in force.
+    fn refused_change(&self) -> Option<String>;
 
     /// What is missing before events can be taken: one line each for a person; empty where all is
     /// there.

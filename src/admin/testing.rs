@@ -22,6 +22,7 @@ use super::{
     Admin, AdminListener, AdminSettings, Circuit, Overview, RuleStatus, SourceStatus, TargetStatus,
 };
 use crate::commands::client::{Answer, Client};
+use crate::config::Written;
 use crate::console::{self, Console};
 use crate::dispatcher::LaneReason;
 use crate::pipes::Pipes;
@@ -54,6 +55,8 @@ impl Clock for Fixed {
 #[derive(Debug, Default)]
 pub(crate) struct FixedOverview {
     pub(crate) missing: Mutex<Vec<String>>,
+    pub(crate) written: Mutex<Arc<Written>>,
+    pub(crate) refused: Mutex<Option<String>>,
     pub(crate) lanes: Mutex<std::collections::BTreeMap<SubscriptionNumber, LaneReason>>,
 }
 
@@ -78,6 +81,14 @@ impl Overview for FixedOverview {
 
     fn lanes(&self) -> std::collections::BTreeMap<SubscriptionNumber, LaneReason> {
         self.lanes.lock().clone()
+    }
+
+    fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written.lock())
+    }
+
+    fn refused_change(&self) -> Option<String> {
+        self.refused.lock().clone()
     }
 
     fn quotas(&self) -> Vec<QuotaUse> {

@@ -22,10 +22,11 @@ use super::renewal::{Renewals, Watched};
 use super::sources::{Homes, Sources};
 use super::wiring::{self, Wiring};
 use crate::admin::{Admin, AdminListener, AdminSettings, exposition};
-use crate::config::Config;
+use crate::config::{Config, Diagnostic, diagnostic};
 use crate::console::{self, Console, History};
 use crate::dispatcher::{self, Dispatcher, Plan};
 use crate::nodes::Nodes;
+use crate::output::Screen;
 use crate::pipes::Pipes;
 use crate::replay::{LocalShards, Replays};
 use crate::router::{Matcher, Router};
@@ -324,6 +325,17 @@ impl Bus {
         self.detached = detached.into_iter().map(|status| status.number).collect();
     }
 
+    /// Shows in the console what is wrong with changed rule files, of which nothing else is taken
+    /// over.
+    pub(super) fn refuse(&self, mistakes: &[Diagnostic]) {
+        let screen = Screen {
+            colours: false,
+            width: None,
+        };
+        let why = diagnostic::render(mistakes, screen);
+        self.overview.set_refused_change(Some(why));
+    }
+
     /// Takes over a changed configuration, or stays as it is and says why.
     pub(super) async fn reload(&mut self, config: Config) -> Reloaded {
         if let Some(setting) = self
@@ -331,14 +343,14 @@ impl Bus {
             .as_ref()
             .and_then(|old| old.needs_restart(&config))
         {
-            tracing::error!(
-                setting,
-                "`{setting}` has changed, which needs a restart; the old rules stay in force"
-            );
+            let why = format!("`{setting}` has changed, which needs a restart");
+            tracing::error!(setting, "{why}; the old rules stay in force");
+            self.overview.set_refused_change(Some(why));
             return Reloaded::Refused;
         }
         match self.put_in_force(config).await {
             Ok(()) => {
+                self.overview.set_refused_change(None);
                 tracing::info!("the changed rules are in force");
                 return Reloaded::InForce;
             }
@@ -354,7 +366,8 @@ impl Bus {
                     %error,
                     "cannot put the changed rules in force; change the files again once the store \
                      works"
-                )
+                );
+                self.overview.set_refused_change(Some(error.to_string()));
             }
         }
         Reloaded::Refused

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::cluster::Shares;
 use super::sources::Sources;
 use crate::admin::{Circuit, Overview, RuleStatus, SourceStatus, TargetStatus};
-use crate::config::Config;
+use crate::config::{Config, Written};
 use crate::dispatcher;
 use crate::router::{Explained, Router};
 use crate::telemetry::metrics::Kept;
@@ -32,6 +32,9 @@ pub struct RunningParts {
     /// The kind of each target, by tenant and name.
     target_kinds: Mutex<HashMap<(Name, Name), &'static str>>,
     quotas: Mutex<Vec<QuotaUse>>,
+    written: Mutex<Arc<Written>>,
+    /// Why a change of the files is not in force.
+    refused: Mutex<Option<String>>,
     /// What of them is this node's, in a cluster.
     shares: Option<Shares>,
     metrics: Metrics,
@@ -66,6 +69,8 @@ impl RunningParts {
             rules,
             target_kinds,
             quotas: Mutex::default(),
+            written: Mutex::default(),
+            refused: Mutex::default(),
             shares,
             metrics,
             kept,
@@ -116,12 +121,19 @@ impl RunningParts {
             subscriptions: subscriptions.collect(),
             targets: targets.collect(),
         };
+        *self.written.lock() = Arc::clone(&config.written);
         *self.quotas.lock() = super::wiring::quota_uses(config);
         *self.target_kinds.lock() = config
             .targets
             .iter()
             .map(|target| ((target.tenant.clone(), target.name.clone()), target.kind))
             .collect();
+    }
+
+    /// Shows why a change of the rule files is not in force; none where they are as they are in
+    /// force.
+    pub fn set_refused_change(&self, why: Option<String>) {
+        *self.refused.lock() = why;
     }
 
     /// Everything has started.
@@ -258,6 +270,14 @@ impl Overview for RunningParts {
         });
         self.metrics
             .retain(&self.kept.lock(), |identity| held.contains(identity));
+    }
+
+    fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written.lock())
+    }
+
+    fn refused_change(&self) -> Option<String> {
+        self.refused.lock().clone()
     }
 
     fn ready(&self) -> Vec<String> {

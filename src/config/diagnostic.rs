@@ -14,6 +14,7 @@ use miette::{
 use serde_json::json;
 
 use self::excerpt::Excerpt;
+pub(super) use self::excerpt::inert;
 use super::mistake::Mistake;
 use super::yaml::Span;
 use crate::output::{Screen, line, plain, shortened};
@@ -89,7 +90,7 @@ impl File {
             }
         }
         // A secret is whole characters, and each of its bytes becomes one.
-        let shown = excerpt::inert(&String::from_utf8_lossy(&bytes));
+        let shown = inert(&String::from_utf8_lossy(&bytes));
         Self {
             name: line(&name).into_owned(),
             shown,

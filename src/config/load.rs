@@ -31,7 +31,7 @@ use super::quota::tenant_quota_of;
 use super::raw::{RawAdmin, RawLog, RawStore, TOP_KEYS};
 use super::reader::{Piece, read};
 use super::yaml::{self, Entry, Node, Span, Value};
-use super::{Admin, Config, DEFAULT_PATH, Quota, Store};
+use super::{Admin, Config, DEFAULT_PATH, Quota, Store, Written};
 use crate::router::TypeSchema;
 use names::Names;
 use pipe::Fed;
@@ -95,7 +95,9 @@ fn connect_with(
     }
     .load(schemas.all, schemas.files);
     diagnostics.extend(schemas.mistakes);
+    let mut written = Written::default();
     for document in documents {
+        document.write_into(&mut written);
         diagnostics.extend(placed(
             document.file,
             document.mistakes.into_inner(),
@@ -104,7 +106,11 @@ fn connect_with(
     }
     diagnostic::sort(&mut diagnostics);
     match config {
-        Some(config) if diagnostics.iter().all(Diagnostic::is_warning) => Ok((config, diagnostics)),
+        Some(mut config) if diagnostics.iter().all(Diagnostic::is_warning) => {
+            written.note(&diagnostics);
+            config.written = Arc::new(written);
+            Ok((config, diagnostics))
+        }
         _ => Err(diagnostics),
     }
 }
@@ -215,6 +221,17 @@ impl<'f> Document<'f> {
         }
     }
 
+    /// Adds what is to be seen of it.
+    fn write_into(&self, written: &mut Written) {
+        let text = (&*self.file.name, &*self.file.text);
+        let secrets = self.secrets.iter().map(|hidden| hidden.span);
+        written.add(text, secrets.collect(), &self.tenant, |section| {
+            self.root
+                .entry(section)
+                .map_or(&[], |entry| entry.value.entries())
+        });
+    }
+
     /// The entities of a section.
     fn section(&self, key: &str) -> &[Entry] {
         match self.top().get(key) {
@@ -316,6 +333,7 @@ impl<'d> Loader<'d, '_> {
             shards,
             rules: Vec::new(),
             tests: Vec::new(),
+            written: Arc::default(),
         };
         let mut layers = connector::TargetLayers::new();
         let asked = Asked::of(&config.schemas);

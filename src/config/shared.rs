@@ -68,6 +68,7 @@ impl Own {
             shards: TenantShards::default(),
             rules: Vec::new(),
             tests: Vec::new(),
+            written: Arc::default(),
         })
     }
 

@@ -23,8 +23,10 @@ use crate::admin::view::{StatusView, SubscriptionView};
 /// Rows of the table of what stands worst.
 const ROWS_MAX: usize = 25;
 
-/// How often the page asks for it anew.
-const EVERY: &str = "every 2s";
+/// How often the page asks for it anew: within a second what passes is seen; of more rules than
+/// are drawn, which all have to be asked, less often.
+const EVERY: &str = "every 800ms";
+const EVERY_OF_MANY: &str = "every 2s";
 
 /// The page.
 pub(super) async fn page(
@@ -66,8 +68,12 @@ async fn drawn(console: &Console, asked: &Fields) -> Result<Markup, Failure> {
     let status = routes::status(console.admin.clone(), (), Nothing {}).await?;
     let graph = graph(&look, &rates, asked.text("q"));
     let again = asked.only(&["q"]).at("/flow");
+    let every = match graph.drawn < graph.rules {
+        true => EVERY_OF_MANY,
+        false => EVERY,
+    };
     Ok(html! {
-        div #flow hx-get=(again) hx-trigger=(EVERY) hx-swap="outerHTML" {
+        div #flow hx-get=(again) hx-trigger=(every) hx-swap="outerHTML" {
             @for missing in &status.missing { p .notice .bad role="alert" { (missing) } }
             (trouble(&look.incomplete))
             (tiles(&status, &look, &rates))

@@ -63,20 +63,30 @@ pub(super) fn trouble(incomplete: &[u16]) -> Markup {
 
 /// The items of a list from a place on, with the way to the next ones. They lie in memory, so a
 /// place is a number.
-fn paged<'i, T>(items: &'i [T], path: &str, asked: &Fields) -> (&'i [T], Markup) {
+pub(super) fn paged<'i, T>(items: &'i [T], path: &str, asked: &Fields) -> (&'i [T], Markup) {
+    paged_by(ROWS_MAX, items, path, asked)
+}
+
+/// The same with so many on a page.
+pub(super) fn paged_by<'i, T>(
+    rows: usize,
+    items: &'i [T],
+    path: &str,
+    asked: &Fields,
+) -> (&'i [T], Markup) {
     let from = asked.text("after").parse::<usize>().unwrap_or_default();
     let from = from.min(items.len());
-    let until = from.saturating_add(ROWS_MAX).min(items.len());
+    let until = from.saturating_add(rows).min(items.len());
     let shown = items.get(from..until).unwrap_or_default();
     let ways = html! {
-        @if items.len() > ROWS_MAX {
+        @if items.len() > shown.len() {
             p .pages {
                 span {
                     (count(from as u64 + 1)) "–" (count(until as u64)) " of "
                     (count(items.len() as u64))
                 }
                 @if from > 0 {
-                    a href=(asked.with("after", Some(&from.saturating_sub(ROWS_MAX).to_string())).at(path)) {
+                    a href=(asked.with("after", Some(&from.saturating_sub(rows).to_string())).at(path)) {
                         "Previous"
                     }
                 }

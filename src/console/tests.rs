@@ -1,5 +1,7 @@
 //! The pages over a journal, with real requests.
 
+mod written;
+
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -11,7 +13,7 @@ use crate::commands::client::Answer;
 
 const KEY: &str = "a-key-of-the-operator-7";
 
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 23] = [
     "/",
     "/?q=thumb",
     "/flow",
@@ -27,6 +29,7 @@ const PAGES: [&str; 22] = [
     "/live?only=events&pattern={type:%20[photo]}&failed=true",
     "/rules",
     "/rules/default/thumbnails",
+    "/rules/files",
     "/sources",
     "/sources/default/orders",
     "/targets",

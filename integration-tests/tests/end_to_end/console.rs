@@ -8,7 +8,7 @@ use pointsman_integration_tests::{Answer, Bus, Caller, Sink, until};
 use serde_json::Value;
 
 /// Every page, behind a `/`; the names are those of the pictures.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("flow", ""),
     ("events", "events"),
     ("event", "events/last"),
@@ -17,6 +17,7 @@ const PAGES: [(&str, &str); 13] = [
     ("live", "live"),
     ("rules", "rules"),
     ("rule", "rules/default/paid"),
+    ("rule-files", "rules/files"),
     ("sources", "sources"),
     ("target", "targets/default/function"),
     ("subscription", "subscriptions/1"),
@@ -60,17 +61,18 @@ async fn a_person_sees_what_passes_and_mends_what_has_died() {
         return;
     };
     let function = function().await;
-    let bus = Bus::start(&format!(
+    let rules = format!(
         "targets: {{ function: {{ http: {{ url: \"{}\" }} }} }}\n\
          rules: {{ paid: {{ match: {{ type: [order.paid] }}, to: function }} }}\n",
         function.url()
-    ))
-    .await;
+    );
+    let bus = Bus::start(&rules).await;
     the_flow_moves(&browser, &bus).await;
     a_dead_letter_is_mended(&browser, &bus, &function).await;
     what_passes_is_listed(&browser, &bus).await;
     a_rule_is_tried(&browser, &bus).await;
     everybody_can_use_every_page(&browser, &bus).await;
+    a_mistake_in_a_changed_file_is_shown(&browser, &bus, &rules).await;
 }
 
 async fn the_flow_moves(browser: &Browser, bus: &Bus) {
@@ -206,6 +208,25 @@ async fn a_rule_is_tried(browser: &Browser, bus: &Bus) {
         browser
             .holds(&format!("{traffic}.includes('it would take')"))
             .await
+    })
+    .await;
+}
+
+async fn a_mistake_in_a_changed_file_is_shown(browser: &Browser, bus: &Bus, rules: &str) {
+    let text = "document.getElementById('main').textContent";
+    let refused = format!("{text}.includes('not in force')");
+    bus.write_rules(&rules.replace("to: function", "to: functoin"));
+    until("the mistake is shown", async || {
+        browser.go(&bus.admin_url("/rules/files")).await;
+        browser.holds(&refused).await
+            && browser.holds(&format!("{text}.includes('functoin')")).await
+    })
+    .await;
+    bus.write_rules(&rules.replace("paid:", "settled:"));
+    until("what is in force is shown", async || {
+        browser.go(&bus.admin_url("/rules/files")).await;
+        browser.holds(&format!("{text}.includes('settled:')")).await
+            && !browser.holds(&refused).await
     })
     .await;
 }

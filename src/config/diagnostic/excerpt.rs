@@ -174,7 +174,7 @@ impl miette::Diagnostic for Excerpt<'_> {
 
 /// A text with the same bytes in the same places, but for what would act on a terminal or turn the
 /// order of what is read: each such character becomes another one of as many bytes.
-pub(super) fn inert(text: &str) -> String {
+pub(in crate::config) fn inert(text: &str) -> String {
     let stand_in = |c: char| match c.len_utf8() {
         1 => '?',
         2 => '\u{BF}',

@@ -74,7 +74,9 @@ pub(super) fn find(document: &Document<'_>, values: Values) -> Vec<Hidden> {
         piece.node.walk(&mut |entry, node| {
             let is_pair = |entry: &Entry| {
                 ["headers", "env"].contains(&entry.key.as_str())
-                    && node.text().is_some_and(is_telling)
+                    && node
+                        .text()
+                        .is_some_and(|text| is_telling(text) && !is_upper(text))
             };
             if entry.is_some_and(|entry| {
                 is_telling(&entry.key) || entry.key == "basic" || is_pair(entry)
@@ -255,6 +257,12 @@ fn needs_secret(schema: &Json) -> bool {
             .and_then(|key| schema.get("properties")?.get(key));
         property.is_some_and(|property| property.get("writeOnly") == Some(&Json::Bool(true)))
     })
+}
+
+/// True of what can be the name of a variable, such as `TOKEN`.
+fn is_upper(text: &str) -> bool {
+    let is_part = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_';
+    text.bytes().all(is_part)
 }
 
 /// True of what nobody has for a secret: `STRIPE_SECRET`.

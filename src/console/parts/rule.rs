@@ -7,13 +7,14 @@ use pointsman_schemas::Name;
 
 use super::super::history::Counted;
 use super::super::page::{self, Section, Viewer, count, rate, table, tile};
-use super::super::{Console, failure::Failure, fields::Asked};
+use super::super::{Console, failure::Failure, fields::Asked, written};
 use super::{
     charts, has_wanted, named, paged, rule_path, search_box, source_path, subscriptions,
     target_path,
 };
 use crate::admin::RuleStatus;
 use crate::admin::refused::Refused;
+use crate::config::Defined;
 
 /// How much of the conditions a list shows.
 const CONDITIONS_CHARS_MAX: usize = 160;
@@ -34,6 +35,7 @@ pub(in crate::console) async fn list(
     });
     let (shown, ways) = paged(&look.rules, "/rules", &asked);
     let body = html! {
+        (written::notices(&console, &console.admin.overview.written()))
         (search_box("/rules", "Name, source, target, description or condition", &asked))
         div .sheet {
             (table("Rules and pipes", &html! {
@@ -70,7 +72,10 @@ pub(in crate::console) async fn list(
             (ways)
         }
     };
-    let beside = html! { a .button .plain href="/playground" { "Playground" } };
+    let beside = html! {
+        a .button .plain href=(written::PATH) { "Rule files" }
+        a .button .plain href="/playground" { "Playground" }
+    };
     Ok(page::titled(viewer, Section::Rules, "Rules", &beside, &body).into_response())
 }
 
@@ -153,6 +158,7 @@ pub(in crate::console) async fn show(
             }
             (charts(&rule_path(&tenant, &name), false))
         }
+        (written::passage(&console, Defined::Rule, &tenant, &name))
     };
     let title = format!("{} {name}", if one.pipe { "Pipe" } else { "Rule" });
     let beside =

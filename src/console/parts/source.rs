@@ -7,10 +7,11 @@ use pointsman_schemas::Name;
 
 use super::super::history::Counted;
 use super::super::page::{self, Section, Viewer, ago, count, rate, state, table, tile, time};
-use super::super::{Console, failure::Failure, fields::Asked, flow::of_source};
+use super::super::{Console, failure::Failure, fields::Asked, flow::of_source, written};
 use super::{charts, has_wanted, named, paged, rule_path, search_box, source_path};
 use crate::admin::RuleStatus;
 use crate::admin::refused::Refused;
+use crate::config::Defined;
 
 pub(in crate::console) async fn list(
     State(console): State<Console>,
@@ -113,6 +114,7 @@ pub(in crate::console) async fn show(
             (taken_by(&rules))
             (charts(&source_path(&tenant, &name), true))
         }
+        (written::passage(&console, Defined::Source, &tenant, &name))
     };
     let title = format!("Source {name}");
     Ok(page::titled(

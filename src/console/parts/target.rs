@@ -6,10 +6,11 @@ use maud::{Markup, html};
 
 use super::super::history::Counted;
 use super::super::page::{self, Section, Viewer, ago, count, rate, span, state, table, tile, time};
-use super::super::{Console, failure::Failure, fields::Asked, flow::of_target};
+use super::super::{Console, failure::Failure, fields::Asked, flow::of_target, written};
 use super::{charts, has_wanted, named, one_chart, paged, search_box, subscriptions, target_path};
 use crate::admin::TargetStatus;
 use crate::admin::refused::Refused;
+use crate::config::Defined;
 
 pub(in crate::console) async fn list(
     State(console): State<Console>,
@@ -96,6 +97,7 @@ pub(in crate::console) async fn show(
             (charts(&path, true))
             (one_chart("How long attempts take, over the last hour", &path, "attempts"))
         }
+        (written::passage(&console, Defined::Target, &tenant, &name))
         section .sheet {
             h2 { "Subscriptions" } (subscriptions(&look, &rates, own.take(super::ROWS_MAX)))
         }
