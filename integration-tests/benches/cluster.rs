@@ -163,9 +163,7 @@ async fn spread(buses: &[Bus], says: usize) {
 
 /// Who owns each shard, as a node says.
 async fn owners(bus: &Bus) -> Vec<Value> {
-    let url = bus.admin_url("/api/v1/shards");
-    let (_, body) = Caller::new().get(&url).await.expect("a node answers");
-    let said: Value = serde_json::from_slice(&body).expect("it speaks JSON");
+    let said = bus.api("/api/v1/shards").await;
     let shards = said["items"].as_array().expect("it lists shards");
     shards.iter().map(|shard| shard["owner"].clone()).collect()
 }
@@ -328,8 +326,20 @@ async fn rest(nodes: &Subject, engine: &PostgresPair) {
 }
 
 /// Kills nodes, one after the other, each of which comes back.
+/// How long ago a node heard another one last, in seconds.
+async fn heard(bus: &Bus, other: &Value) -> f64 {
+    let nodes = bus.api("/api/v1/nodes").await;
+    let nodes = nodes["items"].as_array().expect("nodes");
+    let other = nodes.iter().find(|node| node["name"] == *other);
+    let ago = other.and_then(|node| node["heard_seconds_ago"].as_f64());
+    ago.expect("it is known")
+}
+
 async fn failover(engine: &PostgresPair, rules: &str) {
-    println!("takeover    others own a killed node's shards after, from the least to the most");
+    println!(
+        "takeover    others own a killed node's shards after, from the least to the most (so long \
+         before the kill had they heard it last)"
+    );
     for takeover in TAKEOVERS {
         let name = format!("within-{takeover}");
         let mut buses = cluster(engine, &name, (NODES, takeover), rules).await;
@@ -337,6 +347,7 @@ async fn failover(engine: &PostgresPair, rules: &str) {
         for killed in (0..NODES).cycle().take(KILLS) {
             let name = Value::from(format!("node-{killed}"));
             let other = (killed + 1) % NODES;
+            let heard = heard(&buses[other], &name).await;
             buses[killed].kill();
             let began = Instant::now();
             until("others own its shards", async || {
@@ -345,13 +356,16 @@ async fn failover(engine: &PostgresPair, rules: &str) {
                 owners.iter().all(is_other)
             })
             .await;
-            took.push(began.elapsed().as_secs_f64());
+            took.push((began.elapsed().as_secs_f64(), heard));
             buses[killed].spawn();
             buses[killed].ready().await;
             spread(&buses, other).await;
         }
-        took.sort_by(f64::total_cmp);
-        let took: Vec<_> = took.iter().map(|took| format!("{took:.1}")).collect();
+        took.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let shown = took
+            .iter()
+            .map(|(took, heard)| format!("{took:.1} ({heard:.1})"));
+        let took: Vec<_> = shown.collect();
         println!("{:<12}{} s", format!("{takeover} s"), took.join(", "));
     }
 }
