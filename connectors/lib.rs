@@ -20,6 +20,8 @@ pub mod engine;
 #[cfg(feature = "eventbridge")]
 pub mod eventbridge;
 pub mod exec;
+mod existing;
+pub mod file;
 // What docs/develop/connectors.md writes.
 #[cfg(test)]
 #[path = "../docs/develop/feed/mod.rs"]
@@ -47,8 +49,10 @@ pub mod net;
 #[cfg(feature = "object-storage")]
 pub mod object_storage;
 mod parameter;
+mod printer;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+mod readable;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod replaced;
@@ -71,14 +75,6 @@ mod suite;
 pub mod target;
 #[cfg(test)]
 mod tests;
-#[cfg(any(
-    feature = "kafka",
-    feature = "mqtt",
-    feature = "nats",
-    feature = "redis",
-    feature = "rocketmq",
-    feature = "smtp"
-))]
 mod texts;
 pub mod timer;
 mod trace;
@@ -218,6 +214,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["command", "process", "shell"],
         source: Support::source::<exec::ExecSource>(),
         target: Support::target::<exec::ExecTarget>(),
+    },
+    Connector {
+        kind: "file",
+        also_known_as: &["log", "logs", "log-file", "log-files", "filestream", "tail"],
+        source: Support::source::<file::FileSource>(),
+        target: Support::target::<file::FileTarget>(),
     },
     Connector {
         kind: "function-compute",

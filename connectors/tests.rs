@@ -47,7 +47,7 @@ fn every_kind_has_one_name_and_a_described_schema() {
 
 /// Settings of each kind of target with secrets wherever they may stand; what each template of
 /// them was filled in with, and what is called then.
-const CALLED: [(&str, &str, &str, &str); 35] = [
+const CALLED: [(&str, &str, &str, &str); 36] = [
     (
         "discord",
         r#"{ "url": "https://h/hunter2", "text": "<$.data.hunter2>" }"#,
@@ -71,6 +71,12 @@ const CALLED: [(&str, &str, &str, &str); 35] = [
         r#"{ "command": [{ "env": "PATH" }] }"#,
         "",
         "{env: PATH}",
+    ),
+    (
+        "file",
+        r#"{ "path": "/var/a.jsonl" }"#,
+        "",
+        "append to /var/a.jsonl",
     ),
     (
         "function-compute",

@@ -35,8 +35,8 @@ use tokio::time::{Instant, sleep_until};
 use super::hints::{Hints, Kept, Watches};
 use super::listing::{Key, Listing, Mounts, Scope, Version};
 use super::mounts;
-use super::name::readable_path;
 use super::position::{Known, Position, Stored};
+use crate::readable::readable_path;
 use crate::rows::Form;
 use crate::{Batch, Source, SourceContext, SourceError};
 

@@ -45,7 +45,6 @@ mod follow;
 mod hints;
 mod listing;
 mod mounts;
-mod name;
 mod position;
 
 use std::fs::Metadata;
@@ -60,6 +59,7 @@ use pointsman_schemas::{Interval, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::existing::Existing;
 use crate::parameter::resolve;
 use crate::replaced::Replaced;
 use crate::source::fingerprint;
@@ -107,17 +107,6 @@ pub struct DirectorySource {
     /// What to do where another folder lies in the place of the one that was followed.
     #[serde(default)]
     replaced: Replaced,
-}
-
-/// What becomes of files that lie there at the very first start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Existing {
-    /// They are told as created.
-    #[default]
-    Tell,
-    /// They are taken to be known.
-    Skip,
 }
 
 fn yes() -> bool {

@@ -37,6 +37,8 @@ pub enum SourceKind {
     Timer,
     /// Files in a folder.
     Directory,
+    /// Lines of log files.
+    File,
     /// Lines that a command prints.
     Exec,
     /// Objects in a bucket.
@@ -102,11 +104,16 @@ pub enum TargetKind {
     Discord,
     /// Alerts of PagerDuty.
     Pagerduty,
+    /// Lines of a file.
+    File,
     /// The terminal.
     Stdout,
 }
 
 // The sections of sources that bring orders, and what their rule matches.
+const FILE: &str = "sources:\n  incoming:\n    file: { paths: [./orders.log], format: json, existing: skip } \
+                    # a path may have * in it\n    event: { type: order.received, subject: \
+                    \"<$.body.order>\" }\n";
 const EXEC: &str = "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
                  # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
                  type: order.received, subject: \"<$.body.order>\" }\n";
@@ -188,6 +195,7 @@ impl SourceKind {
                 "    from: incoming\n    match:\n      type: [{ suffix: .created }] # also \
                  .deleted\n      subject: [{ suffix: .csv }]\n",
             ),
+            Self::File => (FILE, ORDERS),
             Self::Exec => (EXEC, ORDERS),
             Self::ObjectStorage => (
                 "sources:\n  incoming:\n    object-storage:\n      endpoint: \
@@ -278,6 +286,10 @@ impl TargetKind {
             Self::Teams => TEAMS,
             Self::Discord => DISCORD,
             Self::Pagerduty => PAGERDUTY,
+            Self::File => {
+                "  function:\n    file: { path: ./events.jsonl, rotate: { size: 100MiB, keep: 5 } \
+                 }\n"
+            }
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
     }

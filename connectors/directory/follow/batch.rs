@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::{BATCH_ROWS_MAX, Folder};
 use crate::directory::EVENT_TYPE_PREFIX;
 use crate::directory::listing::{Key, Version};
-use crate::directory::name::{encoded, readable, readable_path};
 use crate::directory::position::{CURSOR, Known};
+use crate::readable::{encoded, readable, readable_path};
 use crate::{Acknowledgement, Arrival, Batch, Message, Plain};
 
 impl Folder {

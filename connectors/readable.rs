@@ -7,7 +7,7 @@ use pointsman_schemas::event::{is_string, is_string_char};
 
 /// A name as text: as it is, or percent-encoded where an attribute could not hold it, and which of
 /// the two.
-pub(super) fn readable(name: &[u8]) -> (String, bool) {
+pub(crate) fn readable(name: &[u8]) -> (String, bool) {
     if let Ok(text) = std::str::from_utf8(name)
         && is_string(text)
     {
@@ -17,7 +17,7 @@ pub(super) fn readable(name: &[u8]) -> (String, bool) {
 }
 
 /// A name percent-encoded where an attribute could not hold it, and where it holds a `%`.
-pub(super) fn encoded(name: &[u8]) -> String {
+pub(crate) fn encoded(name: &[u8]) -> String {
     let encode = |bytes: &[u8]| {
         bytes
             .iter()
@@ -39,7 +39,7 @@ pub(super) fn encoded(name: &[u8]) -> String {
 }
 
 /// A path as text.
-pub(super) fn readable_path(path: &Path) -> String {
+pub(crate) fn readable_path(path: &Path) -> String {
     readable(path.as_os_str().as_bytes()).0
 }
 
