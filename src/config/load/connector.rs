@@ -18,7 +18,7 @@ use crate::config::mistake::Mistake;
 use crate::config::raw::RawDelivery;
 use crate::config::reader::{Piece, in_full, read, read_erased};
 use crate::config::suggest;
-use crate::config::yaml::{Entry, Value};
+use crate::config::yaml::{Entry, Node, Value};
 use crate::config::{Source, Target};
 
 /// What the targets say of their deliveries, for rules to lay theirs over it.
@@ -167,10 +167,16 @@ fn kind<'t>(
         .map(|connector| connector.kind)
         .collect();
     if !matches!(piece.node.value, Value::Map(_)) {
-        let help = format!(
-            "name its connector: {{ {}: … }}",
-            kinds.first().copied().unwrap_or("…")
-        );
+        let named = match &piece.node.value {
+            Value::List(items) => items.first().and_then(Node::text),
+            _ => piece.node.text(),
+        };
+        let usual = match side {
+            Side::Source => "webhook",
+            Side::Target => "http",
+        };
+        let kind = named.filter(|kind| kinds.contains(kind)).unwrap_or(usual);
+        let help = format!("name its connector: {{ {kind}: … }}");
         piece.report(format!("a {} is a mapping", side.name()), help);
         return None;
     }
