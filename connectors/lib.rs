@@ -49,6 +49,8 @@ pub mod net;
 #[cfg(feature = "object-storage")]
 pub mod object_storage;
 mod parameter;
+#[cfg(feature = "postgres-cdc")]
+pub mod postgres_cdc;
 mod printer;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
@@ -280,6 +282,15 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["pager-duty"],
         source: Support::Never,
         target: Support::target::<http::PagerdutyTarget>(),
+    },
+    Connector {
+        kind: "postgres-cdc",
+        also_known_as: &["cdc", "debezium", "pgoutput", "logical-replication"],
+        source: with_feature!(
+            "postgres-cdc",
+            Support::source::<postgres_cdc::PostgresCdcSource>()
+        ),
+        target: Support::Never,
     },
     Connector {
         kind: "rabbitmq",

@@ -22,6 +22,7 @@ pub mod mqtt;
 pub mod nats;
 pub mod object_storage;
 pub mod outage;
+pub mod postgres;
 pub mod power;
 pub mod process;
 pub mod rabbitmq;

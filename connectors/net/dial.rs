@@ -112,7 +112,12 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// What dials only to where the guard lets it.
-    #[cfg(any(feature = "mqtt", feature = "redis", feature = "smtp"))]
+    #[cfg(any(
+        feature = "mqtt",
+        feature = "postgres-cdc",
+        feature = "redis",
+        feature = "smtp"
+    ))]
     pub(super) fn new(guard: Guard, names: Names) -> Self {
         Self { guard, names }
     }

@@ -10,12 +10,18 @@ pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod names;
 mod replay;
-#[cfg(any(feature = "mqtt", feature = "redis", feature = "rocketmq"))]
+#[cfg(any(
+    feature = "mqtt",
+    feature = "postgres-cdc",
+    feature = "redis",
+    feature = "rocketmq"
+))]
 pub(crate) mod server;
 #[cfg(any(feature = "mqtt", feature = "redis", feature = "rocketmq"))]
 pub(crate) mod shared;
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",
     feature = "smtp"

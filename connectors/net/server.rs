@@ -70,8 +70,10 @@ impl Protocol {
             scheme if self.plain.contains(&scheme) => false,
             scheme if self.secure.contains(&scheme) => true,
             _ => {
-                let (plain, secure) = (first(self.plain), first(self.secure));
-                return Err(format!("the URL must begin with {plain}:// or {secure}://"));
+                let schemes = [first(self.plain), first(self.secure)];
+                let schemes = schemes.into_iter().filter(|scheme| !scheme.is_empty());
+                let schemes: Vec<_> = schemes.map(|scheme| format!("{scheme}://")).collect();
+                return Err(format!("the URL must begin with {}", schemes.join(" or ")));
             }
         };
         let host = url.host_str().filter(|host| !host.is_empty());

@@ -4,6 +4,7 @@
 pub(crate) mod fixtures;
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",
     feature = "smtp"
@@ -26,6 +27,7 @@ use crate::parameter::resolve;
 
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",
     feature = "smtp"

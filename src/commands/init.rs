@@ -49,6 +49,8 @@ pub enum SourceKind {
     Rabbitmq,
     /// Entries of a stream of Redis.
     Redis,
+    /// Rows of PostgreSQL that change.
+    PostgresCdc,
     /// Messages of topics of an MQTT broker.
     Mqtt,
     /// Messages of a topic of RocketMQ.
@@ -130,6 +132,11 @@ const REDIS: &str = "sources:\n  incoming:\n    redis:\n      url: \"redis://127
                  pointsman\n      start: earliest # or latest, where the group is new\n    event: \
                  { type: order.received, subject: \"<$.body.customer>\" } # of entries that are \
                  no CloudEvents\n";
+const POSTGRES_CDC: &str = "sources:\n  incoming:\n    postgres-cdc:\n      url: \
+                            \"postgres://pointsman@127.0.0.1/shop\" # ?sslmode=require for TLS; \
+                            password: { env: PGPASSWORD }\n      tables: [public.orders]\n      \
+                            slot: pointsman_shop # is made; drop it when the source goes\n      \
+                            snapshot: initial # or never: changes alone\n";
 const MQTT: &str = "sources:\n  incoming:\n    mqtt:\n      url: \"mqtt://127.0.0.1:1883\" # mqtts \
                  for TLS; username, password\n      client_id: pointsman # nobody else connects \
                  with it\n      topic: \"orders/#\"\n    event: { type: order.received, subject: \
@@ -207,6 +214,12 @@ impl SourceKind {
             Self::Kafka => (KAFKA, ORDERS),
             Self::Rabbitmq => (RABBITMQ, ORDERS),
             Self::Redis => (REDIS, ORDERS),
+            Self::PostgresCdc => (
+                POSTGRES_CDC,
+                "    from: incoming\n    match: # also row.read, row.updated, row.deleted\n      \
+                 type: [com.pointsman.postgres.row.inserted]\n      data: { after: { total: [{ \
+                 numeric: [\">\", 100] }] } }\n",
+            ),
             Self::Mqtt => (MQTT, ORDERS),
             Self::Rocketmq => (ROCKETMQ, ORDERS),
             Self::Sqs => (SQS, ORDERS),

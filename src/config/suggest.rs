@@ -10,6 +10,7 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("jetstream", "nats"),
     ("redpanda", "kafka"),
     ("valkey", "redis"),
+    ("debezium", "postgres-cdc"),
     ("mosquitto", "mqtt"),
     ("ons", "rocketmq"),
     ("clientid", "client_id"),

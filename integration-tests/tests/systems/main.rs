@@ -23,6 +23,8 @@ mod nats;
 mod object_storage;
 #[cfg(test)]
 mod ops;
+#[cfg(test)]
+mod postgres_cdc;
 mod rabbitmq;
 #[cfg(test)]
 mod redis;
