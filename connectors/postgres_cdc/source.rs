@@ -19,16 +19,13 @@ use super::position::{Lsn, Place, Position, Streamed, meaning};
 use super::refusal::Failure;
 use super::settings::ServerSettings;
 use super::snapshot::{Making, Snapshot};
-use super::stream::{Beginning, CHUNK_MESSAGES_MAX, Chunk, Chunks, Streaming};
+use super::stream::{Beginning, Chunk, Chunks, Streaming};
 use super::wire::{ANSWER_WITHIN, Address, Connection};
 use crate::net::tls::TlsSettings;
 use crate::{
     Acknowledgement, Batch, Guarantee, Link, Message, OpenError, RunsOn, Source, SourceContext,
     SourceError, SourceSettings,
 };
-
-/// So many messages a batch holds at most.
-pub(super) const BATCH_MESSAGES_MAX: usize = CHUNK_MESSAGES_MAX;
 
 /// How many chunks wait to be asked for.
 const CHUNKS_WAITING: usize = 4;

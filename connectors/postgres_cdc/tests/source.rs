@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pointsman_schemas::{Clock, SystemClock};
 
-use super::super::source::BATCH_MESSAGES_MAX;
+use super::super::stream::CHUNK_MESSAGES_MAX;
 use super::*;
 use crate::suite::{SourceFixture, sources};
 
@@ -36,7 +36,7 @@ impl SourceFixture for Fixture {
     }
 
     fn batch_messages_max(&self) -> usize {
-        BATCH_MESSAGES_MAX
+        CHUNK_MESSAGES_MAX
     }
 
     fn mistakes(&self) -> Vec<(Value, &'static str)> {
