@@ -45,6 +45,7 @@ impl PostgresTls {
             certificate: self.certificate.as_ref(),
             key: self.key.as_ref(),
             insecure: false,
+            any_name: false,
         }
     }
 }

@@ -49,6 +49,8 @@ pub mod net;
 #[cfg(feature = "object-storage")]
 pub mod object_storage;
 mod parameter;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "postgres-cdc")]
 pub mod postgres_cdc;
 mod printer;
@@ -282,6 +284,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["pager-duty"],
         source: Support::Never,
         target: Support::target::<http::PagerdutyTarget>(),
+    },
+    Connector {
+        kind: "postgres",
+        also_known_as: &["postgresql", "pg", "pgsql"],
+        source: Support::Never,
+        target: with_feature!("postgres", Support::target::<postgres::PostgresTarget>()),
     },
     Connector {
         kind: "postgres-cdc",

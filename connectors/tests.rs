@@ -47,7 +47,7 @@ fn every_kind_has_one_name_and_a_described_schema() {
 
 /// Settings of each kind of target with secrets wherever they may stand; what each template of
 /// them was filled in with, and what is called then.
-const CALLED: [(&str, &str, &str, &str); 36] = [
+const CALLED: [(&str, &str, &str, &str); 37] = [
     (
         "discord",
         r#"{ "url": "https://h/hunter2", "text": "<$.data.hunter2>" }"#,
@@ -185,6 +185,12 @@ const CALLED: [(&str, &str, &str, &str); 36] = [
         r#"{ "routing_key": "hunter2", "summary": "<$.data.hunter2>" }"#,
         "",
         "post to PagerDuty",
+    ),
+    (
+        "postgres",
+        r#"{ "url": "postgres://u:hunter2@h", "password": "hunter2", "table": "shop.orders", "columns": { "hunter2": "hunter2", "id": "<$.data.hunter2>" } }"#,
+        "v",
+        "insert into shop.orders",
     ),
     (
         "rabbitmq",

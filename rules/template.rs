@@ -22,6 +22,7 @@ mod value;
 
 use std::borrow::Cow;
 
+use pointsman_schemas::template::NO_VALUE;
 use pointsman_schemas::{Placement, Problem};
 use serde_json::Value;
 
@@ -140,6 +141,13 @@ impl Slot {
         }))
     }
 
+    /// Whether it stands for null, or for nothing.
+    fn is_null(&self, document: &Document<'_>) -> Result<bool, RenderError> {
+        let mut value = Vec::new();
+        self.write_json(document, |_| {}, &mut value)?;
+        Ok(matches!(&*value, b"" | b"null"))
+    }
+
     /// Appends what is found behind a prefix; nothing at all where it is to be left out.
     fn write_json(
         &self,
@@ -235,9 +243,15 @@ impl TextTemplate {
     /// [`RenderError`]; `out` may then hold a part of the text.
     pub fn render(&self, document: &Document<'_>, out: &mut String) -> Result<(), RenderError> {
         let start = out.len();
+        let is_column = self.placement == Placement::Column;
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
+                Piece::Slot(slot)
+                    if is_column && self.pieces.len() == 1 && slot.is_null(document)? =>
+                {
+                    out.push_str(NO_VALUE);
+                }
                 Piece::Slot(slot) => placement::write(
                     slot.text(document)?,
                     slot.path.as_str(),

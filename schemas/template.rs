@@ -30,7 +30,14 @@ pub enum Placement {
     Subject,
     /// An address of another kind (a routing key, an object's key): nothing found is an error.
     Address,
+    /// A value of a database's column: NUL is an error. Where a query stands alone and finds nothing
+    /// or a null, the text is [`NO_VALUE`]; inside other text nothing found is the empty text.
+    Column,
 }
+
+/// The text that stands at a [`Placement::Column`] for no value at all, which no value is: it cannot
+/// hold a NUL.
+pub const NO_VALUE: &str = "\0";
 
 /// One text of a target's settings that may hold `<$…>`.
 #[derive(Clone, Debug, PartialEq, Eq)]

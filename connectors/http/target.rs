@@ -240,6 +240,7 @@ impl HttpTarget {
             certificate: self.certificate.as_ref(),
             key: self.key.as_ref(),
             insecure: self.insecure,
+            any_name: false,
         }
     }
 

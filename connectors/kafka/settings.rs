@@ -232,6 +232,7 @@ impl Tls {
             certificate: self.certificate.as_ref(),
             key: self.key.as_ref(),
             insecure: false,
+            any_name: false,
         }
     }
 

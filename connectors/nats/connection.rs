@@ -70,6 +70,7 @@ impl Tls {
             certificate: self.certificate.as_ref(),
             key: self.key.as_ref(),
             insecure: false,
+            any_name: false,
         }
     }
 

@@ -30,7 +30,7 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a name, an address and TLS may take together: well below the usual timeout of an
 /// attempt, so that a host that cannot be reached counts as unavailable and not as failed.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a client dials by.
 #[derive(Clone, Debug)]
@@ -114,6 +114,7 @@ impl Dialer {
     /// What dials only to where the guard lets it.
     #[cfg(any(
         feature = "mqtt",
+        feature = "postgres",
         feature = "postgres-cdc",
         feature = "redis",
         feature = "smtp"

@@ -21,6 +21,7 @@ pub(crate) mod server;
 pub(crate) mod shared;
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",

@@ -4,6 +4,7 @@
 pub(crate) mod fixtures;
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",
@@ -15,10 +16,13 @@ use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt;
 use pointsman_schemas::{Problem, Text};
-use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -27,6 +31,7 @@ use crate::parameter::resolve;
 
 #[cfg(any(
     feature = "mqtt",
+    feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq",
@@ -45,6 +50,8 @@ pub(crate) struct ClientTls<'s> {
     pub(crate) key: Option<&'s Text>,
     /// Whether to take any certificate of the server.
     pub(crate) insecure: bool,
+    /// Whether a certificate that `ca` vouches for may be another host's.
+    pub(crate) any_name: bool,
 }
 
 impl ClientTls<'_> {
@@ -83,6 +90,7 @@ impl ClientTls<'_> {
         let ca = self.ca.map(|ca| text(ca, "ca")).transpose()?;
         let trust = match &ca {
             _ if self.insecure => Trust::Anybody,
+            Some(ca) if self.any_name => Trust::CertificatesOfAnyName(ca),
             Some(ca) => Trust::Certificates(ca),
             None => Trust::System,
         };
@@ -122,6 +130,8 @@ pub enum Trust<'p> {
     System,
     /// Those that the certificates of this text in PEM vouch for.
     Certificates(&'p str),
+    /// The same, whatever host they are for.
+    CertificatesOfAnyName(&'p str),
     /// None: TLS is not spoken.
     Nobody,
     /// Any whose key the server has.
@@ -148,6 +158,15 @@ impl Trust<'_> {
                 format!("cannot read the certificates that the system trusts: {error}")
             })?,
             Self::Certificates(pem) => builder.with_root_certificates(roots(pem)?),
+            Self::CertificatesOfAnyName(pem) => {
+                let roots = Arc::new(roots(pem)?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+                let verifier = verifier.build().map_err(|error| error.to_string())?;
+                let verifier = Arc::new(AnyName(verifier));
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+            }
             Self::Nobody => builder.with_root_certificates(RootCertStore::empty()),
             Self::Anybody => builder
                 .dangerous()
@@ -221,5 +240,55 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes a certificate that an authority vouches for, whatever host it is for.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self
+            .0
+            .verify_server_cert(certificate, chain, name, ocsp, now);
+        match verified {
+            // The name is looked at last, once all else is right.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }

@@ -272,6 +272,7 @@ fn check_tls(tls: &TlsSettings) -> Result<(), OpenError> {
         certificate: tls.certificate.as_ref(),
         key: tls.key.as_ref(),
         insecure: false,
+        any_name: false,
     };
     let checked = files.config();
     checked

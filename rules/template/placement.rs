@@ -23,7 +23,7 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let Some(value) = found else {
         return match placement {
-            Placement::Argument | Placement::Html | Placement::Mrkdwn => Ok(()),
+            Placement::Argument | Placement::Html | Placement::Mrkdwn | Placement::Column => Ok(()),
             Placement::Url | Placement::Header | Placement::Subject | Placement::Address => {
                 Err(RenderError::Nothing {
                     query: query.to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn write(
                 value.is_empty().then_some("no characters")
             }
         }
-        Placement::Address => value.contains('\0').then_some("a NUL"),
+        Placement::Address | Placement::Column => value.contains('\0').then_some("a NUL"),
     };
     if let Some(what) = forbidden {
         return Err(RenderError::Forbidden {
@@ -93,6 +93,7 @@ fn name(placement: Placement) -> &'static str {
         Placement::Mrkdwn => "a text for Slack",
         Placement::Subject => "a NATS subject",
         Placement::Address => "an address",
+        Placement::Column => "a column",
     }
 }
 

@@ -157,7 +157,7 @@ fn dates_are_written_by_filters() {
 
 #[test]
 fn what_stands_where_is_escaped_or_refused() {
-    use Placement::{Address, Argument, Header, Html, Mrkdwn, Subject, Url};
+    use Placement::{Address, Argument, Column, Header, Html, Mrkdwn, Subject, Url};
     let nothing = |query: &str| {
         Err(RenderError::Nothing {
             query: query.to_owned(),
@@ -207,6 +207,14 @@ fn what_stands_where_is_escaped_or_refused() {
         ("audit.>", Subject, Ok("audit.>")),
         ("key/<$.subject>", Address, Ok("key/a.jpg")),
         ("key/<$.data.missing>", Address, Err("finds nothing")),
+        ("<$.data.list>", Column, Ok(r#"[1,{"x":2}]"#)),
+        ("<$.data.empty>", Column, Ok("")),
+        ("<$.data.missing>", Column, Ok("\0")),
+        ("<$.data.null>", Column, Ok("\0")),
+        ("<$.data.missing ?? null>", Column, Ok("\0")),
+        ("<$.data.missing ?? \"null\">", Column, Ok("null")),
+        ("a <$.data.missing>", Column, Ok("a ")),
+        ("<$.data.nul>", Column, Err("a NUL")),
     ] {
         match (text(template, placement), expect) {
             (Ok(found), Ok(expect)) => assert_eq!(found, expect, "{template}"),

@@ -98,6 +98,8 @@ pub enum TargetKind {
     FunctionCompute,
     /// Mail.
     Smtp,
+    /// Rows of a table of PostgreSQL.
+    Postgres,
     /// Messages to a channel of Slack.
     Slack,
     /// Messages to a channel of Microsoft Teams.
@@ -157,7 +159,14 @@ const NATS: &str = "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4
                  <$.subject> } # of messages that are no CloudEvents\n";
 const ORDERS: &str = "    from: incoming\n    match:\n      type: [order.received]\n";
 
-// The sections of targets that tell people.
+// Sections of targets: those of more lines, and those that tell people.
+const HTTP: &str = "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
+                 \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
+                 structured …\n";
+const ROWS: &str = "  function:\n    postgres:\n      url: \"postgres://postgres@127.0.0.1/postgres\" # \
+                 sslmode=verify-full; password: { env: PGPASSWORD }\n      table: events\n      \
+                 columns: { id: <$.id>, type: <$.type>, data: <$.data> }\n      on_conflict: { \
+                 columns: [id], do: nothing } # what comes again is left out; or do: update\n";
 const SMTP: &str = "  function:\n    smtp:\n      server: 127.0.0.1\n      port: 1025\n      \
                  encryption: none # on this machine alone; leave it out for STARTTLS\n      # auth: \
                  { username: bus, password: { env: SMTP_PASSWORD } }\n      from: \
@@ -232,11 +241,7 @@ impl SourceKind {
 impl TargetKind {
     fn text(self) -> &'static str {
         match self {
-            Self::Http => {
-                "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
-                 \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
-                 structured …\n"
-            }
+            Self::Http => HTTP,
             Self::Exec => {
                 "  function:\n    exec: { command: [sh, -c, \"cat\"] } # the event comes on \
                  standard input, its attributes as CE_…\n"
@@ -270,6 +275,7 @@ impl TargetKind {
                 "  function:\n    sqs: { queue: events, region: eu-west-1 } # group: <$.subject> \
                  of a FIFO queue, delay, mode: structured …\n"
             }
+            Self::Postgres => ROWS,
             Self::Sns => {
                 "  function:\n    sns: { topic: \"arn:aws:sns:eu-west-1:123456789012:events\" } # \
                  subject, group: <$.subject> of a FIFO topic, mode: structured …\n"

@@ -30,6 +30,7 @@ impl TlsSettings {
             certificate: self.certificate.as_ref(),
             key: self.key.as_ref(),
             insecure: false,
+            any_name: false,
         }
     }
 
@@ -52,15 +53,37 @@ impl TlsSettings {
         settings.is_some_and(|tls| tls.certificate.is_some())
     }
 
+    /// Whether it is said whom to trust.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn has_ca(settings: Option<&Self>) -> bool {
+        settings.is_some_and(|tls| tls.ca.is_some())
+    }
+
+    /// As [`TlsSettings::config`], for a server whose certificate may be any, or that of any host
+    /// that `ca` vouches for.
+    ///
+    /// # Errors
+    /// As [`TlsSettings::config`].
+    #[cfg(feature = "postgres")]
+    pub(crate) fn lax_config(settings: Option<&Self>) -> Result<Arc<ClientConfig>, OpenError> {
+        let mut files = settings.map(Self::certificates).unwrap_or_default();
+        files.any_name = files.ca.is_some();
+        files.insecure = files.ca.is_none();
+        read(files)
+    }
+
     /// What TLS is made of; without settings it trusts what the system trusts.
     ///
     /// # Errors
     /// A file cannot be read or used, by its setting.
     pub(crate) fn config(settings: Option<&Self>) -> Result<Arc<ClientConfig>, OpenError> {
-        let files = settings.map(Self::certificates).unwrap_or_default();
-        match files.config() {
-            Ok(config) => Ok(Arc::new(config)),
-            Err(OpenError(problem)) => Err(OpenError(problem.at("tls"))),
-        }
+        read(settings.map(Self::certificates).unwrap_or_default())
+    }
+}
+
+fn read(files: ClientTls<'_>) -> Result<Arc<ClientConfig>, OpenError> {
+    match files.config() {
+        Ok(config) => Ok(Arc::new(config)),
+        Err(OpenError(problem)) => Err(OpenError(problem.at("tls"))),
     }
 }

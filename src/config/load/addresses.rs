@@ -339,6 +339,7 @@ impl Way<'_> {
         let place = place.collect::<Vec<_>>().join(".");
         let comes_of_it = match template.placement {
             Placement::Argument => "as it is, nothing stands there",
+            Placement::Column => "as it is, NULL stands there",
             _ => "as it is, each such delivery is a dead letter",
         };
         let help = format!(

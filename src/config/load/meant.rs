@@ -35,7 +35,7 @@ const ELSEWHERE: [(&[&str], Option<&str>, Option<&str>); 7] = [
         Some("use `object-storage` with its S3 endpoint"),
     ),
     (
-        &["pulsar", "pubsub", "postgres", "postgresql", "mysql"],
+        &["pulsar", "pubsub", "mysql"],
         Some(
             "there is no connector for it yet; what calls by HTTP comes in through a `webhook` or \
              the ingress",
