@@ -95,7 +95,7 @@ impl Written {
         for (key, defined) in Defined::SECTIONS {
             for entry in section(key) {
                 // Another one has been told of.
-                let Ok(name) = Name::new(&*entry.key) else {
+                let Ok(name) = Name::new(&entry.key) else {
                     continue;
                 };
                 let lines = lines_of(entry, &lines, text);
