@@ -64,6 +64,9 @@ pub(super) struct Setup {
     pub(super) skips_existing: bool,
 }
 
+/// Files by device and inode, each with a path that leads to it.
+type Found = BTreeMap<(u64, u64), (PathBuf, Metadata)>;
+
 /// Files that are followed.
 #[derive(Debug)]
 pub(super) struct Follow {
@@ -242,7 +245,7 @@ impl Follow {
     }
 
     /// The files that the patterns lead to, and whether nothing kept that from being all.
-    fn find(&mut self) -> (BTreeMap<(u64, u64), (PathBuf, Metadata)>, bool) {
+    fn find(&mut self) -> (Found, bool) {
         let (mut found, mut is_whole) = (BTreeMap::new(), true);
         let mut unreadable = Vec::new();
         for pattern in &self.setup.paths {
