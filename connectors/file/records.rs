@@ -174,13 +174,9 @@ mod tests {
         );
         let starts = Regex::new("^[a-z]").unwrap();
         let of = |many| records(b"a\n1\nb\nc\n", Some(&starts), Behind::Pause, many);
-        assert_eq!(
-            of(1),
-            Records {
-                all: vec![0..3],
-                end: 4
-            }
-        );
+        let one = of(1);
+        assert_eq!((one.all.first(), one.end), (Some(&(0..3)), 4));
+        assert_eq!(one.all.len(), 1);
         assert_eq!(
             of(9),
             Records {

@@ -160,6 +160,8 @@ const NATS: &str = "sources:\n  incoming:\n    nats: { url: \"nats://127.0.0.1:4
 const ORDERS: &str = "    from: incoming\n    match:\n      type: [order.received]\n";
 
 // Sections of targets: those of more lines, and those that tell people.
+const FILE_TARGET: &str =
+    "  function:\n    file: { path: ./events.jsonl, rotate: { size: 100MiB, keep: 5 } }\n";
 const HTTP: &str = "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
                  \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
                  structured …\n";
@@ -305,10 +307,7 @@ impl TargetKind {
             Self::Teams => TEAMS,
             Self::Discord => DISCORD,
             Self::Pagerduty => PAGERDUTY,
-            Self::File => {
-                "  function:\n    file: { path: ./events.jsonl, rotate: { size: 100MiB, keep: 5 } \
-                 }\n"
-            }
+            Self::File => FILE_TARGET,
             Self::Stdout => "  function:\n    stdout: {}\n",
         }
     }

@@ -167,16 +167,7 @@ fn kind<'t>(
         .map(|connector| connector.kind)
         .collect();
     if !matches!(piece.node.value, Value::Map(_)) {
-        let named = match &piece.node.value {
-            Value::List(items) => items.first().and_then(Node::text),
-            _ => piece.node.text(),
-        };
-        let usual = match side {
-            Side::Source => "webhook",
-            Side::Target => "http",
-        };
-        let kind = named.filter(|kind| kinds.contains(kind)).unwrap_or(usual);
-        let help = format!("name its connector: {{ {kind}: … }}");
+        let help = named_where_it_is_no_mapping(piece.node, side, &kinds);
         piece.report(format!("a {} is a mapping", side.name()), help);
         return None;
     }
@@ -234,6 +225,20 @@ fn kind<'t>(
             .report(Mistake::new(at, message).help(suggest::help("", &kinds).1));
     }
     found
+}
+
+/// What to write in the place of something that is no mapping.
+fn named_where_it_is_no_mapping(node: &Node, side: Side, kinds: &[&str]) -> String {
+    let named = match &node.value {
+        Value::List(items) => items.first().and_then(Node::text),
+        _ => node.text(),
+    };
+    let usual = match side {
+        Side::Source => "webhook",
+        Side::Target => "http",
+    };
+    let kind = named.filter(|kind| kinds.contains(kind)).unwrap_or(usual);
+    format!("name its connector: {{ {kind}: … }}")
 }
 
 /// What is wrong with a connector that is not part of this build, and what to do.
