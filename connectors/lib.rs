@@ -287,8 +287,8 @@ pub const CONNECTORS: &[Connector] = &[
     },
     Connector {
         kind: "postgres",
-        also_known_as: &["postgresql", "pg", "pgsql"],
-        source: Support::Never,
+        also_known_as: &["postgresql", "pg", "pgsql", "outbox"],
+        source: with_feature!("postgres", Support::source::<postgres::PostgresSource>()),
         target: with_feature!("postgres", Support::target::<postgres::PostgresTarget>()),
     },
     Connector {

@@ -17,7 +17,12 @@ mod replay;
     feature = "rocketmq"
 ))]
 pub(crate) mod server;
-#[cfg(any(feature = "mqtt", feature = "redis", feature = "rocketmq"))]
+#[cfg(any(
+    feature = "mqtt",
+    feature = "postgres",
+    feature = "redis",
+    feature = "rocketmq"
+))]
 pub(crate) mod shared;
 #[cfg(any(
     feature = "mqtt",

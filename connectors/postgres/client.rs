@@ -5,6 +5,7 @@
 //! of is read again for each connection.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use pointsman_schemas::{Class, Problem};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::{AsyncMessage, Config, NoTls, SimpleQueryMessage, Statement};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::refusal::{class, words};
@@ -109,21 +110,28 @@ impl Address {
             .await
             .map_err(|error| self.unreachable(place, &explain(&*error)))?;
         let login = self.config.connect_raw(stream, NoTls);
-        let (client, connection) = match timeout(LOGIN_WITHIN, login).await {
+        let (client, mut connection) = match timeout(LOGIN_WITHIN, login).await {
             Ok(connected) => connected.map_err(|error| self.unwelcome(place, &error))?,
             Err(_elapsed) => {
                 return Err(self.unreachable(place, "it takes the connection and says nothing"));
             }
         };
+        let woken = Arc::new(Notify::new());
+        let wake = Arc::clone(&woken);
         let driving = tokio::spawn(async move {
             // Whoever waits for an answer is told of the end, and why.
-            let _ = connection.await;
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(_) = message {
+                    wake.notify_one();
+                }
+            }
         });
         let connected = Connected {
             client,
             place: place.to_string(),
             version: String::new(),
             statement: None,
+            woken,
             driving: AbortOnDropHandle::new(driving),
         };
         match timeout(LOGIN_WITHIN, connected.set_up()).await {
@@ -228,6 +236,8 @@ pub(super) struct Connected {
     pub(super) version: String,
     /// What it is used for over and over, once that is prepared.
     pub(super) statement: Option<Statement>,
+    /// Wakes whoever waits for what it listens to.
+    pub(super) woken: Arc<Notify>,
     driving: AbortOnDropHandle<()>,
 }
 
@@ -257,7 +267,7 @@ impl Connected {
         Ok(said(2).to_owned())
     }
 
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         !self.driving.is_finished() && !self.client.is_closed()
     }
 }

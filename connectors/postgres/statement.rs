@@ -51,6 +51,22 @@ pub(super) fn table(name: &str) -> String {
     parts.join(".")
 }
 
+/// Whether a text is the name of a table.
+pub(super) fn is_table(name: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && !name.contains('\0');
+    name.splitn(2, '.').all(is_name)
+}
+
+/// An array of texts, as a constant of PostgreSQL has it.
+pub(super) fn array(texts: &[String]) -> String {
+    let quoted = |text: &String| {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    };
+    let texts: Vec<_> = texts.iter().map(quoted).collect();
+    format!("{{{}}}", texts.join(","))
+}
+
 fn list(names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
     names.join(", ")
@@ -102,6 +118,13 @@ pub(super) fn insert(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays() {
+        let texts = ["a", "b\"\\", "null", ""].map(str::to_owned);
+        assert_eq!(array(&texts), r#"{"a","b\"\\","null",""}"#);
+        assert_eq!(array(&[]), "{}");
+    }
 
     #[test]
     fn statements() {

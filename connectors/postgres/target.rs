@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 use super::client::Client;
 use super::refusal::words;
 use super::settings::Connection;
-use super::statement::{Conflict, insert};
+use super::statement::{Conflict, insert, is_table};
 use super::writer::Writer;
 use crate::net::Names;
 use crate::net::guard::Guard;
@@ -139,7 +139,7 @@ impl PostgresTarget {
     fn mistakes_in_table(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let is_name = |name: &str| !name.is_empty() && !name.contains('\0');
-        if !self.table.splitn(2, '.').all(is_name) {
+        if !is_table(&self.table) {
             let problem = Problem::new("this is not the name of a table");
             let help = "write orders, or shop.orders behind the name of its schema";
             problems.push(problem.help(help).at("table"));

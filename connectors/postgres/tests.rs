@@ -1,5 +1,6 @@
 //! Against a PostgreSQL server for each test.
 
+mod source;
 mod target;
 
 use std::path::Path;

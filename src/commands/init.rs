@@ -49,6 +49,8 @@ pub enum SourceKind {
     Rabbitmq,
     /// Entries of a stream of Redis.
     Redis,
+    /// Rows of an outbox in PostgreSQL.
+    Postgres,
     /// Rows of PostgreSQL that change.
     PostgresCdc,
     /// Messages of topics of an MQTT broker.
@@ -134,6 +136,10 @@ const REDIS: &str = "sources:\n  incoming:\n    redis:\n      url: \"redis://127
                  pointsman\n      start: earliest # or latest, where the group is new\n    event: \
                  { type: order.received, subject: \"<$.body.customer>\" } # of entries that are \
                  no CloudEvents\n";
+const OUTBOX: &str = "sources:\n  incoming:\n    postgres:\n      url: \"postgres://pointsman@127.0.0.1/shop\" \
+                      # sslmode=verify-full; password: { env: PGPASSWORD }\n      outbox: { table: \
+                      outbox } # with id, type, subject, data; rows are deleted once they are stored\n      \
+                      listen: outbox # a NOTIFY has it look at once\n";
 const POSTGRES_CDC: &str = "sources:\n  incoming:\n    postgres-cdc:\n      url: \
                             \"postgres://pointsman@127.0.0.1/shop\" # ?sslmode=require for TLS; \
                             password: { env: PGPASSWORD }\n      tables: [public.orders]\n      \
@@ -225,6 +231,7 @@ impl SourceKind {
             Self::Kafka => (KAFKA, ORDERS),
             Self::Rabbitmq => (RABBITMQ, ORDERS),
             Self::Redis => (REDIS, ORDERS),
+            Self::Postgres => (OUTBOX, ORDERS),
             Self::PostgresCdc => (
                 POSTGRES_CDC,
                 "    from: incoming\n    match: # also row.read, row.updated, row.deleted\n      \

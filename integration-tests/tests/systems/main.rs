@@ -24,6 +24,8 @@ mod object_storage;
 #[cfg(test)]
 mod ops;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod postgres_cdc;
 mod rabbitmq;
 #[cfg(test)]
