@@ -8,6 +8,8 @@ pub(crate) mod dial;
 pub(crate) mod explain;
 pub(crate) mod fault;
 pub(crate) mod guard;
+#[cfg(any(feature = "postgres", feature = "smtp"))]
+pub(crate) mod idle;
 pub(crate) mod names;
 mod replay;
 #[cfg(any(

@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pointsman_schemas::{Class, Problem};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +26,7 @@ use crate::net::dial::CONNECT_TIMEOUT;
 use crate::net::explain::explain;
 use crate::net::fault::{self, Advice};
 use crate::net::guard::Guard;
+use crate::net::idle::Idle;
 use crate::net::stream::{self, ConnectError, Stream};
 
 /// How long a server may take to shake hands and take a login.
@@ -278,7 +278,7 @@ pub(super) struct Client {
     guard: Guard,
     names: Names,
     permits: Semaphore,
-    idle: Mutex<Vec<Connected>>,
+    idle: Idle<Connected>,
 }
 
 /// A connection for one alone. Whoever has it may [`Leased::keep`] it; dropped, it is closed.
@@ -292,7 +292,7 @@ impl Leased<'_> {
     /// Keeps the connection for the next.
     pub(super) fn keep(self) {
         if self.connected.is_usable() {
-            self.client.idle.lock().push(self.connected);
+            self.client.idle.keep(self.connected);
         }
     }
 }
@@ -313,7 +313,7 @@ impl Client {
             guard,
             names,
             permits: Semaphore::new(CONNECTIONS_MAX),
-            idle: Mutex::default(),
+            idle: Idle::new(CONNECTIONS_MAX),
         })
     }
 
@@ -324,12 +324,8 @@ impl Client {
     pub(super) async fn lease(&self) -> Result<Leased<'_>, Unreachable> {
         // Nobody closes it.
         let permit = self.permits.acquire().await.ok();
-        let kept = {
-            let mut idle = self.idle.lock();
-            idle.retain(Connected::is_usable);
-            idle.pop()
-        };
-        let connected = match kept {
+        let mut kept = std::iter::from_fn(|| self.idle.take());
+        let connected = match kept.find(Connected::is_usable) {
             Some(connected) => connected,
             None => self.connect().await?,
         };

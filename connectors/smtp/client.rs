@@ -10,10 +10,9 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
-use parking_lot::Mutex;
 use pointsman_schemas::{Class, Problem};
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::settings::Encryption;
 use super::starttls::{Trouble, Wire, upgrade};
@@ -22,14 +21,12 @@ use crate::net::Names;
 use crate::net::explain::explain;
 use crate::net::fault::{self, Advice};
 use crate::net::guard::Guard;
+use crate::net::idle::Idle;
 use crate::net::stream::{self, Host};
 
 /// How long a server may take to greet, shake hands and take a login. Some let whoever calls wait
 /// before they greet.
 const LOGIN_WITHIN: Duration = Duration::from_secs(15);
-
-/// How long a connection is kept that nobody uses; servers close one after some minutes.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a server may take to say that a kept connection still works.
 const CHECKED_WITHIN: Duration = Duration::from_secs(5);
@@ -178,18 +175,12 @@ impl Address {
     }
 }
 
-/// A connection that nobody uses now.
-struct Idle {
-    connection: AsyncSmtpConnection,
-    since: Instant,
-}
-
 /// Makes connections, and keeps some.
 pub(super) struct Client {
     resolve: Box<dyn Fn() -> Result<Address, OpenError> + Send + Sync>,
     guard: Guard,
     names: Names,
-    idle: Mutex<Vec<Idle>>,
+    idle: Idle<AsyncSmtpConnection>,
 }
 
 impl Client {
@@ -207,7 +198,7 @@ impl Client {
             resolve: Box::new(resolve),
             guard,
             names,
-            idle: Mutex::default(),
+            idle: Idle::new(IDLE_CONNECTIONS_MAX),
         };
         Ok((client, address))
     }
@@ -219,7 +210,7 @@ impl Client {
     /// # Errors
     /// Why there is none. Nothing was sent.
     pub(super) async fn connection(&self) -> Result<AsyncSmtpConnection, Unreachable> {
-        while let Some(mut connection) = self.kept() {
+        while let Some(mut connection) = self.idle.take() {
             // A server closes connections when it likes, and says so once it is asked.
             // One that was cut off on the way says nothing.
             let works = timeout(CHECKED_WITHIN, connection.test_connected()).await;
@@ -239,19 +230,10 @@ impl Client {
         address.connect(self.guard, self.names.clone()).await
     }
 
-    /// The connection that was used last. Old ones are closed.
-    fn kept(&self) -> Option<AsyncSmtpConnection> {
-        let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.since.elapsed() < IDLE_MAX);
-        Some(idle.pop()?.connection)
-    }
-
     /// Keeps a connection for the next message.
     pub(super) fn keep(&self, connection: AsyncSmtpConnection) {
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE_CONNECTIONS_MAX && !connection.has_broken() {
-            let since = Instant::now();
-            idle.push(Idle { connection, since });
+        if !connection.has_broken() {
+            self.idle.keep(connection);
         }
     }
 }
