@@ -76,6 +76,7 @@ pub mod stdout;
 mod structured;
 #[cfg(test)]
 mod suite;
+pub mod syslog;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -347,6 +348,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["console", "print"],
         source: Support::Never,
         target: Support::target::<stdout::StdoutTarget>(),
+    },
+    Connector {
+        kind: "syslog",
+        also_known_as: &["rsyslog", "syslog-ng", "syslogd"],
+        source: Support::source::<syslog::SyslogSource>(),
+        target: Support::Never,
     },
     Connector {
         kind: "teams",

@@ -34,13 +34,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use pointsman_schemas::{Problem, Secret, Text};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::OpenError;
+use crate::net::tls::server_config;
 
 pub use caller::Caller;
 pub use connections::ConnectionCounts;
@@ -48,8 +47,8 @@ pub use keys::Keys;
 pub use refusal::{ProblemDocument, Refusal};
 pub use routes::{Attachment, Handler, PathTaken, Request, Routes};
 pub use serving::{Endless, Serving, Watched, connections_max, serve};
-pub(crate) use settings::check_max_body;
 pub use settings::{ADDRESS_PATTERN, ListenSettings, TlsSettings};
+pub(crate) use settings::{check_max_body, is_address};
 
 /// Where CloudEvents come in, which no connector may take for itself.
 pub(crate) const EVENTS_PATH: &str = "/events";
@@ -215,16 +214,7 @@ impl Listener {
 }
 
 fn acceptor(certificate: &Secret, key: &Secret) -> Result<TlsAcceptor, String> {
-    let chain = CertificateDer::pem_slice_iter(certificate.expose().as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("the certificate is not in PEM: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|error| format!("the key is not in PEM: {error}"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| format!("the certificate and the key are of no use: {error}"))?;
+    let mut config = server_config(certificate.expose(), key.expose(), None)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -180,6 +180,11 @@ fn not_an_address(text: &str) -> Problem {
         .help(format!("write host:port, such as {meant}"))
 }
 
+/// Whether a text is `host:port`.
+pub(crate) fn is_address(text: &str) -> bool {
+    split_address(text).is_some()
+}
+
 /// The host of `host:port`, where it is one.
 fn split_address(address: &str) -> Option<&str> {
     let (host, port) = address.rsplit_once(':')?;

@@ -1,7 +1,8 @@
-//! TLS of clients: whom to trust, and what to show to the server.
+//! TLS: of clients, whom to trust and what to show to the server; and of servers.
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod server;
 #[cfg(any(
     feature = "mqtt",
     feature = "postgres",
@@ -28,6 +29,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::OpenError;
 use crate::parameter::resolve;
+
+pub(crate) use server::server_config;
 
 #[cfg(any(
     feature = "mqtt",

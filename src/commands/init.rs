@@ -39,6 +39,8 @@ pub enum SourceKind {
     Directory,
     /// Lines of log files.
     File,
+    /// Messages of syslog.
+    Syslog,
     /// Lines that a command prints.
     Exec,
     /// Objects in a bucket.
@@ -120,6 +122,8 @@ pub enum TargetKind {
 const FILE: &str = "sources:\n  incoming:\n    file: { paths: [./orders.log], format: json, existing: skip } \
                     # a path may have * in it\n    event: { type: order.received, subject: \
                     \"<$.body.order>\" }\n";
+const SYSLOG: &str = "sources:\n  incoming:\n    syslog: # try it with: logger -n 127.0.0.1 -P 5514 --udp hello\n      \
+                      udp: 127.0.0.1:5514\n      tcp: 127.0.0.1:5514 # and tls: { address, certificate, key }\n";
 const EXEC: &str = "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
                  # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
                  type: order.received, subject: \"<$.body.order>\" }\n";
@@ -220,6 +224,11 @@ impl SourceKind {
                  .deleted\n      subject: [{ suffix: .csv }]\n",
             ),
             Self::File => (FILE, ORDERS),
+            Self::Syslog => (
+                SYSLOG,
+                "    from: incoming\n    match:\n      data: { severity_code: [{ numeric: [\"<=\", 4] \
+                 }] } # warnings and what is worse\n",
+            ),
             Self::Exec => (EXEC, ORDERS),
             Self::ObjectStorage => (
                 "sources:\n  incoming:\n    object-storage:\n      endpoint: \

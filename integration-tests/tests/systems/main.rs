@@ -35,4 +35,6 @@ mod rocketmq;
 #[cfg(test)]
 mod sqs;
 #[cfg(test)]
+mod syslog;
+#[cfg(test)]
 mod traces;
