@@ -54,6 +54,7 @@ pub mod postgres;
 #[cfg(feature = "postgres-cdc")]
 pub mod postgres_cdc;
 mod printer;
+mod process;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 mod readable;

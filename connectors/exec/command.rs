@@ -1,33 +1,11 @@
 //! What a command is started with, as target and as source alike.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use indexmap::IndexMap;
 use pointsman_schemas::{Problem, Segment, Text};
-use tokio::process::Command;
 
 use crate::OpenError;
-
-/// What a command takes over of Pointsman's own environment: enough to find programs, a home and a
-/// language, and no secrets.
-pub const INHERITED: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
-];
-
-/// A command that begins with [`INHERITED`] for its environment.
-pub(super) fn inheriting<S: AsRef<OsStr>>(
-    program: &str,
-    arguments: impl IntoIterator<Item = S>,
-) -> Command {
-    let mut command = Command::new(program);
-    let inherited = |name: &&'static str| Some((*name, std::env::var_os(name)?));
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(INHERITED.iter().filter_map(inherited));
-    command
-}
 
 /// Every text that a command is made of, with the path of its setting.
 pub(super) fn texts<'s>(

@@ -9,11 +9,10 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
-use super::command::inheriting;
-use super::process::CommandOutput;
+use super::process::{self, CommandOutput};
 use super::settings::{ExecTarget, Input, Output, ResolvedCommand};
-use super::{group, process};
 use crate::parameter::{Parameter, check_texts};
+use crate::process::{group, how, inheriting};
 use crate::{Attempt, Delivery, Files, TargetContext, trace};
 
 /// A command, ready to be run.
@@ -203,7 +202,7 @@ pub(super) fn outcome(ended: CommandOutput, output: Output) -> Outcome {
             }
         }
     } else {
-        outcome.message = process::how(ended.status);
+        outcome.message = how(ended.status);
         if let Some(line) = ended.stderr.last_line() {
             outcome.message = format!("{}: {line}", outcome.message);
         }

@@ -14,7 +14,7 @@
 //!
 //! **Given** the event on standard input, in the JSON format (`input: structured`, the default) or
 //! its data alone (`input: data`), which it need not read. Its environment is not Pointsman's: it
-//! holds [`INHERITED`], the event's attributes (`CE_ID`, `CE_TYPE`, … and extensions in capitals),
+//! holds `INHERITED`, the event's attributes (`CE_ID`, `CE_TYPE`, … and extensions in capitals),
 //! `POINTSMAN_TASK`, `POINTSMAN_ATTEMPT`, `POINTSMAN_RULE`, `POINTSMAN_DEADLINE`, `TRACEPARENT` and
 //! `TRACESTATE` of an event that belongs to a trace, and what `env` sets. `{ env: NAME }` hands on a
 //! variable.
@@ -29,11 +29,10 @@
 //! it left in its group is killed. The attempt is over only once nothing of the group runs any
 //! more, so that the next one begins after it; what left the session (`setsid`) goes on. After a
 //! crash of Pointsman the first attempt of a target ends what its commands left behind: see
-//! `group`.
+//! `process/group.rs`.
 
 mod command;
 mod function;
-mod group;
 mod process;
 mod settings;
 mod source;
@@ -41,6 +40,5 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use command::INHERITED;
 pub use settings::ExecTarget;
 pub use source::{ExecSource, LINE_TYPE};

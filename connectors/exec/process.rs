@@ -1,31 +1,23 @@
 //! One run of a command: fed, read, and ended with all that it started.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Event, InvalidEvent, json};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::group::{Group, KILL_GRACE};
-
-/// How long output is still read once the command has ended; only a process that left the group can
-/// hold it open.
-pub(super) const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+use crate::process::group::{Group, KILL_GRACE};
+use crate::process::{OUTPUT_GRACE, shown};
 
 /// How much is read at once, at least.
 const READ_BYTES: usize = 4 * 1024;
-
-/// The longest line of standard error that becomes part of a message.
-pub(super) const LINE_CHARS_MAX: usize = 500;
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
@@ -65,11 +57,7 @@ pub(super) async fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let group = Group(
-        child
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
-    );
+    let group = Group::of(&child);
     let abandoned = is_over.child_token();
     let _abandon_on_drop = abandoned.clone().drop_guard();
     let watch = tracker.spawn(async move {
@@ -138,24 +126,6 @@ async fn end(
     // as the group has members.
     group.kill().await;
     status
-}
-
-/// A line, fit to be shown.
-pub(super) fn shown(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LINE_CHARS_MAX)
-        .collect()
-}
-
-/// How a command ended, in words.
-pub(super) fn how(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended without a code".to_owned(),
-    }
 }
 
 /// The last [`RESPONSE_BYTES_MAX`] bytes of a stream.

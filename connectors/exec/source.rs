@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Run** as the target's commands are: without a shell, in a process group of its own, with
-//! [`INHERITED`], `env`, `POINTSMAN_SOURCE` and, where there is one, `POINTSMAN_CURSOR` as its
+//! `INHERITED`, `env`, `POINTSMAN_SOURCE` and, where there is one, `POINTSMAN_CURSOR` as its
 //! environment, and an empty standard input. Standard error goes into the log.
 //!
 //! **Each line** is an event of type `com.pointsman.exec.line`, source `/exec/<name>`, with the
@@ -33,15 +33,14 @@
 
 mod commands;
 mod line;
-mod lines;
-mod run;
 mod settings;
 
 use async_trait::async_trait;
 use pointsman_schemas::{Interval, Problem};
 
-use super::{command, group};
+use super::command;
 use crate::parameter::is_template;
+use crate::process::group;
 use crate::{Guarantee, OpenError, RunsOn, Source, SourceContext, SourceError, SourceSettings};
 use commands::{CommandSource, Position};
 use settings::{CursorForm, EVERY_MIN, LINE_BYTES_MAX, Output, Restart};

@@ -12,6 +12,7 @@ use super::function::outcome;
 use super::process::CommandOutput;
 use super::settings::Output;
 use super::*;
+use crate::process::INHERITED;
 use crate::suite::{Received, TargetFixture, attempt, context, event, targets};
 use crate::{Attempt, TargetSettings};
 
@@ -447,7 +448,7 @@ async fn what_an_earlier_life_left_behind_is_ended_before_the_next_command() {
         context().name,
         std::env::current_dir().unwrap().display()
     );
-    let session = super::group::this_bus()
+    let session = crate::process::group::this_bus()
         .rsplit(':')
         .next()
         .unwrap()
@@ -462,7 +463,7 @@ async fn what_an_earlier_life_left_behind_is_ended_before_the_next_command() {
             .process_group(0);
         command.spawn().unwrap()
     };
-    let own = super::group::this_bus();
+    let own = crate::process::group::this_bus();
     let mut orphan = start(&owner, &format!("1:999999999999:{session}"));
     let mut others = [
         start("somebody else", &format!("1:999999999999:{session}")),

@@ -8,10 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use super::line::{Mapper, Read};
-use super::lines::Lines;
-use super::run::Run;
 use super::settings::{ExecSource, Restart};
-use crate::exec::group;
+use crate::process::{Lines, Run, group};
 use crate::source::fingerprint;
 use crate::{Batch, OpenError, Source, SourceContext, SourceError};
 

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::lines::Line;
 use super::settings::{CursorForm, Output};
 use crate::body;
+use crate::process::Line;
 use crate::{Acknowledgement, Arrival, Message, Plain, SourceContext};
 
 /// The type of an event that is made of a line.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use crate::OpenError;
-use crate::exec::command::inheriting;
 use crate::parameter::resolve;
+use crate::process::inheriting;
 
 /// The shortest `every`.
 pub(super) const EVERY_MIN: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use memchr::memchr;
 
 /// A line without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// All of it.
     Whole(Bytes),
     /// The beginning of one that is longer than the bound; the rest of it is passed over.
@@ -14,7 +14,7 @@ pub(super) enum Line {
 
 /// Cuts what is read into lines. Holds at most the bound and what was read at once.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     bytes: Vec<u8>,
     /// Where the next line begins.
     start: usize,
@@ -26,7 +26,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(line_bytes_max: usize) -> Self {
+    pub(crate) fn new(line_bytes_max: usize) -> Self {
         Self {
             bytes: Vec::new(),
             start: 0,
@@ -37,7 +37,7 @@ impl Lines {
     }
 
     /// Where to read more into: at least so many bytes fit behind what is there.
-    pub(super) fn more(&mut self, at_least: usize) -> &mut Vec<u8> {
+    pub(crate) fn more(&mut self, at_least: usize) -> &mut Vec<u8> {
         // Only what is left of a line is moved, at most the bound.
         self.bytes.drain(..self.start);
         self.start = 0;
@@ -46,7 +46,7 @@ impl Lines {
     }
 
     /// The next line whose end is here, or the beginning of one that is too long.
-    pub(super) fn next(&mut self) -> Option<Line> {
+    pub(crate) fn next(&mut self) -> Option<Line> {
         loop {
             let rest = self.bytes.get(self.start..).unwrap_or_default();
             let Some(found) = memchr(b'\n', rest.get(self.searched..).unwrap_or_default()) else {
@@ -72,7 +72,7 @@ impl Lines {
     }
 
     /// What stands behind the last line break, once nothing more comes; none where that is nothing.
-    pub(super) fn rest(&mut self) -> Option<Line> {
+    pub(crate) fn rest(&mut self) -> Option<Line> {
         let rest = self
             .bytes
             .get(self.start..)

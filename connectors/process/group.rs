@@ -12,30 +12,37 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process_group, test_kill_process_group};
+use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 /// The variable that says which target a command belongs to.
-pub(super) const OWNER: &str = "POINTSMAN_OWNER";
+pub(crate) const OWNER: &str = "POINTSMAN_OWNER";
 
 /// The variable that says which process started a command: its number, when it began, and its
 /// session.
-pub(super) const BUS: &str = "POINTSMAN_BUS";
+pub(crate) const BUS: &str = "POINTSMAN_BUS";
 
 /// How long a command may tidy up after SIGTERM.
-pub(super) const KILL_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a killed group is waited for: what hangs in the kernel for longer does not run either.
-pub(super) const GONE_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A process group; killed when this is dropped, be it because the runtime ends.
 #[derive(Debug)]
-pub(super) struct Group(pub(super) Option<Pid>);
+pub(crate) struct Group(pub(super) Option<Pid>);
 
 impl Group {
-    pub(super) fn signal(&self, signal: Signal) {
+    /// The group of a command that was started in one of its own.
+    pub(crate) fn of(leader: &Child) -> Self {
+        let id = leader.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.0 {
             // The group being gone already is all that can go wrong.
             let _ = kill_process_group(pid, signal);
@@ -49,7 +56,7 @@ impl Group {
     }
 
     /// Waits until nothing of it runs, at most so long. Tells whether that is so.
-    pub(super) async fn gone_within(&self, at_most: Duration) -> bool {
+    pub(crate) async fn gone_within(&self, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         loop {
             if self.is_gone() {
@@ -63,7 +70,7 @@ impl Group {
     }
 
     /// Kills what is left, and waits until it is gone.
-    pub(super) async fn kill(self) -> bool {
+    pub(crate) async fn kill(self) -> bool {
         self.signal(Signal::KILL);
         let is_gone = self.gone_within(GONE_WITHIN).await;
         if !is_gone {
@@ -126,7 +133,7 @@ fn has_members(group: Pid) -> bool {
 
 /// Whose a command is, for [`OWNER`]. Two buses with entities of the same name are told apart by
 /// the folder of their rule files.
-pub(super) fn owner(what: &str) -> String {
+pub(crate) fn owner(what: &str) -> String {
     format!(
         "{what} of {}",
         std::env::current_dir().unwrap_or_default().display()
@@ -134,7 +141,7 @@ pub(super) fn owner(what: &str) -> String {
 }
 
 /// The mark of this process for [`BUS`].
-pub(super) fn this_bus() -> String {
+pub(crate) fn this_bus() -> String {
     let pid = getpid().as_raw_nonzero().get();
     let stat = stat(pid);
     format!(
@@ -191,7 +198,7 @@ fn left_behind(owner: &str) -> Vec<Pid> {
 
 /// Ends what an earlier life of Pointsman has left running for a target. Tells whether nothing of
 /// it runs any more.
-pub(super) async fn end_left_behind(owner: &str) -> bool {
+pub(crate) async fn end_left_behind(owner: &str) -> bool {
     let name = owner.to_owned();
     let groups = tokio::task::spawn_blocking(move || left_behind(&name))
         .await

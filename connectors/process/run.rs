@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_schemas::Name;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::group::{GONE_WITHIN, Group, KILL_GRACE};
 use super::lines::{Line, Lines};
+use super::{LINE_CHARS_MAX, OUTPUT_GRACE, shown};
 use crate::LogLimit;
-use crate::exec::group::{GONE_WITHIN, Group, KILL_GRACE};
-use crate::exec::process::{LINE_CHARS_MAX, OUTPUT_GRACE, shown};
 
 /// How much is read at once at most: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
@@ -27,7 +27,7 @@ const LOG_LINES_MAX: u32 = 100;
 
 /// A running command. Dropping it kills its group.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     child: Child,
     group: Group,
     /// None once everything has been read.
@@ -41,18 +41,18 @@ pub(super) struct Run {
     kill_at: Option<Instant>,
     is_killed: bool,
     /// When it began.
-    pub(super) began: Instant,
+    pub(crate) began: Instant,
     last_line: Arc<Mutex<Option<String>>>,
     log: AbortOnDropHandle<()>,
 }
 
 /// How a run ended.
 #[derive(Debug)]
-pub(super) struct RunResult {
+pub(crate) struct RunResult {
     /// True of an exit with 0.
-    pub(super) is_success: bool,
+    pub(crate) is_success: bool,
     /// In words, with the last line of standard error.
-    pub(super) how: String,
+    pub(crate) how: String,
 }
 
 impl Run {
@@ -60,7 +60,7 @@ impl Run {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(mut command: Command, source: &Name) -> io::Result<Self> {
+    pub(crate) fn start(mut command: Command, source: &Name) -> io::Result<Self> {
         command
             .process_group(0)
             .kill_on_drop(true)
@@ -68,11 +68,7 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let group = Group(
-            child
-                .id()
-                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)),
-        );
+        let group = Group::of(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let last_line = Arc::<Mutex<Option<String>>>::default();
         let log = tokio::spawn(log(stderr, source.clone(), Arc::clone(&last_line)));
@@ -93,7 +89,7 @@ impl Run {
 
     /// Reads more, and returns true; or false once everything has been read and the command has
     /// ended. May be dropped at any time.
-    pub(super) async fn read(&mut self, lines: &mut Lines) -> bool {
+    pub(crate) async fn read(&mut self, lines: &mut Lines) -> bool {
         loop {
             let wake = self.overdue();
             if self.stdout.is_none() && self.status.is_some() {
@@ -165,7 +161,7 @@ impl Run {
     }
 
     /// Asks it to end: what has not ended within the grace is killed.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.kill_at.is_none() && self.status.is_none() {
             self.group.signal(Signal::TERM);
             self.kill_at = Some(Instant::now() + KILL_GRACE);
@@ -174,7 +170,7 @@ impl Run {
 
     /// Waits until nothing of the group is left, and tells how it ended. To be called once
     /// [`Run::read`] has returned false; may be dropped at any time.
-    pub(super) async fn ended(&mut self) -> RunResult {
+    pub(crate) async fn ended(&mut self) -> RunResult {
         let tidies_for = self.kill_at.map_or(Duration::ZERO, |at| {
             at.saturating_duration_since(Instant::now())
         });
@@ -191,7 +187,7 @@ impl Run {
             let _ = timeout(OUTPUT_GRACE, &mut self.log).await;
         }
         let status = self.status.unwrap_or_default();
-        let how = crate::exec::process::how(status);
+        let how = super::how(status);
         let how = self
             .last_line
             .lock()
