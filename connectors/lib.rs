@@ -31,6 +31,7 @@ pub mod function_compute;
 mod hidden;
 pub mod http;
 mod inquiry;
+pub mod journald;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "lambda")]
@@ -238,6 +239,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["https", "url"],
         source: Support::Never,
         target: Support::target::<http::HttpTarget>(),
+    },
+    Connector {
+        kind: "journald",
+        also_known_as: &["journal", "journalctl", "systemd"],
+        source: Support::source::<journald::JournaldSource>(),
+        target: Support::Never,
     },
     Connector {
         kind: "kafka",

@@ -41,6 +41,8 @@ pub enum SourceKind {
     File,
     /// Messages of syslog.
     Syslog,
+    /// Entries of the journal of systemd.
+    Journald,
     /// Lines that a command prints.
     Exec,
     /// Objects in a bucket.
@@ -124,6 +126,8 @@ const FILE: &str = "sources:\n  incoming:\n    file: { paths: [./orders.log], fo
                     \"<$.body.order>\" }\n";
 const SYSLOG: &str = "sources:\n  incoming:\n    syslog: # try it with: logger -n 127.0.0.1 -P 5514 --udp hello\n      \
                       udp: 127.0.0.1:5514\n      tcp: 127.0.0.1:5514 # and tls: { address, certificate, key }\n";
+const JOURNALD: &str = "sources:\n  incoming:\n    journald: { priority: warning, existing: skip } # units, \
+                        identifiers, matches …\n";
 const EXEC: &str = "sources:\n  incoming:\n    exec: { command: [tail, -n, \"0\", -F, ./orders.log] } \
                  # each line is an event; restart, cursor, output: cloudevents …\n    event: { \
                  type: order.received, subject: \"<$.body.order>\" }\n";
@@ -228,6 +232,10 @@ impl SourceKind {
                 SYSLOG,
                 "    from: incoming\n    match:\n      data: { severity_code: [{ numeric: [\"<=\", 4] \
                  }] } # warnings and what is worse\n",
+            ),
+            Self::Journald => (
+                JOURNALD,
+                "    from: incoming\n    match:\n      data: { _SYSTEMD_UNIT: [{ suffix: .service }] }\n",
             ),
             Self::Exec => (EXEC, ORDERS),
             Self::ObjectStorage => (
