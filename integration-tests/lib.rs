@@ -21,7 +21,7 @@ pub mod load;
 pub mod mqtt;
 pub mod nats;
 pub mod object_storage;
-pub mod outage;
+mod outage;
 pub mod postgres;
 pub mod power;
 pub mod process;
@@ -33,7 +33,7 @@ pub mod storm;
 
 pub use bus::Bus;
 pub use caller::Caller;
-pub use outage::Outage;
+pub use outage::ride_out;
 pub use pointsman_test_brokers::{Fault, Proxy};
 pub use sink::{Answer, Sink};
 pub use storm::{Storm, Tally};

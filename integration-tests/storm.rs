@@ -50,18 +50,20 @@ pub struct Tally {
     pub resent: usize,
     /// Deliveries of the rule `all` to the function that the bus made out of the messages.
     pub created: usize,
+    /// Those of them that are dead letters.
+    pub dead: usize,
 }
 
 impl Tally {
-    /// Nothing is missing, every message was stored once, and twice arrived no more than what was
-    /// in flight at the kills.
+    /// Nothing is missing or a dead letter, every message was stored once, and twice arrived no more
+    /// than what was in flight at the kills.
     ///
     /// # Panics
     /// Where that is not so.
     pub fn assert_holds(&self, storm: Storm) {
         assert_eq!(
-            (self.missing, self.created),
-            (0, storm.messages),
+            (self.missing, self.created, self.dead),
+            (0, storm.messages, 0),
             "{self:?}"
         );
         assert!(self.again <= storm.kills * IN_FLIGHT_MAX, "{self:?}");
@@ -149,17 +151,17 @@ impl Storm {
         let missing = (0..self.messages)
             .filter(|number| !ids.contains_key(&id(*number)))
             .count();
-        let created = bus
-            .counts("all")
-            .await
-            .get("created")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let counts = bus.counts("all").await;
+        let [created, dead] = ["created", "dead"].map(|name| {
+            let count = counts.get(name).and_then(Value::as_u64);
+            usize::try_from(count.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
+        });
         Tally {
             missing,
             again: ids.values().map(|times| times - 1).sum(),
             resent,
-            created: usize::try_from(created).unwrap_or(usize::MAX),
+            created,
+            dead,
         }
     }
 }
