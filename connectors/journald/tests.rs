@@ -1,64 +1,25 @@
 //! Against a journal that `systemd-journal-remote` writes, and `journalctl` reads.
 
-use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
 use pointsman_schemas::{Clock, Event, SystemClock};
+use pointsman_test_brokers::JournalWriter;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::source::BATCH_ENTRIES_MAX;
 use crate::suite::{SourceFixture, Stored, begin, bodies, open, parse_source, sources, take, with};
 use crate::{Source, SourceError};
 
-/// Where Debian puts it.
-const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
-
 /// A journal of its own.
-struct Fixture {
-    folder: TempDir,
-    child: Child,
-    input: ChildStdin,
-    written: usize,
-}
+struct Fixture(JournalWriter);
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tests.journal");
-        let mut remote = Command::new(REMOTE);
-        remote.arg(format!("--output={}", file.display())).arg("-");
-        let mut child = remote
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("./test --install brings it");
-        let input = child.stdin.take().unwrap();
-        Self {
-            folder,
-            child,
-            input,
-            written: 0,
-        }
+        Self(JournalWriter::start())
     }
 
-    /// Writes an entry in the journal's export format, each as if the machine had been started anew.
     fn write(&mut self, message: &str, fields: &str) {
-        self.written += 1;
-        let number = self.written;
-        let entry = format!(
-            "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={number}\n\
-             _BOOT_ID={number:032x}\n_HOSTNAME=web1\n{fields}\nMESSAGE={message}\n\n",
-            1_796_025_600_000_000 + number
-        );
-        self.input.write_all(entry.as_bytes()).unwrap();
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.write(message, fields);
     }
 }
 
@@ -66,7 +27,7 @@ impl SourceFixture for Fixture {
     const KIND: &'static str = "journald";
 
     fn settings(&self) -> Value {
-        json!({ "directory": self.folder.path() })
+        json!({ "directory": self.0.folder() })
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -74,7 +35,7 @@ impl SourceFixture for Fixture {
     }
 
     async fn happen(&mut self, count: usize) -> Vec<String> {
-        let numbers = self.written..self.written + count;
+        let numbers = self.0.written()..self.0.written() + count;
         let all: Vec<_> = numbers.map(|number| format!("message {number}")).collect();
         for message in &all {
             self.write(message, "SYSLOG_IDENTIFIER=app");

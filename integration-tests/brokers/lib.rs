@@ -12,6 +12,7 @@
     reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
 )]
 
+mod journal;
 mod kafka;
 mod mns;
 mod mqtt;
@@ -27,6 +28,7 @@ mod server;
 mod smtp;
 mod stand_in;
 
+pub use journal::JournalWriter;
 pub use kafka::{KafkaListener, KafkaServer};
 pub use mns::{MNS_KEYS, MnsMessage, MnsServer};
 pub use mqtt::MqttServer;

@@ -11,6 +11,8 @@ mod api;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod journald;
+#[cfg(test)]
 mod kafka;
 #[cfg(test)]
 mod metrics;
