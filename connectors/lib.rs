@@ -14,6 +14,8 @@ pub mod alibaba;
 #[cfg(feature = "sqs")]
 pub mod aws;
 mod body;
+#[cfg(any(feature = "mysql-cdc", feature = "postgres-cdc"))]
+mod cdc;
 pub mod credential;
 pub mod directory;
 pub mod engine;
@@ -44,6 +46,8 @@ mod log_limit;
 pub mod mns;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+#[cfg(feature = "mysql-cdc")]
+pub mod mysql_cdc;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod net;
@@ -269,6 +273,12 @@ pub const CONNECTORS: &[Connector] = &[
         also_known_as: &["mqtts", "mosquitto", "emqx", "hivemq", "mqtt5"],
         source: with_feature!("mqtt", Support::source::<mqtt::MqttSource>()),
         target: with_feature!("mqtt", Support::target::<mqtt::MqttTarget>()),
+    },
+    Connector {
+        kind: "mysql-cdc",
+        also_known_as: &["mysql", "mariadb", "binlog", "maxwell", "canal"],
+        source: with_feature!("mysql-cdc", Support::source::<mysql_cdc::MysqlCdcSource>()),
+        target: Support::Never,
     },
     Connector {
         kind: "nats",

@@ -19,6 +19,7 @@ pub mod drain;
 pub mod kafka;
 pub mod load;
 pub mod mqtt;
+pub mod mysql;
 pub mod nats;
 pub mod object_storage;
 mod outage;

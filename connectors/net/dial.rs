@@ -114,6 +114,7 @@ impl Dialer {
     /// What dials only to where the guard lets it.
     #[cfg(any(
         feature = "mqtt",
+        feature = "mysql-cdc",
         feature = "postgres",
         feature = "postgres-cdc",
         feature = "redis",

@@ -14,6 +14,7 @@ pub(crate) mod names;
 mod replay;
 #[cfg(any(
     feature = "mqtt",
+    feature = "mysql-cdc",
     feature = "postgres-cdc",
     feature = "redis",
     feature = "rocketmq"
@@ -28,6 +29,7 @@ pub(crate) mod server;
 pub(crate) mod shared;
 #[cfg(any(
     feature = "mqtt",
+    feature = "mysql-cdc",
     feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",

@@ -5,6 +5,7 @@ pub(crate) mod fixtures;
 mod server;
 #[cfg(any(
     feature = "mqtt",
+    feature = "mysql-cdc",
     feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",
@@ -34,6 +35,7 @@ pub(crate) use server::server_config;
 
 #[cfg(any(
     feature = "mqtt",
+    feature = "mysql-cdc",
     feature = "postgres",
     feature = "postgres-cdc",
     feature = "redis",

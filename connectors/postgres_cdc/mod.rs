@@ -38,7 +38,6 @@ mod position;
 mod progress;
 mod refusal;
 mod relation;
-mod settings;
 mod snapshot;
 mod source;
 mod stream;

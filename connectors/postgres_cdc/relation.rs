@@ -1,7 +1,9 @@
 //! Tables, and rows of them as JSON.
 
 use super::pgoutput::{Cell, Tuple};
-use super::value::{Type, write_text};
+use super::value::Type;
+use crate::cdc::change::key_part;
+use crate::cdc::json::write_text;
 
 /// A table as its rows come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +33,6 @@ pub(super) enum Which {
 }
 
 impl Relation {
-    /// As people name it.
-    pub(super) fn full_name(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-
     /// Says by which columns rows are told apart: those of the primary key, where old rows have them
     /// or are not told, or else those of the replica identity.
     pub(super) fn keyed_by(&mut self, primary_key: Option<&Vec<String>>) {
@@ -106,31 +103,11 @@ impl Relation {
             .zip(row)
             .filter(|(column, _)| column.is_key)
             .map(|(_, cell)| match cell {
-                Cell::Text(value) => escaped(&String::from_utf8_lossy(value)),
+                Cell::Text(value) => key_part(&String::from_utf8_lossy(value)),
                 Cell::Null | Cell::Unchanged => String::new(),
             })
             .collect();
         (!values.is_empty()).then(|| values.join(","))
-    }
-}
-
-/// Percent-encodes what separates keys, and what no attribute of an event may hold.
-fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
-        match c {
-            '/' | ',' | '%' => percent(c, &mut out),
-            c if !pointsman_schemas::event::is_string_char(c) => percent(c, &mut out),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn percent(c: char, out: &mut String) {
-    let mut bytes = [0; 4];
-    for byte in c.encode_utf8(&mut bytes).bytes() {
-        out.push_str(percent_encoding::percent_encode_byte(byte));
     }
 }
 

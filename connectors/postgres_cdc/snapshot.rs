@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::change::{Change, Made, Maker, Operation, Stamp};
+use super::change::{Change, Stamp};
 use super::look::{Publication, Table, text};
 use super::pgoutput::{Cell, Tuple};
 use super::position::Lsn;
 use super::refusal::Failure;
 use super::relation::{Column, Relation};
-use super::stream::CHUNK_MESSAGES_MAX;
 use super::value::Type;
 use super::wire::{ANSWER_WITHIN, Connection, Row};
+use crate::cdc::change::{Made, Maker, Operation};
+use crate::cdc::reader::BATCH_MESSAGES_MAX;
 
 /// How long making a slot may take: the server waits for transactions that run.
 const MADE_WITHIN: Duration = Duration::from_secs(3_600);
@@ -81,6 +82,7 @@ impl Making<'_> {
 pub(super) struct Snapshot {
     connection: Connection,
     maker: Maker,
+    database: String,
     publication: String,
     /// Those that are not read yet.
     tables: VecDeque<Table>,
@@ -101,7 +103,7 @@ impl Snapshot {
         making: Making<'_>,
         slot_is_there: bool,
         publication: Publication,
-        maker: Maker,
+        (maker, database): (Maker, String),
     ) -> Result<Self, Failure> {
         let begin = "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ";
         connection.query(begin, ANSWER_WITHIN).await?;
@@ -113,6 +115,7 @@ impl Snapshot {
         Ok(Self {
             connection,
             maker,
+            database,
             publication: publication.name,
             tables: publication.tables.into(),
             open: None,
@@ -148,7 +151,7 @@ impl Snapshot {
             }
             let bytes: usize = made.iter().map(|made| made.bytes).sum();
             let fitting = ROWS_BYTES.saturating_mul(made.len()) / bytes.max(1);
-            open.count = fitting.clamp(1, CHUNK_MESSAGES_MAX);
+            open.count = fitting.clamp(1, BATCH_MESSAGES_MAX);
             self.open = Some(open);
             return Ok(Some(made));
         }
@@ -174,6 +177,7 @@ impl Snapshot {
         let row: Tuple = row.into_iter().map(cell).collect();
         let change = Change {
             operation: Operation::Read,
+            database: &self.database,
             table: &open.relation,
             before: None,
             after: Some(&row),
@@ -185,7 +189,7 @@ impl Snapshot {
             transaction: None,
             time: self.time,
         };
-        self.maker.event(&change, &stamp)
+        change.event(&self.maker, stamp)
     }
 }
 

@@ -13,22 +13,45 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::change::Maker;
 use super::look::{Publication, Server, Slot, TableName, text};
 use super::position::{Lsn, Place, Position, Streamed, meaning};
 use super::refusal::Failure;
-use super::settings::ServerSettings;
 use super::snapshot::{Making, Snapshot};
-use super::stream::{Beginning, Chunk, Chunks, Streaming};
+use super::stream::{Beginning, Streaming};
 use super::wire::{ANSWER_WITHIN, Address, Connection};
+use crate::cdc::address::{Modes, ServerSettings, System};
+use crate::cdc::change::Maker;
+use crate::cdc::reader::{BATCHES_WAITING, Batches, Reader, WhatIsThere, hand_on};
+use crate::net::server::Protocol;
 use crate::net::tls::TlsSettings;
 use crate::{
-    Acknowledgement, Batch, Guarantee, Link, Message, OpenError, RunsOn, Source, SourceContext,
-    SourceError, SourceSettings,
+    Guarantee, Link, OpenError, RunsOn, Source, SourceContext, SourceError, SourceSettings,
 };
 
-/// How many chunks wait to be asked for.
-const CHUNKS_WAITING: usize = 4;
+/// What a user may write where a server is named.
+pub(super) const SYSTEM: System = System {
+    protocol: Protocol {
+        plain: &["postgres", "postgresql"],
+        secure: &[],
+        ports: (5432, 5432),
+        check_path: |path| match path.is_empty() || path.contains('/') {
+            true => Err("the URL names no database: postgres://host/database"),
+            false => Ok(()),
+        },
+    },
+    example: "write one such as postgres://127.0.0.1/shop",
+    nobody: "write username: …, or postgres://user@host/database",
+    modes: Modes {
+        plain: "sslmode=disable",
+        // What trusts anybody is not there.
+        secure: &[
+            "sslmode=require",
+            "sslmode=verify-ca",
+            "sslmode=verify-full",
+        ],
+        unknown: "of the URL's parameters only sslmode=disable, require and verify-full are known",
+    },
+};
 
 /// How long it is waited for whoever reads the slot to go, and how often that is looked at.
 const FREE_WITHIN: Duration = Duration::from_secs(3);
@@ -74,17 +97,6 @@ pub struct PostgresCdcSource {
     failover: bool,
 }
 
-/// What becomes of rows that are there at the very first start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum WhatIsThere {
-    /// They are read.
-    #[default]
-    Initial,
-    /// Only changes from then on are told.
-    Never,
-}
-
 impl PostgresCdcSource {
     fn server(&self) -> ServerSettings<'_> {
         ServerSettings {
@@ -124,7 +136,7 @@ impl PostgresCdcSource {
     /// Connects, and looks at what is there.
     async fn look(&self) -> Result<Looked, OpenError> {
         let problem = |failure: Failure| OpenError(failure.problem());
-        let address = self.server().resolve()?;
+        let address = Address(self.server().resolve(&SYSTEM)?);
         let mut connection = address.connect().await.map_err(problem)?;
         let server = Server::look(&mut connection).await.map_err(problem)?;
         let tables = self.tables();
@@ -185,7 +197,7 @@ struct Looked {
 #[async_trait]
 impl SourceSettings for PostgresCdcSource {
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.server().check();
+        let mut problems = self.server().check(&SYSTEM);
         problems.extend(self.check_tables());
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !(1..=SLOT_BYTES_MAX).contains(&self.slot.len()) || !self.slot.chars().all(is_plain) {
@@ -245,9 +257,9 @@ impl SourceSettings for PostgresCdcSource {
         let mut told = format!(
             "PostgreSQL {} at {}, wal_level {}, {} may replicate; {slot}; the publication {} {}",
             server.version,
-            address.host,
+            address.0.host,
             server.wal_level,
-            address.user,
+            address.0.user,
             publication.name,
             match publication.is_there {
                 true => "has the tables",
@@ -279,16 +291,16 @@ impl SourceSettings for PostgresCdcSource {
         let run = Run {
             settings: self.clone(),
             maker: Maker {
+                system: "postgres",
                 name: context.name,
-                database: address.database.clone(),
                 mapped: context.mapped,
             },
-            meaning: meaning(&address.database, &self.slot),
+            meaning: meaning(&address.0.database, &self.slot),
             address: Arc::new(address),
             server,
             publication,
         };
-        let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
+        let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
         let lag = AbortOnDropHandle::new(tokio::spawn(tell_lag(
             Arc::clone(&run.address),
             self.slot.clone(),
@@ -298,17 +310,14 @@ impl SourceSettings for PostgresCdcSource {
         let reading = tokio::spawn(async move {
             let stored = cursor.map(|cursor| Position::read(&cursor, run.meaning));
             let ended = match stored.transpose() {
-                Ok(stored) => run.begin(connection, slot, stored, &chunks).await,
+                Ok(stored) => run.begin(connection, slot, stored, &batches).await,
                 Err(error) => error,
             };
             // Nobody may be there any more to hear it.
-            let _ = chunks.send(Err(ended)).await;
+            let _ = batches.send(Err(ended)).await;
         });
-        Ok(Box::new(Reader {
-            waiting,
-            _reading: AbortOnDropHandle::new(reading),
-            _lag: lag,
-        }))
+        let reading = AbortOnDropHandle::new(reading);
+        Ok(Box::new(Reader::new(waiting, reading, lag)))
     }
 }
 
@@ -329,9 +338,9 @@ impl Run {
         connection: Connection,
         slot: Option<Slot>,
         stored: Option<Position>,
-        chunks: &Chunks,
+        batches: &Batches,
     ) -> SourceError {
-        match self.run(connection, slot, stored, chunks).await {
+        match self.run(connection, slot, stored, batches).await {
             Ok(streaming) => streaming.run().await,
             Err(error) => error,
         }
@@ -342,7 +351,7 @@ impl Run {
         connection: Connection,
         slot: Option<Slot>,
         stored: Option<Position>,
-        chunks: &Chunks,
+        batches: &Batches,
     ) -> Result<Streaming, SourceError> {
         if let Some(lost) = slot.as_ref().and_then(|slot| self.settings.lost(slot)) {
             return Err(SourceError::CursorMismatch(lost));
@@ -352,7 +361,7 @@ impl Run {
         let (mut connection, read) = match streamed {
             Some(read) => (connection, read),
             None => {
-                let begun = self.begin_anew(connection, slot, chunks).await?;
+                let begun = self.begin_anew(connection, slot, batches).await?;
                 // Of the connection that took the snapshot, the temporary slot ends with it.
                 (self.address.connect().await?, begun)
             }
@@ -364,13 +373,14 @@ impl Run {
             slot: self.settings.slot.clone(),
             publication: self.publication.name.clone(),
             maker: self.maker,
+            database: self.address.0.database.clone(),
             primary_keys,
             position,
             read,
             meaning: self.meaning,
             confirmed: confirmed.max(read.complete),
         };
-        Ok(Streaming::begin(beginning, chunks.clone()).await?)
+        Ok(Streaming::begin(beginning, batches.clone()).await?)
     }
 
     /// How far the stream was read, as that is stored; nothing where the source begins anew.
@@ -416,7 +426,7 @@ impl Run {
         &self,
         mut connection: Connection,
         slot: Option<Slot>,
-        chunks: &Chunks,
+        batches: &Batches,
     ) -> Result<Streamed, SourceError> {
         let making = Making {
             slot: &self.settings.slot,
@@ -425,14 +435,14 @@ impl Run {
         let complete = match (self.settings.snapshot, &slot) {
             (WhatIsThere::Initial, _) => {
                 let publication = self.publication.clone();
-                let maker = self.maker.clone();
+                let maker = (self.maker.clone(), self.address.0.database.clone());
                 let is_there = slot.is_some();
                 let begun = Snapshot::begin(connection, making, is_there, publication, maker);
                 let mut snapshot = begun.await?;
                 let cursor = self.position(Place::Snapshot).cursor(self.meaning);
                 while let Some(made) = snapshot.next().await? {
                     let arrivals = made.into_iter().map(|made| made.arrival).collect();
-                    self.hand_on(chunks, arrivals, cursor.clone()).await?;
+                    hand_on(batches, arrivals, cursor.clone()).await?;
                 }
                 snapshot.place
             }
@@ -444,23 +454,8 @@ impl Run {
             ..Streamed::default()
         };
         let cursor = self.position(Place::Stream(read)).cursor(self.meaning);
-        self.hand_on(chunks, Vec::new(), cursor).await?;
+        hand_on(batches, Vec::new(), cursor).await?;
         Ok(read)
-    }
-
-    async fn hand_on(
-        &self,
-        chunks: &Chunks,
-        messages: Vec<Result<crate::Arrival, pointsman_schemas::Reject>>,
-        cursor: pointsman_schemas::Cursor,
-    ) -> Result<(), SourceError> {
-        let chunk = Chunk {
-            messages,
-            cursor,
-            progress: None,
-        };
-        let handed = chunks.send(Ok(chunk)).await;
-        handed.map_err(|_| SourceError::Ended)
     }
 
     fn position(&self, place: Place) -> Position {
@@ -495,32 +490,5 @@ async fn tell_lag(address: Arc<Address>, slot: String, link: Link) {
             connected = Some(connection);
         }
         sleep(LAG_EVERY).await;
-    }
-}
-
-/// A source that is read.
-struct Reader {
-    waiting: mpsc::Receiver<Result<Chunk, SourceError>>,
-    _reading: AbortOnDropHandle<()>,
-    _lag: AbortOnDropHandle<()>,
-}
-
-#[async_trait]
-impl Source for Reader {
-    async fn next(&mut self) -> Result<Batch, SourceError> {
-        let chunk = self.waiting.recv().await;
-        let ended = || SourceError::Unavailable("what reads the slot has ended".to_owned());
-        let chunk = chunk.unwrap_or_else(|| Err(ended()))?;
-        let acknowledgement = || match &chunk.progress {
-            Some((progress, number)) => progress.acknowledgement(*number),
-            None => Acknowledgement::None,
-        };
-        let messages = chunk.messages.into_iter();
-        Ok(Batch {
-            messages: messages
-                .map(|arrival| Message::of(arrival, acknowledgement()))
-                .collect(),
-            cursor: Some(chunk.cursor),
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! Reads a slot, and answers the server meanwhile, whether or not there is room for more.
 //!
-//! What comes is handed on in chunks, each with the position behind it. Where there is no room
+//! What comes is handed on in batches, each with the position behind it. Where there is no room
 //! nothing more is read, and the server waits: a transaction of any size is never here whole. It
 //! still hears from us, or it would take us for dead.
 
@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use pointsman_schemas::{Cursor, Reject};
 use postgres_protocol::escape::escape_identifier;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::change::{Change, Made, Maker, Operation, Stamp};
+use super::change::{Change, Stamp};
 use super::pgoutput::{Described, Message, Old, Tuple};
 use super::position::{Lsn, Place, Position, Streamed};
 use super::progress::Progress;
@@ -23,13 +21,9 @@ use super::refusal::Failure;
 use super::relation::{Column, Relation, Which};
 use super::value::Type;
 use super::wire::{Connection, Replicated, status};
-use crate::{Arrival, SourceError};
-
-/// How many messages a chunk holds at most.
-pub(super) const CHUNK_MESSAGES_MAX: usize = 256;
-
-/// A chunk with more bytes than this takes no more.
-const CHUNK_BYTES: usize = 1 << 20;
+use crate::SourceError;
+use crate::cdc::change::{Made, Maker, Operation};
+use crate::cdc::reader::{BATCH_BYTES, BATCH_MESSAGES_MAX, Batches, batch};
 
 /// How often the server hears how far we are: well within what it waits for.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -37,18 +31,6 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How long a server may be silent that is asked every few seconds. One that reads its log for a
 /// long transaction may take some time.
 const SILENT_WITHIN: Duration = Duration::from_secs(60);
-
-/// What is handed on at once.
-pub(super) struct Chunk {
-    pub(super) messages: Vec<Result<Arrival, Reject>>,
-    pub(super) cursor: Cursor,
-    /// What its messages are acknowledged to, and by which number; the cursor alone says it of
-    /// others.
-    pub(super) progress: Option<(Arc<Progress>, u64)>,
-}
-
-/// Where chunks go.
-pub(super) type Chunks = mpsc::Sender<Result<Chunk, SourceError>>;
 
 impl From<Failure> for SourceError {
     fn from(failure: Failure) -> Self {
@@ -62,6 +44,7 @@ pub(super) struct Beginning {
     pub(super) slot: String,
     pub(super) publication: String,
     pub(super) maker: Maker,
+    pub(super) database: String,
     /// The columns of primary keys, by the numbers of tables.
     pub(super) primary_keys: HashMap<u32, Vec<String>>,
     /// The position; what is before it was read already.
@@ -78,8 +61,9 @@ pub(super) struct Streaming {
     connection: Connection,
     tables: Tables,
     maker: Maker,
+    database: String,
     progress: Arc<Progress>,
-    chunks: Chunks,
+    batches: Batches,
     position: Position,
     meaning: u64,
     /// What was read before.
@@ -119,12 +103,13 @@ impl Streaming {
     ///
     /// # Errors
     /// It refuses, or does not answer.
-    pub(super) async fn begin(beginning: Beginning, chunks: Chunks) -> Result<Self, Failure> {
+    pub(super) async fn begin(beginning: Beginning, batches: Batches) -> Result<Self, Failure> {
         let Beginning {
             mut connection,
             slot,
             publication,
             maker,
+            database,
             primary_keys,
             position,
             read,
@@ -148,8 +133,9 @@ impl Streaming {
                 primary_keys,
             },
             maker,
+            database,
             progress: Arc::new(Progress::new(confirmed)),
-            chunks,
+            batches,
             position,
             meaning,
             known: read,
@@ -194,7 +180,7 @@ impl Streaming {
                     }
                 }
             }
-            if self.chunk.len() >= CHUNK_MESSAGES_MAX || self.bytes >= CHUNK_BYTES {
+            if self.chunk.len() >= BATCH_MESSAGES_MAX || self.bytes >= BATCH_BYTES {
                 self.hand_on().await?;
             }
         }
@@ -227,7 +213,7 @@ impl Streaming {
     async fn hand_on(&mut self) -> Result<(), SourceError> {
         let permit = loop {
             tokio::select! {
-                permit = self.chunks.reserve() => break permit.map_err(|_| SourceError::Ended)?,
+                permit = self.batches.reserve() => break permit.map_err(|_| SourceError::Ended)?,
                 () = sleep_until(self.status_due) => {}
                 () = self.progress.changed() => {}
             }
@@ -249,14 +235,12 @@ impl Streaming {
             None => self.at,
         };
         self.position.place = Place::Stream(self.at);
-        let messages: Vec<_> = self.chunk.drain(..).map(|made| made.arrival).collect();
+        let arrivals: Vec<_> = self.chunk.drain(..).map(|made| made.arrival).collect();
         self.bytes = 0;
-        let number = self.progress.push(messages.len(), self.at.complete);
-        permit.send(Ok(Chunk {
-            messages,
-            cursor: self.position.cursor(self.meaning),
-            progress: Some((Arc::clone(&self.progress), number)),
-        }));
+        let number = self.progress.push(arrivals.len(), self.at.complete);
+        let cursor = self.position.cursor(self.meaning);
+        let acknowledgement = || self.progress.acknowledgement(number);
+        permit.send(Ok(batch(arrivals, cursor, acknowledgement)));
         Ok(())
     }
 
@@ -345,6 +329,7 @@ impl Streaming {
         let relation = self.tables.relations.get(&table).ok_or_else(unknown)?;
         let change = Change {
             operation,
+            database: &self.database,
             table: relation,
             before: old.map(|old| match old {
                 Old::Key(row) => (row, Which::Identity),
@@ -360,7 +345,7 @@ impl Streaming {
             transaction: Some(transaction.number),
             time: transaction.time,
         };
-        let made = self.maker.event(&change, &stamp);
+        let made = change.event(&self.maker, stamp);
         self.bytes += made.bytes;
         self.chunk.push(made);
         Ok(())

@@ -11,10 +11,10 @@
 //! | an array of these, or of an own type | an array |
 //! | everything else | its text |
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::cdc::json::{write_no_text, write_text};
 
 /// What becomes of the values of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Type {
     pub(super) fn write(self, value: &[u8], out: &mut String) {
         let Ok(text) = str::from_utf8(value) else {
             // A database of the encoding SQL_ASCII may have anything.
-            let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(value));
+            write_no_text(value, out);
             return;
         };
         let before = out.len();
@@ -128,25 +128,6 @@ impl Kind {
             Self::Boolean | Self::Number | Self::Text => write_text(text, out),
         }
     }
-}
-
-/// Writes a JSON string.
-pub(super) fn write_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// Whether a text of PostgreSQL is a number of JSON, too: `NaN` and `Infinity` are none.

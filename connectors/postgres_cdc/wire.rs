@@ -19,11 +19,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::refusal::{Failure, Refusal};
+use crate::cdc::address::Login;
 use crate::net::Names;
 use crate::net::explain::explain;
 use crate::net::fault::{self, Advice};
 use crate::net::guard::Guard;
-use crate::net::stream::{self, Host, Stream, secured};
+use crate::net::stream::{self, Stream, secured};
 
 /// How long a server may take to let us in, TLS and login included.
 const LOGIN_WITHIN: Duration = Duration::from_secs(10);
@@ -61,15 +62,8 @@ const FAULTS: fault::Settings = fault::Settings {
     closed: "check that it is PostgreSQL that listens there",
 };
 
-/// Where a server is and who logs in. It holds secrets and shows none.
-pub(super) struct Address {
-    pub(super) host: Host,
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) shows_certificate: bool,
-    pub(super) database: String,
-    pub(super) user: String,
-    pub(super) password: Option<String>,
-}
+/// Where a server is and who logs in.
+pub(super) struct Address(pub(super) Login);
 
 /// A row: what each column has as text, nothing where it is null.
 pub(super) type Row = Vec<Option<Bytes>>;
@@ -115,9 +109,9 @@ impl Address {
         let guard = Guard {
             allow_private_addresses: true,
         };
-        let plain = stream::connect(&self.host, None, guard, Names::default()).await;
+        let plain = stream::connect(&self.0.host, None, guard, Names::default()).await;
         let plain = plain.map_err(|error| self.unreachable(&explain(&*error)))?;
-        let stream = match &self.tls {
+        let stream = match &self.0.tls {
             Some(tls) => self.secure(plain, Arc::clone(tls)).await?,
             None => plain,
         };
@@ -127,8 +121,8 @@ impl Address {
         };
         let mut startup = BytesMut::new();
         let own = [
-            ("user", self.user.as_str()),
-            ("database", self.database.as_str()),
+            ("user", self.0.user.as_str()),
+            ("database", self.0.database.as_str()),
             ("application_name", "pointsman"),
         ];
         let all = own.into_iter().chain(SETTINGS_OF_SESSION);
@@ -152,14 +146,14 @@ impl Address {
         match answer.map_err(|error| self.unreachable(&explain(&error)))? {
             b'S' => {}
             b'N' => {
-                let message = format!("PostgreSQL at {} does not speak TLS", self.host);
+                let message = format!("PostgreSQL at {} does not speak TLS", self.0.host);
                 return Err(Failure::Broken(
                     Problem::new(message).help(FAULTS.no_tls).at("url"),
                 ));
             }
             _ => return Err(self.unreachable("what answers there is not PostgreSQL")),
         }
-        let secured = secured(plain, &self.host.name, tls).await;
+        let secured = secured(plain, &self.0.host.name, tls).await;
         let secured = secured.map_err(|error| self.unreachable(&explain(&*error)))?;
         Ok(Box::new(secured))
     }
@@ -175,7 +169,7 @@ impl Address {
                         .map_err(Failure::broken)?;
                 }
                 Message::AuthenticationMd5Password(body) => {
-                    let hash = md5_hash(self.user.as_bytes(), self.password()?, body.salt());
+                    let hash = md5_hash(self.0.user.as_bytes(), self.password()?, body.salt());
                     frontend::password_message(hash.as_bytes(), &mut answer)
                         .map_err(Failure::broken)?;
                 }
@@ -216,9 +210,9 @@ impl Address {
     }
 
     fn password(&self) -> Result<&[u8], Failure> {
-        let password = self.password.as_deref().map(str::as_bytes);
+        let password = self.0.password.as_deref().map(str::as_bytes);
         password.ok_or_else(|| {
-            let message = format!("PostgreSQL at {} asks for a password", self.host);
+            let message = format!("PostgreSQL at {} asks for a password", self.0.host);
             let help = "write password: { env: NAME }";
             Failure::Broken(Problem::new(message).help(help).at("password"))
         })
@@ -227,20 +221,20 @@ impl Address {
     fn unknown_login(&self) -> Failure {
         let message = format!(
             "PostgreSQL at {} asks for a login that is not known here",
-            self.host
+            self.0.host
         );
         let help = "have pg_hba.conf say scram-sha-256, md5, password, cert or trust";
         Failure::Broken(Problem::new(message).help(help).at("username"))
     }
 
     fn unreachable(&self, words: &str) -> Failure {
-        let advice = fault::advice(words, &FAULTS, self.shows_certificate);
+        let advice = fault::advice(words, &FAULTS, self.0.shows_certificate);
         let Advice { at, what, help } = advice.unwrap_or_else(|| Advice {
             at: "url",
             what: words.to_owned(),
             help: "check that PostgreSQL runs and listens there",
         });
-        let message = format!("cannot connect to PostgreSQL at {}: {what}", self.host);
+        let message = format!("cannot connect to PostgreSQL at {}: {what}", self.0.host);
         Failure::Broken(Problem::new(message).help(help).at(at))
     }
 }

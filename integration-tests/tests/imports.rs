@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What connectors share. Every other folder of `connectors` is one outside system.
-const SHARED: [&str; 6] = ["alibaba", "aws", "leased", "listener", "net", "process"];
+const SHARED: [&str; 7] = [
+    "alibaba", "aws", "cdc", "leased", "listener", "net", "process",
+];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -57,6 +57,8 @@ pub enum SourceKind {
     Postgres,
     /// Rows of PostgreSQL that change.
     PostgresCdc,
+    /// Rows of MySQL and MariaDB that change.
+    MysqlCdc,
     /// Messages of topics of an MQTT broker.
     Mqtt,
     /// Messages of a topic of RocketMQ.
@@ -153,6 +155,10 @@ const POSTGRES_CDC: &str = "sources:\n  incoming:\n    postgres-cdc:\n      url:
                             password: { env: PGPASSWORD }\n      tables: [public.orders]\n      \
                             slot: pointsman_shop # is made; drop it when the source goes\n      \
                             snapshot: initial # or never: changes alone\n";
+const MYSQL_CDC: &str = "sources:\n  incoming:\n    mysql-cdc:\n      url: \
+                         \"mysql://pointsman@127.0.0.1/shop\" # ?ssl-mode=required for TLS; \
+                         password: { env: MYSQL_PWD }\n      tables: [shop.orders] # or \
+                         \"shop.*\"\n      snapshot: initial # or never: changes alone\n";
 const MQTT: &str = "sources:\n  incoming:\n    mqtt:\n      url: \"mqtt://127.0.0.1:1883\" # mqtts \
                  for TLS; username, password\n      client_id: pointsman # nobody else connects \
                  with it\n      topic: \"orders/#\"\n    event: { type: order.received, subject: \
@@ -253,6 +259,12 @@ impl SourceKind {
                 POSTGRES_CDC,
                 "    from: incoming\n    match: # also row.read, row.updated, row.deleted\n      \
                  type: [com.pointsman.postgres.row.inserted]\n      data: { after: { total: [{ \
+                 numeric: [\">\", 100] }] } }\n",
+            ),
+            Self::MysqlCdc => (
+                MYSQL_CDC,
+                "    from: incoming\n    match: # also row.read, row.updated, row.deleted\n      \
+                 type: [com.pointsman.mysql.row.inserted]\n      data: { after: { total: [{ \
                  numeric: [\">\", 100] }] } }\n",
             ),
             Self::Mqtt => (MQTT, ORDERS),

@@ -11,6 +11,7 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("redpanda", "kafka"),
     ("valkey", "redis"),
     ("debezium", "postgres-cdc"),
+    ("binlog", "mysql-cdc"),
     ("mosquitto", "mqtt"),
     ("ons", "rocketmq"),
     ("clientid", "client_id"),

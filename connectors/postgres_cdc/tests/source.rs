@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use pointsman_schemas::{Clock, SystemClock};
 
-use super::super::stream::CHUNK_MESSAGES_MAX;
+use super::super::source::SYSTEM;
 use super::*;
+use crate::cdc::reader::BATCH_MESSAGES_MAX;
 use crate::suite::{SourceFixture, sources};
 
 struct Fixture {
@@ -36,7 +37,7 @@ impl SourceFixture for Fixture {
     }
 
     fn batch_messages_max(&self) -> usize {
-        CHUNK_MESSAGES_MAX
+        BATCH_MESSAGES_MAX
     }
 
     fn mistakes(&self) -> Vec<(Value, &'static str)> {
@@ -287,5 +288,40 @@ fn the_settings_of_the_documentation() {
         let source = source(&settings);
         assert_eq!(source.check(), [], "{settings}");
         assert!(!format!("{source:?}").contains("hunter2"));
+    }
+}
+
+#[test]
+fn urls() {
+    for (url, expect) in [
+        ("postgres://h/shop", Ok((5432, "shop", None))),
+        (
+            "postgresql://u@h:6/shop?sslmode=disable",
+            Ok((6, "shop", Some(false))),
+        ),
+        (
+            "postgres://h/shop?sslmode=require",
+            Ok((5432, "shop", Some(true))),
+        ),
+        (
+            "postgres://h/shop?sslmode=verify-full",
+            Ok((5432, "shop", Some(true))),
+        ),
+        (
+            "postgres://h/shop?sslmode=prefer",
+            Err("of the URL's parameters only sslmode=disable, require and verify-full are known"),
+        ),
+        (
+            "postgres://h",
+            Err("the URL names no database: postgres://host/database"),
+        ),
+        ("mysql://h/shop", Err("the URL must begin with postgres://")),
+        ("h/shop", Err("the URL cannot be read")),
+    ] {
+        let found = SYSTEM.parse(url);
+        let found = found
+            .as_ref()
+            .map(|(parts, is_secure)| (parts.host.port, parts.path.as_str(), *is_secure));
+        assert_eq!(found.map_err(String::as_str), expect, "{url}");
     }
 }

@@ -21,6 +21,8 @@ mod mns;
 #[cfg(test)]
 mod mqtt;
 #[cfg(test)]
+mod mysql_cdc;
+#[cfg(test)]
 mod nats;
 mod object_storage;
 #[cfg(test)]
