@@ -15,8 +15,7 @@
 //!
 //! **Events** are of type `com.pointsman.journald.entry`, source `/journald/<name of the source>`,
 //! id the entry's cursor, subject `<host>/<program>`, time that of the entry; data is the entry as
-//! `journalctl` prints it. A line that is none, or longer than [`entry::LINE_BYTES_MAX`], is a dead
-//! letter.
+//! `journalctl` prints it. A line that is none, or longer than 1 MiB, is a dead letter.
 
 mod entry;
 mod settings;

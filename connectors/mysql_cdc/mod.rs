@@ -29,8 +29,7 @@
 //! (by the snapshot) or `….truncated`, source `/mysql/<name of the source>`, subject
 //! `<database>.<table>/<key>`, which is their `partitionkey`, too. The id is made of the
 //! transaction, its time, and the place within it: the same whenever it is sent. Their data has
-//! `op`, `before` and
-//! `after` as those of Debezium.
+//! `op`, `before` and `after` as those of Debezium.
 //!
 //! **The client** is one of its own: none there is knows both servers, or takes a connection that
 //! is dialled here. See docs/develop/dependencies.md.
@@ -38,6 +37,7 @@
 mod catalog;
 mod change;
 mod charset;
+mod dump;
 mod event;
 mod gtid;
 mod inflate;
@@ -58,6 +58,7 @@ mod table_map;
 mod take;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod value;
 mod wire;
 

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use pointsman_schemas::Reject;
 use tokio::time::{Instant, sleep_until};
 
 use super::catalog::Catalog;
 use super::change::{Change, Stamp};
+use super::dump::Dump;
 use super::event::{Begun, Event, Told, payload};
-use super::gtid::{Gtid, Gtids};
+use super::gtid::Gtids;
 use super::inflate::Events;
 use super::look::Tables;
 use super::position::{Logged, Part, Place, Position};
@@ -26,13 +26,11 @@ use super::rows::{Changed, Rows};
 use super::statement::Statement;
 use super::table::Table;
 use super::table_map::TableMap;
-use super::wire::{ANSWER_WITHIN, Connection};
+use super::transaction::Transaction;
+use super::wire::Connection;
 use crate::cdc::change::{Made, Maker, Operation};
 use crate::cdc::reader::{BATCH_BYTES, BATCH_MESSAGES_MAX, Batches, batch};
 use crate::{Acknowledgement, LogLimit, SourceError};
-
-/// How often a server that has nothing to tell says that it is there.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a server may be silent. One that reads its log for a long transaction may take some
 /// time.
@@ -44,12 +42,6 @@ const POSITION_EVERY: Duration = Duration::from_secs(10);
 
 /// How many tables are remembered: their numbers change whenever the server opens them anew.
 const TABLES_KNOWN_MAX: usize = 1_000;
-
-const COM_BINLOG_DUMP: u8 = 0x12;
-const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
-
-/// Where a file of the log begins, behind what says that it is one.
-const FILE_BEGIN: u64 = 4;
 
 /// Where the log has been handed on up to.
 pub(super) type Reached = Arc<Mutex<(String, u64)>>;
@@ -109,24 +101,6 @@ struct Known {
     table: Option<Arc<Table>>,
 }
 
-/// The transaction whose changes come.
-#[derive(Clone, Debug)]
-struct Transaction {
-    /// What it is called, also after a failover where it has a GTID.
-    name: String,
-    gtid: Option<Gtid>,
-    /// Where it begins in the log.
-    log: String,
-    /// When it was begun, in seconds, which tells it from another one of its name.
-    seconds: u32,
-    time: Option<Timestamp>,
-    /// Whether something else than the next statement ends it.
-    is_open: bool,
-    /// How many of its changes have come, and how many of these were read before.
-    changes: u64,
-    read: u64,
-}
-
 impl Streaming {
     /// Asks for the log.
     ///
@@ -145,27 +119,13 @@ impl Streaming {
             gtids,
             reached,
         } = beginning;
-        let nanos = HEARTBEAT_EVERY.as_nanos();
-        // Newer servers of MySQL have other words for the same.
-        let own = format!(
-            "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, \
-             @master_binlog_checksum = @@GLOBAL.binlog_checksum, \
-             @source_binlog_checksum = @@GLOBAL.binlog_checksum"
-        );
-        connection.query(&own, ANSWER_WITHIN).await?;
-        let (command, content) = match &gtids {
-            Some(gtids) if is_mariadb => {
-                let from = format!(
-                    "SET @mariadb_slave_capability = 4, @slave_connect_state = '{gtids}', \
-                     @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0"
-                );
-                connection.query(&from, ANSWER_WITHIN).await?;
-                (COM_BINLOG_DUMP, dump("", FILE_BEGIN, server_id))
-            }
-            Some(gtids) => (COM_BINLOG_DUMP_GTID, dump_behind(gtids, server_id)),
-            None => (COM_BINLOG_DUMP, dump(&read.file, read.offset, server_id)),
+        let dump = Dump {
+            server_id,
+            is_mariadb,
+            read: &read,
+            gtids: gtids.as_ref(),
         };
-        connection.command(command, &content).await?;
+        dump.ask(&mut connection).await?;
         let now = Instant::now();
         Ok(Self {
             connection,
@@ -290,28 +250,9 @@ impl Streaming {
     }
 
     fn begin_transaction(&mut self, begun: Begun, event: &Event) {
-        let at = event
-            .end
-            .checked_sub(event.bytes)
-            .map_or(self.offset, u64::from);
-        let log = format!("{}:{at}", self.file);
-        let name = match &begun.gtid {
-            Some(gtid) => gtid.to_string(),
-            None => log.clone(),
-        };
-        let micros = begun.micros.and_then(|micros| i64::try_from(micros).ok());
-        let micros = micros.unwrap_or(i64::from(event.time) * 1_000_000);
-        let part = self.part.take_if(|part| part.transaction == name);
-        self.transaction = Some(Transaction {
-            name,
-            gtid: begun.gtid,
-            log,
-            seconds: event.time,
-            time: Timestamp::from_microsecond(micros).ok(),
-            is_open: begun.is_open,
-            changes: 0,
-            read: part.map_or(0, |part| part.changes),
-        });
+        let offset = self.offset;
+        let own = Transaction::new(begun, event, &self.file, offset, &mut self.part);
+        self.transaction = Some(own);
     }
 
     /// Begins a transaction without a GTID where none was told of.
@@ -453,16 +394,7 @@ impl Streaming {
     /// Counts a change of the transaction, and returns what tells it from others; nothing where it
     /// was read before.
     fn count(&mut self) -> Option<Stamp> {
-        let own = self.transaction.as_mut()?;
-        own.changes += 1;
-        (own.changes > own.read).then(|| Stamp {
-            // The time keeps apart what a server that lost some of its log writes in its place.
-            id: format!("{}-{}-{}", own.name, own.seconds, own.changes),
-            log: own.log.clone(),
-            gtid: own.gtid.map(|gtid| gtid.to_string()),
-            transaction: Some(own.name.clone()),
-            time: own.time,
-        })
+        self.transaction.as_mut()?.count()
     }
 
     fn made(
@@ -564,32 +496,4 @@ fn rejected(reason: String, raw: Bytes) -> Made {
         bytes: raw.len(),
         arrival: Err(Reject { raw, reason }),
     }
-}
-
-/// Asks for the log from a place on.
-fn dump(file: &str, offset: u64, server_id: u32) -> Vec<u8> {
-    // Places past four gigabytes cannot be asked for.
-    let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-    let mut content = offset.to_le_bytes().to_vec();
-    content.extend_from_slice(&[0; 2]);
-    content.extend_from_slice(&server_id.to_le_bytes());
-    content.extend_from_slice(file.as_bytes());
-    content
-}
-
-/// Asks MySQL for the transactions besides these.
-fn dump_behind(gtids: &Gtids, server_id: u32) -> Vec<u8> {
-    const THROUGH_GTIDS: u16 = 4;
-    let encoded = gtids.encoded();
-    let mut content = THROUGH_GTIDS.to_le_bytes().to_vec();
-    content.extend_from_slice(&server_id.to_le_bytes());
-    content.extend_from_slice(&0_u32.to_le_bytes());
-    content.extend_from_slice(&FILE_BEGIN.to_le_bytes());
-    content.extend_from_slice(
-        &u32::try_from(encoded.len())
-            .unwrap_or(u32::MAX)
-            .to_le_bytes(),
-    );
-    content.extend_from_slice(&encoded);
-    content
 }

@@ -187,11 +187,11 @@ async fn ten_thousand_endpoints_are_not_slower_for_one_in_a_hundred_that_is_a_bl
     }
 }
 
-/// A hundred targets that have been given much, sixty-four or thousands at a time, hang from one
+/// A hundred targets that have been given much, sixty-four or a thousand at a time, hang from one
 /// moment on, with more to deliver than may be in flight in all.
 #[tokio::test(start_paused = true)]
 async fn targets_that_hang_with_all_that_may_be_in_flight_delay_nobody_else() {
-    for (holes, concurrency) in [(100, 64), (12, 2_000)] {
+    for (holes, concurrency) in [(100, 64), (12, 1_000)] {
         let busy = Subscriber::new(
             0,
             &[
@@ -244,7 +244,7 @@ async fn of_a_target_that_several_want_whole_each_has_the_share_of_its_priority(
         ..Subscriber::new(0, &[(0.0, 30.0, 2_000.0, 1)])
     };
     let subscribers = [flood(0), flood(4), flood(0)];
-    for seed in seeds(3) {
+    for seed in seeds(1) {
         for (concurrency, mean, least) in [(16, 10, 2.8), (64, 40, 3.2)] {
             let seen = run(seed, &subscribers, concurrency, 30, move |_, random, _| {
                 (exponential(random, MS * mean), Class::Delivered)
