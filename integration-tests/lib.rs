@@ -37,7 +37,7 @@ pub use caller::Caller;
 pub use outage::ride_out;
 pub use pointsman_test_brokers::{Fault, Proxy};
 pub use sink::{Answer, Sink};
-pub use storm::{Storm, Tally};
+pub use storm::Storm;
 
 use std::time::Duration;
 

@@ -40,27 +40,24 @@ const IN_FLIGHT_MAX: usize = 4_096;
 
 /// What the oracle counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+struct Tally {
     /// Messages that the outside system had confirmed and that never arrived.
-    pub missing: usize,
+    missing: usize,
     /// Arrivals of a message that had arrived before.
-    pub again: usize,
+    again: usize,
     /// Confirmations that did not come, most of them because the system was down: what they were
     /// for was published again.
-    pub resent: usize,
+    resent: usize,
     /// Deliveries of the rule `all` to the function that the bus made out of the messages.
-    pub created: usize,
+    created: usize,
     /// Those of them that are dead letters.
-    pub dead: usize,
+    dead: usize,
 }
 
 impl Tally {
     /// Nothing is missing or a dead letter, every message was stored once, and twice arrived no more
     /// than what was in flight at the kills.
-    ///
-    /// # Panics
-    /// Where that is not so.
-    pub fn assert_holds(&self, storm: Storm) {
+    fn assert_holds(&self, storm: Storm) {
         assert_eq!(
             (self.missing, self.created, self.dead),
             (0, storm.messages, 0),
@@ -90,15 +87,15 @@ impl Storm {
     /// sink; and counts once nothing more is to come.
     ///
     /// # Panics
-    /// Where nothing arrives for 90 seconds, with what was missing then.
+    /// Where nothing arrives for 90 seconds, with what was missing then; where something is missing
+    /// or a dead letter at the end, was stored twice, or more came again than was in flight.
     pub async fn rage<P, R>(
         self,
         bus: &mut Bus,
         sink: &Sink,
         publish: P,
         mut restart: impl AsyncFnMut(),
-    ) -> Tally
-    where
+    ) where
         P: Fn(String) -> R + Clone + Send + 'static,
         R: Future<Output = bool> + Send + 'static,
     {
@@ -142,7 +139,7 @@ impl Storm {
         until_idle(bus).await;
         let tally = self.count(bus, sink, resent).await;
         println!("{self:?}: {tally:?}");
-        tally
+        tally.assert_holds(self);
     }
 
     /// Counts what is known at the end; `resent` is what the publishers have counted.

@@ -6,8 +6,12 @@ use pointsman_schemas::{Problem, Text};
 use rustls::ClientConfig;
 
 use crate::OpenError;
-use crate::net::server::{Parts, Protocol};
-use crate::net::stream::Host;
+use crate::net::Names;
+use crate::net::explain::explain;
+use crate::net::fault::{self, Advice};
+use crate::net::guard::Guard;
+use crate::net::server::{Parts, Protocol, ServerSettings};
+use crate::net::stream::{self, Host, Stream, secured};
 use crate::net::tls::TlsSettings;
 use crate::parameter::resolve;
 
@@ -21,6 +25,12 @@ pub(crate) struct System {
     /// What is said where nobody logs in.
     pub(crate) nobody: &'static str,
     pub(crate) modes: Modes,
+    /// What a server is called in the middle of a sentence.
+    pub(crate) called: &'static str,
+    /// What to do where none is reached.
+    pub(crate) runs: &'static str,
+    /// What is said and done about each fault on the way to one.
+    pub(crate) faults: fault::Settings,
 }
 
 /// The parameters of a URL: whether TLS is spoken.
@@ -30,15 +40,6 @@ pub(crate) struct Modes {
     pub(crate) secure: &'static [&'static str],
     /// What is said of any other.
     pub(crate) unknown: &'static str,
-}
-
-/// How a connection is made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ServerSettings<'s> {
-    pub(crate) url: &'s Text,
-    pub(crate) username: Option<&'s Text>,
-    pub(crate) password: Option<&'s Text>,
-    pub(crate) tls: Option<&'s TlsSettings>,
 }
 
 /// Where a server is and who logs in. It holds secrets and shows none.
@@ -51,7 +52,53 @@ pub(crate) struct Login {
     pub(crate) password: Option<String>,
 }
 
+impl Login {
+    /// Connects, without TLS.
+    ///
+    /// # Errors
+    /// Why that is not possible, in words.
+    pub(crate) async fn connect(&self) -> Result<Stream, String> {
+        // The operator names the address, and no event has a part in it.
+        let guard = Guard {
+            allow_private_addresses: true,
+        };
+        let connected = stream::connect(&self.host, None, guard, Names::default()).await;
+        connected.map_err(|error| explain(&*error))
+    }
+
+    /// Speaks TLS over a connection.
+    ///
+    /// # Errors
+    /// Why that is not possible, in words.
+    pub(crate) async fn secure(
+        &self,
+        plain: Stream,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Stream, String> {
+        let secured = secured(plain, &self.host.name, tls).await;
+        secured.map_or_else(
+            |error| Err(explain(&*error)),
+            |secured| Ok(Box::new(secured) as Stream),
+        )
+    }
+}
+
 impl System {
+    /// What is wrong on the way to a server, in these words.
+    pub(crate) fn unreachable(&self, login: &Login, words: &str) -> Problem {
+        let advice = fault::advice(words, &self.faults, login.shows_certificate);
+        let Advice { at, what, help } = advice.unwrap_or_else(|| Advice {
+            at: "url",
+            what: words.to_owned(),
+            help: self.runs,
+        });
+        let message = format!(
+            "cannot connect to {} at {}: {what}",
+            self.called, login.host
+        );
+        Problem::new(message).help(help).at(at)
+    }
+
     /// Reads a URL, and whether it asks for TLS where it says so.
     ///
     /// # Errors
@@ -75,60 +122,58 @@ impl System {
     fn at_url(&self, mistake: String) -> Problem {
         Problem::new(mistake).help(self.example).at("url")
     }
-}
 
-impl ServerSettings<'_> {
-    /// Every mistake that can be found without resolving a text.
-    pub(crate) fn check(&self, system: &System) -> Vec<Problem> {
+    /// Every mistake of settings that can be found without resolving a text.
+    pub(crate) fn check(&self, settings: &ServerSettings<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();
-        match self.url.literal().map(|url| system.parse(url)) {
-            Some(Err(mistake)) => problems.push(system.at_url(mistake)),
+        match settings.url.literal().map(|url| self.parse(url)) {
+            Some(Err(mistake)) => problems.push(self.at_url(mistake)),
             Some(Ok((parts, _))) if parts.password.is_some() => {
                 let mistake = "a URL that is written out must not hold a password";
                 let help =
                     "write password: { env: NAME }, or take the whole URL from { env: NAME }";
                 problems.push(Problem::new(mistake).help(help).at("url"));
             }
-            Some(Ok((parts, _))) if parts.user.is_none() && self.username.is_none() => {
+            Some(Ok((parts, _))) if parts.user.is_none() && settings.username.is_none() => {
                 let mistake = "it is not said who logs in";
-                problems.push(Problem::new(mistake).help(system.nobody).at("username"));
+                problems.push(Problem::new(mistake).help(self.nobody).at("username"));
             }
-            Some(Ok((_, Some(false)))) if self.tls.is_some() => {
-                let plain = system.modes.plain;
+            Some(Ok((_, Some(false)))) if settings.tls.is_some() => {
+                let plain = self.modes.plain;
                 let mistake = format!("certificates are of no use with {plain}");
                 problems.push(Problem::new(mistake).at("tls"));
             }
             Some(Ok(_)) | None => {}
         }
-        problems.extend(TlsSettings::check(self.tls));
+        problems.extend(TlsSettings::check(settings.tls));
         problems
     }
 
-    /// Resolves the texts.
+    /// Resolves the texts of settings.
     ///
     /// # Errors
     /// One is missing or wrong, by its setting.
-    pub(crate) fn resolve(&self, system: &System) -> Result<Login, OpenError> {
-        let url = resolve(self.url, &["url".into()])?;
-        let parsed = system.parse(url.trim());
-        let parsed = parsed.map_err(|mistake| OpenError(system.at_url(mistake)));
+    pub(crate) fn resolve(&self, settings: &ServerSettings<'_>) -> Result<Login, OpenError> {
+        let url = resolve(settings.url, &["url".into()])?;
+        let parsed = self.parse(url.trim());
+        let parsed = parsed.map_err(|mistake| OpenError(self.at_url(mistake)));
         let (parts, is_secure) = parsed?;
         let text = |text: Option<&Text>, key: &str| {
             text.map(|text| resolve(text, &[key.into()])).transpose()
         };
-        let tls = match is_secure.unwrap_or(self.tls.is_some()) {
-            true => Some(TlsSettings::config(self.tls)?),
+        let tls = match is_secure.unwrap_or(settings.tls.is_some()) {
+            true => Some(TlsSettings::config(settings.tls)?),
             false => None,
         };
-        let user = text(self.username, "username")?.or(parts.user);
+        let user = text(settings.username, "username")?.or(parts.user);
         let nobody = || OpenError(Problem::new("it is not said who logs in").at("username"));
         Ok(Login {
             host: parts.host,
             tls,
-            shows_certificate: TlsSettings::shows_certificate(self.tls),
+            shows_certificate: TlsSettings::shows_certificate(settings.tls),
             database: parts.path,
             user: user.ok_or_else(nobody)?,
-            password: text(self.password, "password")?.or(parts.password),
+            password: text(settings.password, "password")?.or(parts.password),
         })
     }
 }

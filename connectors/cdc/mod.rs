@@ -1,7 +1,10 @@
-//! What the sources of changes in databases share: settings of a connection, events of rows, and
-//! the queue between what reads and the bus.
+//! What the sources of changes in databases share: settings of a connection and its bytes, events
+//! of rows, and the queue between what reads and the bus.
 
 pub(crate) mod address;
 pub(crate) mod change;
 pub(crate) mod json;
 pub(crate) mod reader;
+#[cfg(test)]
+pub(crate) mod suite;
+pub(crate) mod wire;

@@ -16,7 +16,7 @@ pub(crate) const BATCH_MESSAGES_MAX: usize = 256;
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 
 /// How many batches wait to be asked for.
-pub(crate) const BATCHES_WAITING: usize = 4;
+const BATCHES_WAITING: usize = 4;
 
 /// Where batches go.
 pub(crate) type Batches = mpsc::Sender<Result<Batch, SourceError>>;
@@ -68,16 +68,27 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// What `reading` reads, while `telling` tells how far behind it is.
-    pub(crate) fn new(
-        waiting: mpsc::Receiver<Result<Batch, SourceError>>,
-        reading: AbortOnDropHandle<()>,
-        telling: AbortOnDropHandle<()>,
-    ) -> Self {
-        Self {
+    /// A source of what `read` hands over until that is over, while `telling` tells how far behind
+    /// it is.
+    pub(crate) fn begin<R>(
+        read: impl FnOnce(Batches) -> R,
+        telling: impl Future<Output = ()> + Send + 'static,
+    ) -> Box<dyn Source>
+    where
+        R: Future<Output = SourceError> + Send + 'static,
+    {
+        let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
+        let read = read(batches.clone());
+        let reading = async move {
+            let ended = read.await;
+            // Nobody may be there any more to hear it.
+            let _ = batches.send(Err(ended)).await;
+        };
+        let tasks = [tokio::spawn(reading), tokio::spawn(telling)];
+        Box::new(Self {
             waiting,
-            _tasks: [reading, telling],
-        }
+            _tasks: tasks.map(AbortOnDropHandle::new),
+        })
     }
 }
 

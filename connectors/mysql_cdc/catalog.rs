@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::kind::Kind;
 use super::refusal::Failure;
-use super::wire::{ANSWER_WITHIN, Address, Connection, Row};
+use super::wire::{Address, Connection, Row};
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// A column, as the catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::gtid::Gtids;
 use super::position::Logged;
 use super::refusal::Failure;
-use super::wire::{ANSWER_WITHIN, Connection};
+use super::wire::Connection;
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// How often a server that has nothing to tell says that it is there.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);

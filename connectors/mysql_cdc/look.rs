@@ -8,7 +8,8 @@ use pointsman_schemas::Problem;
 use super::catalog::{identifier, text};
 use super::gtid::Gtids;
 use super::refusal::{Failure, Refusal};
-use super::wire::{ANSWER_WITHIN, Connection};
+use super::wire::Connection;
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// Schemas that are the server's own.
 const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];

@@ -22,9 +22,10 @@ use super::kind::Kind;
 use super::look::{ACCESS_DENIED, End, Server, TableName, ask};
 use super::refusal::{Failure, Refusal};
 use super::table::{Column, Field, Table};
-use super::wire::{ANSWER_WITHIN, Connection, Row};
+use super::wire::{Connection, Row};
 use crate::cdc::change::{Made, Maker, Operation};
 use crate::cdc::reader::{BATCH_BYTES, BATCH_MESSAGES_MAX};
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// How long rows may take: somebody may have locked the table.
 const ROWS_WITHIN: Duration = Duration::from_secs(300);

@@ -7,9 +7,7 @@ use async_trait::async_trait;
 use pointsman_schemas::{Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::catalog::{Catalog, collations};
 use super::gtid::Gtids;
@@ -18,40 +16,13 @@ use super::position::{Logged, Place, Position};
 use super::refusal::Failure;
 use super::snapshot::Snapshot;
 use super::stream::{Beginning, Reached, Streaming};
-use super::wire::{Address, Connection};
-use crate::cdc::address::{Modes, ServerSettings, System};
+use super::wire::{Address, Connection, SYSTEM};
 use crate::cdc::change::Maker;
-use crate::cdc::reader::{BATCHES_WAITING, Batches, Reader, WhatIsThere, hand_on};
-use crate::net::server::Protocol;
+use crate::cdc::reader::{Batches, Reader, WhatIsThere, hand_on};
+use crate::net::server::ServerSettings;
 use crate::net::tls::TlsSettings;
 use crate::{
     Guarantee, Link, OpenError, RunsOn, Source, SourceContext, SourceError, SourceSettings,
-};
-
-/// What a user may write where a server is named.
-pub(super) const SYSTEM: System = System {
-    protocol: Protocol {
-        plain: &["mysql", "mariadb"],
-        secure: &[],
-        ports: (3306, 3306),
-        check_path: |path| match path.contains('/') {
-            true => Err("the URL names more than a database: mysql://host/database"),
-            false => Ok(()),
-        },
-    },
-    example: "write one such as mysql://127.0.0.1/shop",
-    nobody: "write username: …, or mysql://user@host/database",
-    modes: Modes {
-        plain: "ssl-mode=disabled",
-        // What trusts anybody is not there.
-        secure: &[
-            "ssl-mode=required",
-            "ssl-mode=verify_ca",
-            "ssl-mode=verify_identity",
-        ],
-        unknown: "of the URL's parameters only ssl-mode=disabled, required and verify_identity are \
-                  known",
-    },
 };
 
 /// How often it is asked how far behind we are.
@@ -109,7 +80,7 @@ impl MysqlCdcSource {
     /// Connects, and looks at what is there.
     async fn look(&self) -> Result<Looked, OpenError> {
         let problem = |failure: Failure| OpenError(failure.problem());
-        let address = Address(self.server().resolve(&SYSTEM)?);
+        let address = Address(SYSTEM.resolve(&self.server())?);
         let tables = self.tables(&address.0.database).map_err(OpenError)?;
         let mut connection = address.connect().await.map_err(problem)?;
         let looked = Server::look(&mut connection).await.map_err(problem)?;
@@ -147,7 +118,7 @@ struct Looked {
 #[async_trait]
 impl SourceSettings for MysqlCdcSource {
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.server().check(&SYSTEM);
+        let mut problems = SYSTEM.check(&self.server());
         // Of a URL that is not written out it is not known whether it names a database.
         let url = self.url.literal().map(|url| SYSTEM.parse(url));
         let database = match &url {
@@ -237,21 +208,18 @@ impl SourceSettings for MysqlCdcSource {
             server_id: looked.server_id,
             reached: Arc::clone(&reached),
         };
-        let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
-        let telling = tell_lag(address, reached, context.link);
-        let telling = AbortOnDropHandle::new(tokio::spawn(telling));
-        let (connection, cursor) = (looked.connection, context.cursor);
-        let reading = tokio::spawn(async move {
-            let stored = cursor.map(|cursor| Position::read(&cursor));
-            let ended = match stored.transpose() {
+        let (connection, stored) = (looked.connection, context.cursor);
+        let read = |batches| async move {
+            let stored = stored.map(|cursor| Position::read(&cursor));
+            match stored.transpose() {
                 Ok(stored) => run.begin(connection, stored, &batches).await,
                 Err(error) => error,
-            };
-            // Nobody may be there any more to hear it.
-            let _ = batches.send(Err(ended)).await;
-        });
-        let reading = AbortOnDropHandle::new(reading);
-        Ok(Box::new(Reader::new(waiting, reading, telling)))
+            }
+        };
+        Ok(Reader::begin(
+            read,
+            tell_lag(address, reached, context.link),
+        ))
     }
 }
 

@@ -3,20 +3,16 @@
 mod broken;
 mod source;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_schemas::Event;
 use pointsman_test_brokers::MysqlServer;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
+use crate::cdc::suite::{self, LONG, batch, data, events, take, told};
 use crate::suite::{Stored, next_within, parse_source, with};
-use crate::{Arrival, Batch, Link, OpenError, Source, SourceError, SourceSettings};
-
-/// Longer than anything takes; only a broken test waits for it.
-const LONG: Duration = Duration::from_secs(60);
+use crate::{Link, OpenError, Source, SourceError, SourceSettings};
 
 /// The server that all tests share that do not kill or change one.
 async fn server() -> &'static MysqlServer {
@@ -71,68 +67,14 @@ fn source(settings: &Value) -> Box<dyn SourceSettings> {
 
 /// Opens a source where it is stored that it stands.
 async fn open(settings: &Value, stored: &Stored) -> Result<(Box<dyn Source>, Link), OpenError> {
-    let context = stored.context();
-    let link = context.link.clone();
-    let opened = source(settings).open(context).await;
-    opened.map(|source| (source, link))
-}
-
-/// The next batch; what it says of the position is stored.
-async fn batch(source: &mut dyn Source, stored: &mut Stored) -> Batch {
-    let batch = next_within(source, LONG).await.expect("something comes");
-    let batch = batch.unwrap();
-    stored.store(&batch);
-    batch
-}
-
-/// The events of a batch.
-fn events(batch: Batch) -> Vec<Arc<Event>> {
-    let taken = batch.messages.into_iter().map(|mut message| {
-        assert!(message.rejects.is_empty(), "{message:?}");
-        match message.arrivals.pop() {
-            Some(Arrival::Event(event)) => event,
-            other => panic!("no event: {other:?}"),
-        }
-    });
-    taken.collect()
-}
-
-/// The next so many events, which are stored.
-async fn take(source: &mut dyn Source, stored: &mut Stored, count: usize) -> Vec<Arc<Event>> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        taken.extend(events(batch(source, stored).await));
-    }
-    assert_eq!(taken.len(), count, "{taken:?}");
-    taken
-}
-
-fn data(event: &Event) -> Value {
-    event.data().unwrap().value().unwrap().clone()
-}
-
-/// What the events say: their kind, and the id of the row.
-fn told(events: &[Arc<Event>]) -> Vec<(String, u64)> {
-    let one = |event: &Arc<Event>| {
-        let kind = event.ty().rsplit('.').next().unwrap().to_owned();
-        (kind, data(event)["after"]["id"].as_u64().unwrap())
-    };
-    events.iter().map(one).collect()
+    suite::open(&*source(settings), stored).await
 }
 
 async fn probed(settings: &Value) -> String {
-    match source(settings).probe().await {
-        Ok(told) => told,
-        Err(error) => error.0.to_string(),
-    }
+    suite::probed(&*source(settings)).await
 }
 
 /// What a source ends with that is open.
 async fn ended(settings: &Value, stored: &Stored) -> SourceError {
-    let (mut source, _) = open(settings, stored).await.unwrap();
-    loop {
-        if let Err(ended) = next_within(&mut *source, LONG).await.unwrap() {
-            return ended;
-        }
-    }
+    suite::ended(&*source(settings), stored).await
 }

@@ -6,32 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use pointsman_schemas::Problem;
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::login::log_in;
 use super::refusal::{Failure, Refusal};
 use super::take::{Take, Unreadable};
-use crate::cdc::address::Login;
-use crate::net::Names;
-use crate::net::explain::explain;
-use crate::net::fault::{self, Advice};
-use crate::net::guard::Guard;
-use crate::net::stream::{self, Stream, secured};
-
-/// How long a server may take to let us in, TLS and login included.
-const LOGIN_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long an answer may take that asks for little.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-
-/// How long something of a few bytes may take to be sent.
-const SENT_WITHIN: Duration = Duration::from_secs(20);
-
-/// How much is read at once, at least, where it is there.
-const READ_BYTES: usize = 32 << 10;
+use crate::cdc::address::{Login, Modes, System};
+use crate::cdc::wire::{ANSWER_WITHIN, LOGIN_WITHIN, Wire};
+use crate::net::fault;
+use crate::net::server::Protocol;
 
 /// A packet of as many bytes goes on in the next one.
 const FULL_PACKET: usize = 0xff_ffff;
@@ -51,13 +35,39 @@ const SETTINGS_OF_SESSION: &str = "SET NAMES utf8mb4, SESSION time_zone = '+00:0
                                    SESSION sql_mode = '', SESSION net_write_timeout = 86400, \
                                    SESSION wait_timeout = 86400";
 
-/// What is said and done about each fault on the way to a server.
-const FAULTS: fault::Settings = fault::Settings {
-    url: "url",
-    tls: "tls",
-    trust: "name that authority: tls: { ca: { file: … } }",
-    no_tls: "write ssl-mode=disabled, or have the server speak TLS",
-    closed: "check that it is MySQL or MariaDB that listens there",
+/// What a user may write where a server is named.
+pub(super) const SYSTEM: System = System {
+    protocol: Protocol {
+        plain: &["mysql", "mariadb"],
+        secure: &[],
+        ports: (3306, 3306),
+        check_path: |path| match path.contains('/') {
+            true => Err("the URL names more than a database: mysql://host/database"),
+            false => Ok(()),
+        },
+    },
+    example: "write one such as mysql://127.0.0.1/shop",
+    nobody: "write username: …, or mysql://user@host/database",
+    modes: Modes {
+        plain: "ssl-mode=disabled",
+        // What trusts anybody is not there.
+        secure: &[
+            "ssl-mode=required",
+            "ssl-mode=verify_ca",
+            "ssl-mode=verify_identity",
+        ],
+        unknown: "of the URL's parameters only ssl-mode=disabled, required and verify_identity are \
+                  known",
+    },
+    called: "the server",
+    runs: "check that MySQL or MariaDB runs and listens there",
+    faults: fault::Settings {
+        url: "url",
+        tls: "tls",
+        trust: "name that authority: tls: { ca: { file: … } }",
+        no_tls: "write ssl-mode=disabled, or have the server speak TLS",
+        closed: "check that it is MySQL or MariaDB that listens there",
+    },
 };
 
 /// Where a server is and who logs in.
@@ -68,8 +78,7 @@ pub(super) type Row = Vec<Option<Bytes>>;
 
 /// A connection. Dropped, it is closed.
 pub(super) struct Connection {
-    stream: Stream,
-    incoming: BytesMut,
+    wire: Wire,
     /// The beginning of what goes on in the next packet.
     begun: BytesMut,
     /// The number of the packet that comes next.
@@ -91,15 +100,10 @@ impl Address {
     }
 
     async fn connecting(&self) -> Result<Connection, Failure> {
-        // The operator names the address, and no event has a part in it.
-        let guard = Guard {
-            allow_private_addresses: true,
-        };
-        let plain = stream::connect(&self.0.host, None, guard, Names::default()).await;
-        let plain = plain.map_err(|error| self.unreachable(&explain(&*error)))?;
+        let plain = self.0.connect().await;
+        let plain = plain.map_err(|words| self.unreachable(&words))?;
         let connection = Connection {
-            stream: plain,
-            incoming: BytesMut::new(),
+            wire: Wire::new(plain),
             begun: BytesMut::new(),
             sequence: 0,
             version: String::new(),
@@ -115,25 +119,17 @@ impl Address {
         mut connection: Connection,
         tls: Arc<ClientConfig>,
     ) -> Result<Connection, Failure> {
-        if !connection.incoming.is_empty() {
+        if !connection.wire.incoming.is_empty() {
             return Err(self.unreachable("the server said more before TLS than it was asked"));
         }
-        let secured = secured(connection.stream, &self.0.host.name, tls).await;
-        let secured = secured.map_err(|error| self.unreachable(&explain(&*error)))?;
-        connection.stream = Box::new(secured);
+        let secured = self.0.secure(connection.wire.stream, tls).await;
+        connection.wire = Wire::new(secured.map_err(|words| self.unreachable(&words))?);
         Ok(connection)
     }
 
     /// A problem on the way to the server, in these words.
     pub(super) fn unreachable(&self, words: &str) -> Failure {
-        let advice = fault::advice(words, &FAULTS, self.0.shows_certificate);
-        let Advice { at, what, help } = advice.unwrap_or_else(|| Advice {
-            at: "url",
-            what: words.to_owned(),
-            help: "check that MySQL or MariaDB runs and listens there",
-        });
-        let message = format!("cannot connect to the server at {}: {what}", self.0.host);
-        Failure::Broken(Problem::new(message).help(help).at(at))
+        Failure::Broken(SYSTEM.unreachable(&self.0, words))
     }
 }
 
@@ -255,12 +251,7 @@ impl Connection {
     /// # Errors
     /// The connection breaks.
     pub(super) async fn fill(&mut self) -> Result<(), Failure> {
-        self.incoming.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.incoming).await {
-            Ok(0) => Err(Failure::broken("the server closed it")),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::broken(explain(&error))),
-        }
+        self.wire.fill().await.map_err(Failure::broken)
     }
 
     /// Sends what is smaller than a packet may be, as the next one.
@@ -276,15 +267,7 @@ impl Connection {
         packet.put_u8(self.sequence);
         packet.put_slice(payload);
         self.sequence = self.sequence.wrapping_add(1);
-        let sent = async {
-            self.stream.write_all(&packet).await?;
-            self.stream.flush().await
-        };
-        match timeout(SENT_WITHIN, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::broken(explain(&error))),
-            Err(_elapsed) => Err(Failure::broken("it takes nothing")),
-        }
+        self.wire.send(&packet).await.map_err(Failure::broken)
     }
 
     /// The next packet.
@@ -302,14 +285,14 @@ impl Connection {
 
     fn parsed(&mut self) -> Option<Bytes> {
         loop {
-            let mut header = Take(&self.incoming);
+            let mut header = Take(&self.wire.incoming);
             let length = usize::try_from(header.number(3).ok()?).ok()?;
             let sequence = header.u8().ok()?;
             if header.0.len() < length {
                 return None;
             }
-            self.incoming.advance(4);
-            let part = self.incoming.split_to(length);
+            self.wire.incoming.advance(4);
+            let part = self.wire.incoming.split_to(length);
             self.sequence = sequence.wrapping_add(1);
             let is_whole = length < FULL_PACKET;
             if is_whole && self.begun.is_empty() {

@@ -8,7 +8,8 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::position::Lsn;
 use super::refusal::Failure;
-use super::wire::{ANSWER_WITHIN, Connection, Row};
+use super::wire::{Connection, Row};
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// The oldest release that is known to do.
 const VERSION_MIN: u32 = 130_000;

@@ -17,9 +17,10 @@ use super::position::Lsn;
 use super::refusal::Failure;
 use super::relation::{Column, Relation};
 use super::value::Type;
-use super::wire::{ANSWER_WITHIN, Connection, Row};
+use super::wire::{Connection, Row};
 use crate::cdc::change::{Made, Maker, Operation};
 use crate::cdc::reader::BATCH_MESSAGES_MAX;
+use crate::cdc::wire::ANSWER_WITHIN;
 
 /// How long making a slot may take: the server waits for transactions that run.
 const MADE_WITHIN: Duration = Duration::from_secs(3_600);

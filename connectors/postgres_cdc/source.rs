@@ -9,48 +9,21 @@ use pointsman_schemas::{Problem, Text};
 use postgres_protocol::escape::escape_literal;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::look::{Publication, Server, Slot, TableName, text};
 use super::position::{Lsn, Place, Position, Streamed, meaning};
 use super::refusal::Failure;
 use super::snapshot::{Making, Snapshot};
 use super::stream::{Beginning, Streaming};
-use super::wire::{ANSWER_WITHIN, Address, Connection};
-use crate::cdc::address::{Modes, ServerSettings, System};
+use super::wire::{Address, Connection, SYSTEM};
 use crate::cdc::change::Maker;
-use crate::cdc::reader::{BATCHES_WAITING, Batches, Reader, WhatIsThere, hand_on};
-use crate::net::server::Protocol;
+use crate::cdc::reader::{Batches, Reader, WhatIsThere, hand_on};
+use crate::cdc::wire::ANSWER_WITHIN;
+use crate::net::server::ServerSettings;
 use crate::net::tls::TlsSettings;
 use crate::{
     Guarantee, Link, OpenError, RunsOn, Source, SourceContext, SourceError, SourceSettings,
-};
-
-/// What a user may write where a server is named.
-pub(super) const SYSTEM: System = System {
-    protocol: Protocol {
-        plain: &["postgres", "postgresql"],
-        secure: &[],
-        ports: (5432, 5432),
-        check_path: |path| match path.is_empty() || path.contains('/') {
-            true => Err("the URL names no database: postgres://host/database"),
-            false => Ok(()),
-        },
-    },
-    example: "write one such as postgres://127.0.0.1/shop",
-    nobody: "write username: …, or postgres://user@host/database",
-    modes: Modes {
-        plain: "sslmode=disable",
-        // What trusts anybody is not there.
-        secure: &[
-            "sslmode=require",
-            "sslmode=verify-ca",
-            "sslmode=verify-full",
-        ],
-        unknown: "of the URL's parameters only sslmode=disable, require and verify-full are known",
-    },
 };
 
 /// How long it is waited for whoever reads the slot to go, and how often that is looked at.
@@ -136,7 +109,7 @@ impl PostgresCdcSource {
     /// Connects, and looks at what is there.
     async fn look(&self) -> Result<Looked, OpenError> {
         let problem = |failure: Failure| OpenError(failure.problem());
-        let address = Address(self.server().resolve(&SYSTEM)?);
+        let address = Address(SYSTEM.resolve(&self.server())?);
         let mut connection = address.connect().await.map_err(problem)?;
         let server = Server::look(&mut connection).await.map_err(problem)?;
         let tables = self.tables();
@@ -197,7 +170,7 @@ struct Looked {
 #[async_trait]
 impl SourceSettings for PostgresCdcSource {
     fn check(&self) -> Vec<Problem> {
-        let mut problems = self.server().check(&SYSTEM);
+        let mut problems = SYSTEM.check(&self.server());
         problems.extend(self.check_tables());
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !(1..=SLOT_BYTES_MAX).contains(&self.slot.len()) || !self.slot.chars().all(is_plain) {
@@ -300,24 +273,16 @@ impl SourceSettings for PostgresCdcSource {
             server,
             publication,
         };
-        let (batches, waiting) = mpsc::channel(BATCHES_WAITING);
-        let lag = AbortOnDropHandle::new(tokio::spawn(tell_lag(
-            Arc::clone(&run.address),
-            self.slot.clone(),
-            context.link,
-        )));
-        let cursor = context.cursor;
-        let reading = tokio::spawn(async move {
-            let stored = cursor.map(|cursor| Position::read(&cursor, run.meaning));
-            let ended = match stored.transpose() {
+        let telling = tell_lag(Arc::clone(&run.address), self.slot.clone(), context.link);
+        let stored = context.cursor;
+        let read = |batches| async move {
+            let stored = stored.map(|cursor| Position::read(&cursor, run.meaning));
+            match stored.transpose() {
                 Ok(stored) => run.begin(connection, slot, stored, &batches).await,
                 Err(error) => error,
-            };
-            // Nobody may be there any more to hear it.
-            let _ = batches.send(Err(ended)).await;
-        });
-        let reading = AbortOnDropHandle::new(reading);
-        Ok(Box::new(Reader::new(waiting, reading, lag)))
+            }
+        };
+        Ok(Reader::begin(read, telling))
     }
 }
 

@@ -5,16 +5,13 @@ mod source;
 
 use std::time::Duration;
 
-use pointsman_schemas::Event;
 use pointsman_test_brokers::PostgresServer;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::cdc::suite::{self, LONG, batch, data, events, take, told};
 use crate::suite::{Stored, next_within, parse_source, with};
-use crate::{Acknowledgement, Arrival, Batch, Link, OpenError, Source, SourceSettings, Verdict};
-
-/// Longer than anything takes; only a broken test waits for it.
-const LONG: Duration = Duration::from_secs(60);
+use crate::{Link, OpenError, Source, SourceError, SourceSettings, Verdict};
 
 const LOGICAL: &str = "wal_level = logical\nfsync = off";
 
@@ -60,59 +57,14 @@ fn source(settings: &Value) -> Box<dyn SourceSettings> {
 
 /// Opens a source where it is stored that it stands.
 async fn open(settings: &Value, stored: &Stored) -> Result<(Box<dyn Source>, Link), OpenError> {
-    let context = stored.context();
-    let link = context.link.clone();
-    let opened = source(settings).open(context).await;
-    opened.map(|source| (source, link))
+    suite::open(&*source(settings), stored).await
 }
 
-/// The next batch; what it says of the position is stored.
-async fn batch(source: &mut dyn Source, stored: &mut Stored) -> Batch {
-    let batch = next_within(source, LONG).await.expect("something comes");
-    let batch = batch.unwrap();
-    stored.store(&batch);
-    batch
+async fn probed(settings: &Value) -> String {
+    suite::probed(&*source(settings)).await
 }
 
-/// The events of a batch, and their acknowledgements.
-fn events(batch: Batch) -> (Vec<std::sync::Arc<Event>>, Vec<Acknowledgement>) {
-    let taken = batch.messages.into_iter().map(|mut message| {
-        assert!(message.rejects.is_empty(), "{message:?}");
-        match message.arrivals.pop() {
-            Some(Arrival::Event(event)) => (event, message.acknowledgement),
-            other => panic!("no event: {other:?}"),
-        }
-    });
-    taken.unzip()
-}
-
-/// The next so many events, which are stored.
-async fn take(
-    source: &mut dyn Source,
-    stored: &mut Stored,
-    count: usize,
-) -> Vec<std::sync::Arc<Event>> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let (events, acknowledgements) = events(batch(source, stored).await);
-        taken.extend(events);
-        for acknowledgement in acknowledgements {
-            acknowledgement.send(Verdict::Stored).await;
-        }
-    }
-    assert_eq!(taken.len(), count, "{taken:?}");
-    taken
-}
-
-fn data(event: &Event) -> Value {
-    event.data().unwrap().value().unwrap().clone()
-}
-
-/// What the events say: their kind, and the id of the row.
-fn told(events: &[std::sync::Arc<Event>]) -> Vec<(String, u64)> {
-    let one = |event: &std::sync::Arc<Event>| {
-        let kind = event.ty().rsplit('.').next().unwrap().to_owned();
-        (kind, data(event)["after"]["id"].as_u64().unwrap())
-    };
-    events.iter().map(one).collect()
+/// What a source ends with that is open.
+async fn ended(settings: &Value, stored: &Stored) -> SourceError {
+    suite::ended(&*source(settings), stored).await
 }

@@ -19,24 +19,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::refusal::{Failure, Refusal};
-use crate::cdc::address::Login;
-use crate::net::Names;
+use crate::cdc::address::{Login, Modes, System};
+use crate::cdc::wire::{ANSWER_WITHIN, LOGIN_WITHIN, Wire};
 use crate::net::explain::explain;
-use crate::net::fault::{self, Advice};
-use crate::net::guard::Guard;
-use crate::net::stream::{self, Stream, secured};
-
-/// How long a server may take to let us in, TLS and login included.
-const LOGIN_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long an answer may take that asks for little.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-
-/// How long something of a few bytes may take to be sent.
-const SENT_WITHIN: Duration = Duration::from_secs(20);
-
-/// How much is read at once, at least, where it is there.
-const READ_BYTES: usize = 16 << 10;
+use crate::net::fault;
+use crate::net::server::Protocol;
+use crate::net::stream::Stream;
 
 /// What the server starts a stream of copies both ways with; `postgres-protocol` does not know it.
 const COPY_BOTH_RESPONSE: u8 = b'W';
@@ -53,13 +41,38 @@ const SETTINGS_OF_SESSION: [(&str, &str); 7] = [
     ("wal_sender_timeout", "20s"),
 ];
 
-/// What is said and done about each fault on the way to a server.
-const FAULTS: fault::Settings = fault::Settings {
-    url: "url",
-    tls: "tls",
-    trust: "name that authority: tls: { ca: { file: … } }",
-    no_tls: "write sslmode=disable, or have the server speak TLS",
-    closed: "check that it is PostgreSQL that listens there",
+/// What a user may write where a server is named.
+pub(super) const SYSTEM: System = System {
+    protocol: Protocol {
+        plain: &["postgres", "postgresql"],
+        secure: &[],
+        ports: (5432, 5432),
+        check_path: |path| match path.is_empty() || path.contains('/') {
+            true => Err("the URL names no database: postgres://host/database"),
+            false => Ok(()),
+        },
+    },
+    example: "write one such as postgres://127.0.0.1/shop",
+    nobody: "write username: …, or postgres://user@host/database",
+    modes: Modes {
+        plain: "sslmode=disable",
+        // What trusts anybody is not there.
+        secure: &[
+            "sslmode=require",
+            "sslmode=verify-ca",
+            "sslmode=verify-full",
+        ],
+        unknown: "of the URL's parameters only sslmode=disable, require and verify-full are known",
+    },
+    called: "PostgreSQL",
+    runs: "check that PostgreSQL runs and listens there",
+    faults: fault::Settings {
+        url: "url",
+        tls: "tls",
+        trust: "name that authority: tls: { ca: { file: … } }",
+        no_tls: "write sslmode=disable, or have the server speak TLS",
+        closed: "check that it is PostgreSQL that listens there",
+    },
 };
 
 /// Where a server is and who logs in.
@@ -76,8 +89,7 @@ enum Frame {
 
 /// A connection. Dropped, it is closed.
 pub(super) struct Connection {
-    stream: Stream,
-    incoming: BytesMut,
+    wire: Wire,
 }
 
 impl Address {
@@ -105,19 +117,14 @@ impl Address {
     }
 
     async fn connecting(&self, more: &[(&str, &str)]) -> Result<Connection, Failure> {
-        // The operator names the address, and no event has a part in it.
-        let guard = Guard {
-            allow_private_addresses: true,
-        };
-        let plain = stream::connect(&self.0.host, None, guard, Names::default()).await;
-        let plain = plain.map_err(|error| self.unreachable(&explain(&*error)))?;
+        let plain = self.0.connect().await;
+        let plain = plain.map_err(|words| self.unreachable(&words))?;
         let stream = match &self.0.tls {
             Some(tls) => self.secure(plain, Arc::clone(tls)).await?,
             None => plain,
         };
         let mut connection = Connection {
-            stream,
-            incoming: BytesMut::new(),
+            wire: Wire::new(stream),
         };
         let mut startup = BytesMut::new();
         let own = [
@@ -148,14 +155,13 @@ impl Address {
             b'N' => {
                 let message = format!("PostgreSQL at {} does not speak TLS", self.0.host);
                 return Err(Failure::Broken(
-                    Problem::new(message).help(FAULTS.no_tls).at("url"),
+                    Problem::new(message).help(SYSTEM.faults.no_tls).at("url"),
                 ));
             }
             _ => return Err(self.unreachable("what answers there is not PostgreSQL")),
         }
-        let secured = secured(plain, &self.0.host.name, tls).await;
-        let secured = secured.map_err(|error| self.unreachable(&explain(&*error)))?;
-        Ok(Box::new(secured))
+        let secured = self.0.secure(plain, tls).await;
+        secured.map_err(|words| self.unreachable(&words))
     }
 
     async fn log_in(&self, connection: &mut Connection) -> Result<(), Failure> {
@@ -228,14 +234,7 @@ impl Address {
     }
 
     fn unreachable(&self, words: &str) -> Failure {
-        let advice = fault::advice(words, &FAULTS, self.0.shows_certificate);
-        let Advice { at, what, help } = advice.unwrap_or_else(|| Advice {
-            at: "url",
-            what: words.to_owned(),
-            help: "check that PostgreSQL runs and listens there",
-        });
-        let message = format!("cannot connect to PostgreSQL at {}: {what}", self.0.host);
-        Failure::Broken(Problem::new(message).help(help).at(at))
+        Failure::Broken(SYSTEM.unreachable(&self.0, words))
     }
 }
 
@@ -320,12 +319,7 @@ impl Connection {
     /// # Errors
     /// The connection breaks.
     pub(super) async fn fill(&mut self) -> Result<(), Failure> {
-        self.incoming.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.incoming).await {
-            Ok(0) => Err(Failure::broken("the server closed it")),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::broken(explain(&error))),
-        }
+        self.wire.fill().await.map_err(Failure::broken)
     }
 
     /// Copies something to the server.
@@ -341,15 +335,7 @@ impl Connection {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let sent = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(SENT_WITHIN, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::broken(explain(&error))),
-            Err(_elapsed) => Err(Failure::broken("it takes nothing")),
-        }
+        self.wire.send(bytes).await.map_err(Failure::broken)
     }
 
     /// The next message of the usual kinds; notices and parameters are left out.
@@ -373,7 +359,7 @@ impl Connection {
     }
 
     fn parsed(&mut self) -> Result<Option<Frame>, Failure> {
-        let header = backend::Header::parse(&self.incoming).map_err(Failure::broken)?;
+        let header = backend::Header::parse(&self.wire.incoming).map_err(Failure::broken)?;
         let Some(header) = header else {
             return Ok(None);
         };
@@ -381,13 +367,13 @@ impl Connection {
             let bytes = usize::try_from(header.len())
                 .unwrap_or(usize::MAX)
                 .saturating_add(1);
-            if self.incoming.len() < bytes {
+            if self.wire.incoming.len() < bytes {
                 return Ok(None);
             }
-            self.incoming.advance(bytes);
+            self.wire.incoming.advance(bytes);
             return Ok(Some(Frame::CopyBoth));
         }
-        let message = Message::parse(&mut self.incoming).map_err(Failure::broken)?;
+        let message = Message::parse(&mut self.wire.incoming).map_err(Failure::broken)?;
         Ok(message.map(Frame::Message))
     }
 }

@@ -66,6 +66,12 @@ impl MysqlServer {
         own
     }
 
+    /// Whether there is one of MySQL; what is started is of MariaDB otherwise.
+    #[must_use]
+    pub fn has_mysql() -> bool {
+        std::env::var_os(ROOT).is_some()
+    }
+
     /// Whether it is MySQL.
     #[must_use]
     pub fn is_mysql(&self) -> bool {

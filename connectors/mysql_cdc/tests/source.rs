@@ -1,8 +1,10 @@
 //! What is read, from where on, and in which form.
 
-use pointsman_schemas::{Clock, SystemClock};
+use std::sync::Arc;
 
-use super::super::source::SYSTEM;
+use pointsman_schemas::{Clock, Event, SystemClock};
+
+use super::super::wire::SYSTEM;
 use super::*;
 use crate::cdc::reader::BATCH_MESSAGES_MAX;
 use crate::suite::{SourceFixture, sources};
@@ -279,7 +281,7 @@ async fn what_is_read_in_part_goes_on_where_it_was() {
     let settings = shop.settings(json!({}));
     let mut stored = Stored::default();
     let (mut source, _) = open(&settings, &stored).await.unwrap();
-    let begun = events(batch(&mut *source, &mut stored).await);
+    let (begun, _) = events(batch(&mut *source, &mut stored).await);
     assert!(!begun.is_empty() && begun.len() < 600);
     drop(source);
     shop.add(600..601);
@@ -302,9 +304,9 @@ async fn what_is_read_in_part_goes_on_where_it_was() {
     shop.add(1000..1900);
     let mut first = Vec::new();
     while first.is_empty() {
-        first = events(batch(&mut *source, &mut stored).await);
+        (first, _) = events(batch(&mut *source, &mut stored).await);
     }
-    let unstored = events(next_within(&mut *source, LONG).await.unwrap().unwrap());
+    let (unstored, _) = events(next_within(&mut *source, LONG).await.unwrap().unwrap());
     drop(source);
     let (mut source, _) = open(&settings, &stored).await.unwrap();
     let rest = take(&mut *source, &mut stored, 900 - first.len()).await;
@@ -331,6 +333,62 @@ async fn what_is_read_in_part_goes_on_where_it_was() {
         assert!(Instant::now() < until, "nobody says how far behind it is");
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// MySQL alone can be without them.
+#[tokio::test]
+async fn without_gtids_the_position_is_a_place_in_a_file() {
+    if !MysqlServer::has_mysql() {
+        println!("there is no MySQL (POINTSMAN_MYSQL): nothing is tried");
+        return;
+    }
+    let options = ["--binlog-row-metadata=FULL", "--gtid-mode=OFF"];
+    let mut server = MysqlServer::start(&options).await;
+    let shop = Shop::new(&server);
+    shop.add(0..300);
+    let (settings, name) = (shop.settings(json!({})), shop.name.clone());
+    let probed = probed(&settings).await;
+    assert!(probed.contains("without GTIDs"), "{probed}");
+    let mut stored = Stored::default();
+    let (mut source, _) = open(&settings, &stored).await.unwrap();
+    let read = take(&mut *source, &mut stored, 300).await;
+    assert_eq!(read[0].ty(), "com.pointsman.mysql.row.read");
+    batch(&mut *source, &mut stored).await;
+
+    // Longer than a batch, and broken off in the middle.
+    shop.add(1000..1600);
+    let mut first = Vec::new();
+    while first.is_empty() {
+        (first, _) = events(batch(&mut *source, &mut stored).await);
+    }
+    assert!(first.len() < 600);
+    assert_eq!(data(&first[0]).get("gtid"), None);
+    drop(source);
+    server.restart().await;
+    server.ask(&name, "INSERT INTO orders VALUES (2000, 'n')");
+    let (mut source, _) = open(&settings, &stored).await.unwrap();
+    let rest = take(&mut *source, &mut stored, 601 - first.len()).await;
+    let found = told(&[first, rest].concat());
+    let expect = (1000..1600)
+        .chain([2000])
+        .map(|id| ("inserted".to_owned(), id));
+    assert_eq!(found, expect.collect::<Vec<_>>());
+    drop(source);
+
+    // Of another server the place says nothing.
+    let other = MysqlServer::start(&options).await;
+    let url = format!("mysql://root@127.0.0.1:{}/mysql", other.port());
+    other.ask(
+        "",
+        &format!("CREATE DATABASE {name}; CREATE TABLE {name}.orders (id int)"),
+    );
+    let tables = json!([format!("{name}.orders")]);
+    let elsewhere = with(settings, json!({ "url": url, "tables": tables }));
+    let ended = ended(&elsewhere, &stored).await;
+    assert!(
+        matches!(&ended, SourceError::CursorMismatch(why) if why.contains("another server")),
+        "{ended}"
+    );
 }
 
 #[test]

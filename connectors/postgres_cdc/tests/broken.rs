@@ -5,25 +5,7 @@ use std::fs;
 use pointsman_test_brokers::free_port;
 
 use super::*;
-use crate::SourceError;
 use crate::net::tls::fixtures::ca;
-
-async fn probed(settings: &Value) -> String {
-    match source(settings).probe().await {
-        Ok(told) => told,
-        Err(error) => error.0.to_string(),
-    }
-}
-
-/// What a source ends with that is open.
-async fn ended(settings: &Value, stored: &Stored) -> SourceError {
-    let (mut source, _) = open(settings, stored).await.unwrap();
-    loop {
-        if let Err(ended) = next_within(&mut *source, LONG).await.unwrap() {
-            return ended;
-        }
-    }
-}
 
 #[tokio::test]
 async fn what_is_wrong_is_said_in_the_words_of_the_settings() {

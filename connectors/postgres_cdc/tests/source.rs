@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pointsman_schemas::{Clock, SystemClock};
+use pointsman_schemas::{Clock, Event, SystemClock};
 
-use super::super::source::SYSTEM;
+use super::super::wire::SYSTEM;
 use super::*;
 use crate::cdc::reader::BATCH_MESSAGES_MAX;
 use crate::suite::{SourceFixture, sources};
