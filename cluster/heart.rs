@@ -230,6 +230,7 @@ impl Heart {
         let mut told: Option<Instant> = None;
         for number in 1.. {
             tokio::select! {
+                biased;
                 _ = ticks.tick() => {}
                 () = self.news.notified() => {}
             }
@@ -404,6 +405,7 @@ impl Heart {
             }
             let look = now + self.me.beat() / 2;
             tokio::select! {
+                biased;
                 () = sleep_until(deadline.min(look)) => {}
                 () = ended.cancelled() => return,
             }

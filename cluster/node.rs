@@ -227,6 +227,7 @@ impl Node {
                 following.next().await
             };
             let read = tokio::select! {
+                biased;
                 _ = ticks.tick() => None,
                 read = gathered => Some(read),
             };

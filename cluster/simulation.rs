@@ -98,7 +98,7 @@ struct Seen {
     doomed: BTreeSet<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counts {
     ownerships: u64,
     trims: u64,
@@ -306,6 +306,7 @@ async fn own(
     let has_enough = |commits| commits >= enough && world.is_restless.load(Ordering::Relaxed);
     for _ in (0..).take_while(|commits| !has_enough(*commits)) {
         tokio::select! {
+            biased;
             () = sleep(Duration::from_millis(random.random_range(1..200))) => {}
             handover = &mut handover => return Done::HandsOver(handover),
         }

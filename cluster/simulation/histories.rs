@@ -1,6 +1,7 @@
 //! Histories of several processes, each decided by its seed, and what must have come of them.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,7 +64,9 @@ fn start_with(
     }
 }
 
-async fn play(seed: u64, faults: Faults, shards: u16, engines: u64) -> Counts {
+/// Returns beside what happened what tells this history from any other.
+async fn play(seed: u64, faults: Faults, shards: u16, engines: u64) -> (Counts, u64) {
+    let began = Instant::now();
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::over(engines, seed, faults, shards, true);
     let mut processes: Vec<_> = (0..NODES)
@@ -124,7 +127,12 @@ async fn play(seed: u64, faults: Faults, shards: u16, engines: u64) -> Counts {
     for process in &processes {
         process.task.abort();
     }
-    *world.counts.lock()
+    let mut trace = DefaultHasher::new();
+    began.elapsed().hash(&mut trace);
+    for seen in &world.seen {
+        seen.lock().acknowledged.hash(&mut trace);
+    }
+    (*world.counts.lock(), trace.finish())
 }
 
 /// Cuts a node off from the engine for a time; where there are several, from all or one of them, or
@@ -251,17 +259,28 @@ fn play_all(usual: u64, faults: &Faults, shards: u16) -> Counts {
 fn play_over(engines: u64, usual: u64, faults: &Faults, shards: u16) -> Counts {
     let mut all = Counts::default();
     for seed in seeds(usual) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let counts = runtime.block_on(play(seed, faults.clone(), shards, engines));
+        let (counts, _) = played(seed, faults, shards, engines);
         all.ownerships += counts.ownerships;
         all.trims += counts.trims;
         all.handovers += counts.handovers;
     }
     all
+}
+
+fn played(seed: u64, faults: &Faults, shards: u16, engines: u64) -> (Counts, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(play(seed, faults.clone(), shards, engines))
+}
+
+#[test]
+fn a_history_is_decided_by_its_seed() {
+    let [one, same, other] = [1, 1, 2].map(|seed| played(seed, &Faults::rough(), 2, 1));
+    assert_eq!(one, same);
+    assert_ne!(one, other);
 }
 
 #[test]
