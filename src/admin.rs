@@ -91,6 +91,14 @@ impl Admin {
         let trouble = self.journal.trouble().map(|trouble| trouble.to_string());
         trouble.into_iter().chain(self.overview.ready()).collect()
     }
+
+    /// Why a change of the rule files is not in force, for a person; in a cluster also of those
+    /// that another node has proposed.
+    pub(crate) fn refused_change(&self) -> Option<String> {
+        let versions = self.versions.as_ref();
+        let refused = self.overview.refused_change();
+        refused.or_else(|| versions.and_then(|versions| versions.refused_change()))
+    }
 }
 
 /// The admin listener, bound and not yet served: what is wrong with its settings is known before

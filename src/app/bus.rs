@@ -328,12 +328,7 @@ impl Bus {
     /// Shows in the console what is wrong with changed rule files, of which nothing else is taken
     /// over.
     pub(super) fn refuse(&self, mistakes: &[Diagnostic]) {
-        let screen = Screen {
-            colours: false,
-            width: None,
-        };
-        let why = diagnostic::render(mistakes, screen);
-        self.overview.set_refused_change(Some(why));
+        self.overview.set_refused_change(Some(page(mistakes)));
     }
 
     /// Takes over a changed configuration, or stays as it is and says why.
@@ -464,6 +459,15 @@ fn sources_over(
         Arc::clone(clock),
         metrics.clone(),
     )
+}
+
+/// Mistakes as a page shows them.
+pub(super) fn page(mistakes: &[Diagnostic]) -> String {
+    let screen = Screen {
+        colours: false,
+        width: None,
+    };
+    diagnostic::render(mistakes, screen)
 }
 
 /// What the admin API shows of the parts.

@@ -191,19 +191,27 @@ async fn propose_changes(
     show: &impl Fn(&[Diagnostic]),
     versions: &Versions,
 ) {
+    let show = |diagnostics: &[Diagnostic]| {
+        show(diagnostics);
+        if !diagnostics.iter().all(Diagnostic::is_warning) {
+            versions.refuse_files(bus::page(diagnostics));
+        }
+    };
     loop {
-        let (config, files) = changed(watch, background, paths, show, RuleFiles::read).await;
+        let (config, files) = changed(watch, background, paths, &show, RuleFiles::read).await;
         if let Some(setting) = versions.own().needs_restart(&config) {
-            tracing::error!(
-                setting,
-                "`{setting}` has changed, which needs a restart; the old rules stay in force"
-            );
+            let why = format!("`{setting}` has changed, which needs a restart");
+            tracing::error!(setting, "{why}; the old rules stay in force");
+            versions.refuse_files(why);
             continue;
         }
         versions.has_files(&files);
         match versions.propose(&files, config.shards, false).await {
             Ok(_) => tracing::info!("the changed rule files are proposed to the cluster"),
-            Err(ProposeError::Large) => tracing::error!("{}", ProposeError::Large),
+            Err(ProposeError::Large) => {
+                tracing::error!("{}", ProposeError::Large);
+                versions.refuse_files(ProposeError::Large.to_string());
+            }
             Err(error) => {
                 tracing::warn!(%error, "proposing the changed rule files; it is tried again");
                 watch.look_again();

@@ -56,7 +56,7 @@ pub(super) async fn page(
 /// What keeps a change of the files from being in force, and how much is odd in those that are.
 pub(super) fn notices(console: &Console, written: &Written) -> Markup {
     html! {
-        @if let Some(refused) = console.admin.overview.refused_change() {
+        @if let Some(refused) = console.admin.refused_change() {
             div .notice .bad role="alert" {
                 p { strong { "The rule files have been changed, and that is not in force:" } }
                 pre tabindex="0" { (refused) }

@@ -220,6 +220,14 @@ impl Kept {
         self.in_force.as_ref().map_or(0, |one| one.number)
     }
 
+    /// Why the last one that was proposed since is not in force, where a node refuses it.
+    pub fn refused(&self) -> Option<&Objection> {
+        self.ended.iter().rev().find_map(|ended| match &ended.how {
+            End::Refused(objection) if objection.number > self.number() => Some(objection),
+            _ => None,
+        })
+    }
+
     /// How a proposal stands; none where nothing is known of it, any longer or yet.
     pub fn fate(&self, id: &str) -> Option<Fate<'_>> {
         let versions = [&self.in_force, &self.before, &self.proposed];

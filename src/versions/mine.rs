@@ -3,7 +3,7 @@
 use pointsman_cluster::RulesPulse;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::kept::Version;
+use super::kept::{Objection, Version};
 use super::moving::Stopped;
 use super::{AGAIN, Unready, Versions};
 use crate::config::{Config, RuleFiles};
@@ -13,6 +13,8 @@ use crate::config::{Config, RuleFiles};
 pub(super) struct Mine {
     /// The hash of its own files.
     pub(super) hash: String,
+    /// Why what they say now is not proposed.
+    pub(super) refused_files: Option<String>,
     /// The version that it works with.
     pub(super) in_force: Option<Version>,
     /// The last one that it has prepared, until it is in force.
@@ -152,8 +154,30 @@ impl Versions {
 
     /// The files of this node say something else from now on.
     pub fn has_files(&self, files: &RuleFiles) {
-        self.mine.lock().hash = files.hash();
+        {
+            let mut mine = self.mine.lock();
+            (mine.hash, mine.refused_files) = (files.hash(), None);
+        }
         self.compare(|_| {});
+    }
+
+    /// The files of this node say something else that is not proposed, for this reason.
+    pub fn refuse_files(&self, why: String) {
+        self.mine.lock().refused_files = Some(why);
+    }
+
+    /// Why a change of the rule files is not in force, for a person: of this node's, else of the
+    /// last that was proposed by any.
+    pub fn refused_change(&self) -> Option<String> {
+        let own = self.mine.lock().refused_files.clone();
+        own.or_else(|| {
+            let kept = self.told.borrow();
+            let Objection { number, node, why } = kept.as_ref()?.refused()?;
+            let why = why.join("\n");
+            Some(format!(
+                "version {number} is refused by the node {node}:\n{why}"
+            ))
+        })
     }
 
     /// Whether the files of this node say something else than the version that it works with.

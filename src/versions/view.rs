@@ -5,7 +5,7 @@ use pointsman_schemas::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{End, Fate, Kept, Objection, Version};
+use super::kept::{Fate, Kept, Objection, Version};
 
 /// Which version of the rules is in force, and what the nodes say of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,14 +108,10 @@ impl VersionsView {
     pub fn new(kept: &Kept, living: &[(Name, Pulse)], shards: u16) -> Self {
         let few = kept.shards.few(shards.into()).into_iter();
         let tenants = few.map(|(tenant, shards)| TenantView { tenant, shards });
-        let refused = kept.ended.iter().rev().find_map(|ended| match &ended.how {
-            End::Refused(objection) if objection.number > kept.number() => Some(objection),
-            _ => None,
-        });
         Self {
             in_force: kept.in_force.as_ref().map(VersionView::new),
             proposed: kept.proposed.as_ref().map(VersionView::new),
-            refused: refused.map(|objection| RefusedView {
+            refused: kept.refused().map(|objection| RefusedView {
                 number: objection.number,
                 node: objection.node.clone(),
                 why: objection.why.clone(),

@@ -93,6 +93,20 @@ impl Nodes {
         command
     }
 
+    /// Waits until a node's page of rule files says this, and whether a change is refused with it.
+    async fn shows(&self, node: usize, change: Option<&str>) {
+        let url = self.members[node].bus.admin_url("/rules/files");
+        until(&format!("node-{node} shows {change:?}"), async || {
+            let Ok((200, page)) = Caller::new().get(&url).await else {
+                return false;
+            };
+            let page = String::from_utf8_lossy(&page).into_owned();
+            let refused = page.contains("have been changed, and that is not in force");
+            refused == change.is_some() && change.is_none_or(|change| page.contains(change))
+        })
+        .await;
+    }
+
     /// The nodes whose own files say something else, as a node tells it.
     async fn that_differ(&self, node: usize) -> Vec<String> {
         let versions = self.versions(node).await;
@@ -120,6 +134,13 @@ async fn rules_change_on_all_nodes_or_on_none() {
         nodes.that_differ(1).await == ["node-0", "node-2"]
     })
     .await;
+
+    // A mistake in a node's file is told by that node alone.
+    nodes.members[1].write(&format!("{}  bad: {{ to: nowhere }}\n", rules(&sink)));
+    nodes.shows(1, Some("nowhere")).await;
+    nodes.shows(0, None).await;
+    nodes.members[1].write(&with_rule(&sink, "second"));
+    nodes.shows(1, None).await;
 
     // What nobody could work with is told before anybody is asked.
     let bad = format!("{}  bad: {{ to: nowhere }}\n", rules(&sink));
@@ -157,6 +178,7 @@ async fn rules_change_on_all_nodes_or_on_none() {
                 .contains("a node refuses the proposed rules")
         })
         .await;
+        nodes.shows(node, Some("refused by the node node-2")).await;
     }
     std::fs::write(nodes.members[2].bus.path("here"), "x").unwrap();
     let (is_done, told) = nodes.put(2, &with_file).await;
@@ -165,6 +187,7 @@ async fn rules_change_on_all_nodes_or_on_none() {
         "{told}"
     );
     nodes.work_with(&[0, 1, 2], "third", 4).await;
+    nodes.shows(0, None).await;
 
     // A node that starts takes what is in force, whatever its files say.
     nodes.members[0].bus.terminate().await;
