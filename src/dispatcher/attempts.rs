@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
@@ -161,20 +160,19 @@ impl Dispatcher {
             called: called.clone(),
         };
         let finished = self.finished.0.clone();
+        // A connector that panics costs its own attempt, and no other. It is boxed, since what is
+        // spawned is moved several times.
+        let attempt = Box::pin(AssertUnwindSafe(stack.oneshot(request)).catch_unwind());
         let task = self.attempts.spawn(async move {
-            let ended = {
-                // A connector that panics costs its own attempt, and no other.
-                let mut attempt = pin!(AssertUnwindSafe(stack.oneshot(request)).catch_unwind());
-                match fence {
-                    None => Some(attempt.await),
-                    // Looked at first, so that it takes not one step more; and one that sees to its
-                    // end itself is dropped too, since another machine may begin the same by now.
-                    Some(fence) => tokio::select! {
-                        biased;
-                        () = fence.cancelled() => None,
-                        ended = &mut attempt => Some(ended),
-                    },
-                }
+            let ended = match fence {
+                None => Some(attempt.await),
+                // Looked at first, so that it takes not one step more; and one that sees to its
+                // end itself is dropped too, since another machine may begin the same by now.
+                Some(fence) => tokio::select! {
+                    biased;
+                    () = fence.cancelled() => None,
+                    ended = attempt => Some(ended),
+                },
             };
             // Where the dispatcher is gone nobody asks any more.
             let _ = finished.send(Finished {
