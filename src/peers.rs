@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
 use pointsman_connectors::credential::BEARER;
 use pointsman_connectors::listener::ProblemDocument;
 use pointsman_connectors::net::{self, Trust, root};
@@ -55,7 +54,7 @@ impl PeerNode {
         })
     }
 
-    fn request(&self, shard: ShardNumber, call: Bytes) -> http::Result<Request<Full<Bytes>>> {
+    fn request(&self, shard: ShardNumber, call: Bytes) -> http::Result<Request<Bytes>> {
         let uri = Uri::builder()
             .scheme(Scheme::HTTP)
             .authority(self.address.clone())
@@ -65,7 +64,7 @@ impl PeerNode {
             Some(key) => request.header(AUTHORIZATION, key),
             None => request,
         };
-        request.body(Full::new(call))
+        request.body(call)
     }
 
     /// Nothing has happened.

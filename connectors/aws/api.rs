@@ -25,7 +25,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::response::Parts;
 use http::{HeaderValue, Request, Uri};
-use http_body_util::Full;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Problem};
 use serde_json::Value;
@@ -271,7 +270,7 @@ impl Api {
         &self,
         request: Request<Bytes>,
         credentials: aws_credential_types::Credentials,
-    ) -> Result<Request<Full<Bytes>>, String> {
+    ) -> Result<Request<Bytes>, String> {
         let cannot = |error: &dyn std::error::Error| {
             let why = crate::net::explain::explain(error);
             format!("the request cannot be signed: {why}")
@@ -299,7 +298,7 @@ impl Api {
         let signable = signable.map_err(|error| cannot(&error))?;
         let signed = sign(signable, &params.into()).map_err(|error| cannot(&error))?;
         let (instructions, _signature) = signed.into_parts();
-        let mut request = Request::from_parts(head, Full::new(body));
+        let mut request = Request::from_parts(head, body);
         instructions.apply_to_request_http1x(&mut request);
         Ok(request)
     }

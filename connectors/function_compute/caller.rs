@@ -17,7 +17,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
-use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Replies, json};
@@ -152,7 +151,7 @@ impl Caller {
         qualifier.map_or_else(String::new, |qualifier| format!("qualifier={qualifier}"))
     }
 
-    fn signed(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, String> {
+    fn signed(&self, call: Call<'_>) -> Result<Request<Bytes>, String> {
         let keys = self.signer.keys();
         let content = hash(&call.body);
         let date = jiff::Timestamp::now();
@@ -187,7 +186,7 @@ impl Caller {
             true => call.path,
             false => format!("{}?{query}", call.path),
         };
-        let mut request = Request::new(Full::new(call.body));
+        let mut request = Request::new(call.body);
         *request.method_mut() = call.method;
         *request.uri_mut() = self.endpoint.uri(&resource)?;
         let all = headers.iter().chain(call.headers);

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
@@ -119,7 +118,7 @@ impl Client {
         method: &Method,
         resource: &str,
         body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, String> {
+    ) -> Result<Request<Bytes>, String> {
         let keys = self.signer.keys();
         let date = httpdate::fmt_http_date(SystemTime::now());
         let signature = Signed {
@@ -134,7 +133,7 @@ impl Client {
             HeaderValue::try_from(text)
                 .map_err(|_| format!("{what} holds characters that no header can"))
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = self.endpoint.uri(resource)?;
         let headers = request.headers_mut();

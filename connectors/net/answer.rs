@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use tokio::time::Instant;
 
 use super::client::Answered;
@@ -23,29 +23,20 @@ impl Answer {
     /// Reads a body until it ends, breaks, is long enough, or `until` has come. Never fails: the
     /// status has been told already.
     pub(crate) async fn read(
-        answered: Answered,
+        mut answered: Answered,
         bytes_max: usize,
         until: Option<Instant>,
     ) -> (Parts, Self) {
-        answered
-            .read(async |body| Self::of_body(body, bytes_max, until).await)
-            .await
-    }
-
-    /// With whether nothing is wrong with the connection, as far as anybody can tell.
-    async fn of_body(mut body: Incoming, bytes_max: usize, until: Option<Instant>) -> (Self, bool) {
         let (mut bytes, mut cut, mut is_broken) = (BytesMut::new(), None, false);
         let reading = async {
-            while let Some(frame) = body.frame().await {
+            while let Some(frame) = answered.body().frame().await {
                 match frame.map(Frame::into_data) {
-                    // Most bodies are one frame, which is then not copied.
-                    Ok(Ok(data)) if bytes.is_empty() => bytes = data.into(),
                     Ok(Ok(data)) => bytes.extend_from_slice(&data),
                     // Trailers say nothing here.
                     Ok(Err(_)) => {}
                     Err(error) => {
                         (cut, is_broken) =
-                            (Some(format!("it broke off: {}", explain(&error))), true);
+                            (Some(format!("it broke off: {}", explain(&*error))), true);
                         break;
                     }
                 }
@@ -67,8 +58,12 @@ impl Answer {
         if !in_time {
             (cut, is_broken) = (Some("it did not end in time".into()), true);
         }
+        let head = match is_broken {
+            true => answered.head,
+            false => answered.keep(),
+        };
         let bytes = bytes.freeze();
-        (Self { bytes, cut }, !is_broken)
+        (head, Self { bytes, cut })
     }
 }
 

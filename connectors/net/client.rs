@@ -9,25 +9,22 @@ mod tests;
 
 use std::error::Error;
 use std::fmt;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::HashMap;
-use futures::poll;
 use http::response::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Collected, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Collected, Limited};
+use hyper::body::Body;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::ServiceExt;
 
-use super::connection::{Connection, Http1, Http2, Unanswered};
+use super::connection::{Answering, Connection, Own, Shared, Unanswered};
 use super::dial::{Connector, Way, connector};
 use super::guard::Guard;
 use super::names::Names;
@@ -102,20 +99,21 @@ pub enum CallError {
     #[error("the connection broke before an answer came")]
     Broken {
         /// What broke it.
-        source: hyper::Error,
+        source: Box<dyn Error + Send + Sync>,
+        /// Whether nothing of the request was sent.
+        is_unsent: bool,
         /// Whether it was a kept one over which nothing has come since: its server closed it while
         /// the request was on its way.
         is_stale: bool,
     },
 }
 
-/// An answer, whose body is still to be read. Where it is dropped without having been kept, its
+/// An answer, whose body is still to be read. Where it is dropped, and not [kept](Self::keep), its
 /// connection is not used again: what is wrong may be that.
 pub struct Answered {
     /// Its status and headers.
     pub head: Parts,
-    body: Incoming,
-    connection: Connection,
+    body: Answering,
     host: Arc<Host>,
     pool: Arc<Pool>,
 }
@@ -135,7 +133,7 @@ impl Client {
     /// See [`CallError`].
     pub async fn call(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
         connected: Option<Instant>,
     ) -> Result<Answered, CallError> {
         let host = self.host(request.uri());
@@ -147,12 +145,12 @@ impl Client {
     pub(crate) async fn call_host(
         &self,
         host: Arc<Host>,
-        mut request: Box<Request<Full<Bytes>>>,
+        mut request: Box<Request<Bytes>>,
         connected: Option<Instant>,
     ) -> Result<Answered, CallError> {
         let uri = request.uri().clone();
         loop {
-            let (mut connection, is_kept) = match host.take() {
+            let (connection, is_kept) = match host.take() {
                 Some(connection) => (connection, true),
                 // Rare and large: in place, each call would carry room for it.
                 None => {
@@ -162,12 +160,10 @@ impl Client {
             };
             let mark = connection.usage().mark();
             match connection.send(request).await {
-                Ok(answer) => {
-                    let (head, body) = answer.into_parts();
+                Ok((head, body)) => {
                     return Ok(Answered {
                         head,
                         body,
-                        connection,
                         host,
                         pool: Arc::clone(&self.0),
                     });
@@ -180,9 +176,12 @@ impl Client {
                     request = unsent;
                     *request.uri_mut() = uri.clone();
                 }
-                Err(Unanswered { error: source, .. }) => {
-                    let is_stale = mark.is_stale(uri.scheme() == Some(&Scheme::HTTPS));
-                    return Err(CallError::Broken { source, is_stale });
+                Err(Unanswered { error, unsent }) => {
+                    return Err(CallError::Broken {
+                        source: error,
+                        is_unsent: unsent.is_some(),
+                        is_stale: mark.is_stale(uri.scheme() == Some(&Scheme::HTTPS)),
+                    });
                 }
             }
         }
@@ -190,44 +189,31 @@ impl Client {
 }
 
 impl Answered {
-    /// Reads the body with `read`, which tells beside its result whether nothing is wrong with the
-    /// connection: then that is kept, as far as it can be used again.
-    pub async fn read<T>(self, read: impl AsyncFnOnce(Incoming) -> (T, bool)) -> (Parts, T) {
-        let Self {
-            head,
-            body,
-            mut connection,
-            host,
-            pool,
-        } = self;
-        let mut reading = pin!(read(body));
-        // Mostly all of it has come with its head, and there is nothing to wait for.
-        let (read, is_sound) = match poll!(reading.as_mut()) {
-            Poll::Ready(read) => read,
-            Poll::Pending => connection.drive(reading).await,
-        };
-        if is_sound {
-            pool.keep(&host, connection);
-        }
-        (head, read)
+    /// The body, of which nothing has been read yet or a part.
+    pub fn body(
+        &mut self,
+    ) -> &mut (impl Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Unpin + use<>) {
+        &mut self.body
     }
-}
 
-impl Answered {
+    /// Nothing is wrong with the connection: it is kept, as far as it can be used again.
+    pub fn keep(self) -> Parts {
+        self.pool.keep(&self.host, self.body);
+        self.head
+    }
+
     /// The whole body, of so many bytes at most.
     ///
     /// # Errors
     /// Inside: it is longer, or broke off.
     pub async fn whole(
-        self,
+        mut self,
         bytes_max: usize,
     ) -> (Parts, Result<Bytes, Box<dyn Error + Send + Sync>>) {
-        self.read(async |body| {
-            let body = Limited::new(body, bytes_max).collect().await;
-            let is_sound = body.is_ok();
-            (body.map(Collected::to_bytes), is_sound)
-        })
-        .await
+        match Limited::new(&mut self.body, bytes_max).collect().await {
+            Ok(body) => (self.keep(), Ok(Collected::to_bytes(body))),
+            Err(error) => (self.head, Err(error)),
+        }
     }
 }
 
@@ -265,17 +251,17 @@ pub(crate) struct Host(Mutex<Idle>);
 #[derive(Default)]
 struct Idle {
     /// The one that was used last comes last, and is used next: so the others may go.
-    http1: Vec<(Box<Http1>, Instant)>,
-    http2: Option<(Http2, Instant)>,
+    own: Vec<(Box<Own>, Instant)>,
+    shared: Option<(Shared, Instant)>,
 }
 
 impl Idle {
     /// Takes out what has been idle for too long.
-    fn take_expired(&mut self, now: Instant) -> Vec<(Box<Http1>, Instant)> {
+    fn take_expired(&mut self, now: Instant) -> Vec<(Box<Own>, Instant)> {
         let is_expired = |used: Instant| now.saturating_duration_since(used) >= IDLE_TIMEOUT;
-        self.http2.take_if(|(_, used)| is_expired(*used));
-        let count = self.http1.partition_point(|(_, used)| is_expired(*used));
-        self.http1.drain(..count).collect()
+        self.shared.take_if(|(_, used)| is_expired(*used));
+        let count = self.own.partition_point(|(_, used)| is_expired(*used));
+        self.own.drain(..count).collect()
     }
 }
 
@@ -287,17 +273,17 @@ impl Host {
             let (connection, expired) = {
                 let mut idle = self.0.lock();
                 let expired = idle.take_expired(now);
-                idle.http2.take_if(|(shared, _)| !shared.is_ready());
-                if let Some((shared, used)) = &mut idle.http2 {
+                idle.shared.take_if(|(shared, _)| !shared.is_ready());
+                if let Some((shared, used)) = &mut idle.shared {
                     *used = now;
-                    return Some(shared.lend());
+                    return Some(Connection::Share(shared.share()));
                 }
-                (idle.http1.pop(), expired)
+                (idle.own.pop(), expired)
             };
             close(expired);
             let (mut connection, _) = connection?;
             if connection.is_ready() {
-                return Some(Connection::Http1(connection));
+                return Some(Connection::Own(connection));
             }
         }
     }
@@ -324,27 +310,27 @@ impl Pool {
             None => dialling.await?,
         };
         Ok(match connection {
-            Connection::Http2(shared, spoil) => {
-                spoil.spare();
+            Connection::Share(share) => {
+                let shared = share.spare();
                 let mut idle = host.0.lock();
                 // Several may have dialled at the same time; one connection is enough for all.
-                idle.http2.take_if(|(other, _)| !other.is_ready());
-                idle.http2.get_or_insert((shared, Instant::now())).0.lend()
+                idle.shared.take_if(|(other, _)| !other.is_ready());
+                let (shared, _) = idle.shared.get_or_insert((shared, Instant::now()));
+                Connection::Share(shared.share())
             }
-            connection => connection,
+            own => own,
         })
     }
 
     /// Keeps a connection whose call is over for the next one.
-    fn keep(self: &Arc<Self>, host: &Host, connection: Connection) {
-        connection.usage().answered();
-        match connection {
-            Connection::Http2(_, spoil) => spoil.spare(),
-            Connection::Http1(mut connection) => {
-                if connection.is_ready() {
-                    host.0.lock().http1.push((connection, Instant::now()));
-                }
+    fn keep(self: &Arc<Self>, host: &Host, body: Answering) {
+        body.usage().answered();
+        match body {
+            Answering::Share(_, share) => drop(share.spare()),
+            Answering::Own(own) if own.can_go_on() => {
+                host.0.lock().own.push((own, Instant::now()));
             }
+            Answering::Own(own) => own.close(),
         }
         if !self.is_swept.load(Ordering::SeqCst) && !self.is_swept.swap(true, Ordering::SeqCst) {
             tokio::spawn(sweep(Arc::downgrade(self)));
@@ -359,7 +345,7 @@ impl Pool {
         self.hosts.lock().retain(|_, host| {
             let mut idle = host.0.lock();
             expired.append(&mut idle.take_expired(now));
-            let has_idle = !idle.http1.is_empty() || idle.http2.is_some();
+            let has_idle = !idle.own.is_empty() || idle.shared.is_some();
             is_left |= has_idle;
             has_idle || Arc::strong_count(host) > 1
         });
@@ -368,7 +354,7 @@ impl Pool {
     }
 }
 
-fn close(connections: Vec<(Box<Http1>, Instant)>) {
+fn close(connections: Vec<(Box<Own>, Instant)>) {
     for (connection, _) in connections {
         connection.close();
     }
@@ -377,7 +363,7 @@ fn close(connections: Vec<(Box<Http1>, Instant)>) {
 impl Drop for Pool {
     fn drop(&mut self) {
         for host in self.hosts.get_mut().values() {
-            close(std::mem::take(&mut host.0.lock().http1));
+            close(std::mem::take(&mut host.0.lock().own));
         }
     }
 }

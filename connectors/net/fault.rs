@@ -51,7 +51,7 @@ pub(crate) struct Settings {
 }
 
 /// The words of an error, and the fault that they stand for. The first that is found counts.
-const WORDS: [(&str, Fault); 17] = [
+const WORDS: [(&str, Fault); 18] = [
     ("failed to lookup address", Fault::UnknownHost),
     ("the name has no address", Fault::UnknownHost),
     ("UnknownIssuer", Fault::Untrusted),
@@ -69,6 +69,7 @@ const WORDS: [(&str, Fault); 17] = [
     ("handshake eof", Fault::Closed),
     ("unexpected end of file", Fault::Closed),
     ("closed before message completed", Fault::Closed),
+    ("the server closed the connection", Fault::Closed),
 ];
 
 /// Alerts that say nothing about a client's certificate.

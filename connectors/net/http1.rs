@@ -117,15 +117,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
                 failed = ready_error(written);
             }
             // There is no answer to what was not sent.
-            if unsent.remaining() == whole && let Some(error) = failed.take() {
+            if unsent.remaining() == whole
+                && let Some(error) = failed.take()
+            {
                 return Poll::Ready(Err(error.into()));
             }
             let head = ready!(self.poll_head(request.method(), context));
             // Why nothing more could be written says more than that nothing more came.
-            Poll::Ready(head.map_err(|error| failed.take().map_or(error, Broken::Io)))
+            Poll::Ready(head.map_err(|error| match (error, failed.take()) {
+                (Broken::Closed, Some(failed)) => failed.into(),
+                (error, _) => error,
+            }))
         })
         .await;
-        self.is_last |= unsent.has_remaining();
+        self.is_last |= unsent.has_remaining() || answered.is_err();
         let is_unsent = unsent.remaining() == whole;
         answered.map_err(|error| Unanswered { error, is_unsent })
     }

@@ -8,10 +8,10 @@ pub(crate) mod dial;
 pub(crate) mod explain;
 pub(crate) mod fault;
 pub(crate) mod guard;
+mod http1;
 #[cfg(any(feature = "postgres", feature = "smtp"))]
 pub(crate) mod idle;
 pub(crate) mod names;
-mod replay;
 #[cfg(any(
     feature = "mqtt",
     feature = "mysql-cdc",

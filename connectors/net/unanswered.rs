@@ -37,14 +37,18 @@ pub(crate) fn failed(error: CallError) -> Box<Outcome> {
                 Outcome::new(Class::Unavailable, why)
             }
         }
-        CallError::Broken { source, is_stale } => broken(&source, is_stale),
+        CallError::Broken {
+            source,
+            is_unsent,
+            is_stale,
+        } => broken(&*source, is_unsent, is_stale),
     })
 }
 
 /// The outcome where a connection broke.
-fn broken(error: &hyper::Error, is_stale: bool) -> Outcome {
+fn broken(error: &(dyn Error + 'static), is_unsent: bool, is_stale: bool) -> Outcome {
     let why = explain(error);
-    if causes(error).any(was_not_looked_at) {
+    if is_unsent || causes(error).any(was_not_looked_at) {
         return Outcome::new(
             Class::Unavailable,
             format!("the server did not take the request: {why}"),

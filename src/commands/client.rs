@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use pointsman_connectors::credential::{self, BEARER};
 use pointsman_connectors::listener::ProblemDocument;
 use pointsman_connectors::net::{self, Answered, CallError, Trust, root};
@@ -224,8 +224,8 @@ impl Client {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    ) -> Request<Bytes> {
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
@@ -238,11 +238,7 @@ impl Client {
         request
     }
 
-    async fn call(
-        &self,
-        uri: &Uri,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Answered, CommandError> {
+    async fn call(&self, uri: &Uri, request: Request<Bytes>) -> Result<Answered, CommandError> {
         self.http.call(request, None).await.map_err(|error| {
             let failed = CommandError::new(format!("cannot reach {uri}: {}", root(&error)));
             let cause = root(&error);
@@ -327,7 +323,7 @@ impl Client {
     pub async fn stream(&self, path: &str) -> Result<mpsc::Receiver<Bytes>, CommandError> {
         let uri = self.api_uri(path)?;
         let request = self.request(&uri, Method::GET, HeaderMap::new(), Bytes::new());
-        let answered = self.in_time(&uri, self.call(&uri, request)).await?;
+        let mut answered = self.in_time(&uri, self.call(&uri, request)).await?;
         if !answered.head.status.is_success() {
             let (head, body) = answered.whole(ANSWER_BYTES_MAX).await;
             let answer = Answer {
@@ -338,8 +334,8 @@ impl Client {
             return Err(refusal(&uri, &answer));
         }
         let (sender, pieces) = mpsc::channel(16);
-        tokio::spawn(answered.read(async move |mut body| {
-            while let Some(Ok(frame)) = body.frame().await {
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = answered.body().frame().await {
                 let Ok(piece) = frame.into_data() else {
                     continue;
                 };
@@ -347,8 +343,7 @@ impl Client {
                     break;
                 }
             }
-            ((), false)
-        }));
+        });
         Ok(pieces)
     }
 

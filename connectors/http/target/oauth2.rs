@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome};
 use serde::Deserialize;
@@ -150,7 +149,7 @@ impl OAuth2 {
     }
 
     async fn request(&self) -> Result<Token, Outcome> {
-        let mut request = Request::new(Full::new(self.form.clone()));
+        let mut request = Request::new(self.form.clone());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();

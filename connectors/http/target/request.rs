@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
 use pointsman_schemas::http::{decode_each, encode_binary, encode_structured, is_cloudevent};
 use pointsman_schemas::outcome::RESPONSE_BYTES_MAX;
 use pointsman_schemas::{Class, Outcome, Replies, Unreadable};
@@ -111,7 +110,7 @@ impl Caller {
     /// Makes a call, with a token where the target wants one.
     async fn send(
         &self,
-        request: Box<Request<Full<Bytes>>>,
+        request: Box<Request<Bytes>>,
         deadlines: Deadlines,
         bytes_max: usize,
     ) -> Result<(Parts, Answer), Box<Outcome>> {
@@ -127,7 +126,7 @@ impl Caller {
     async fn call_with_token(
         &self,
         tokens: &OAuth2,
-        mut request: Box<Request<Full<Bytes>>>,
+        mut request: Box<Request<Bytes>>,
         deadlines: Deadlines,
         bytes_max: usize,
     ) -> Result<(Parts, Answer), Box<Outcome>> {
@@ -153,7 +152,7 @@ impl Caller {
         &self,
         attempt: &Attempt,
         delivery: &Delivery,
-    ) -> Result<Box<Request<Full<Bytes>>>, Box<Outcome>> {
+    ) -> Result<Box<Request<Bytes>>, Box<Outcome>> {
         check_texts(delivery, self.texts)?;
         let uri = self.uri(delivery)?;
         let (mut headers, mut body) = match self.mode {
@@ -187,7 +186,7 @@ impl Caller {
     /// The request for all deliveries of a batch. It goes where any of them does: an event has no
     /// part in the address and the headers of a target that takes batches. It can belong to one
     /// trace alone, which is that of the first that has any.
-    fn batch_request(&self, attempt: &Attempt) -> Result<Box<Request<Full<Bytes>>>, Box<Outcome>> {
+    fn batch_request(&self, attempt: &Attempt) -> Result<Box<Request<Bytes>>, Box<Outcome>> {
         let deliveries = &attempt.deliveries;
         let traced = deliveries.iter().find(|one| one.trace.is_some());
         let Some(first) = traced.or(deliveries.first()) else {
@@ -248,8 +247,8 @@ impl Caller {
         }
     }
 
-    fn assembled(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Box<Request<Full<Bytes>>> {
-        let mut request = Box::new(Request::new(Full::new(body)));
+    fn assembled(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Box<Request<Bytes>> {
+        let mut request = Box::new(Request::new(body));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -258,7 +257,7 @@ impl Caller {
 
     async fn call(
         &self,
-        request: Box<Request<Full<Bytes>>>,
+        request: Box<Request<Bytes>>,
         deadlines: Deadlines,
         bytes_max: usize,
     ) -> Result<(Parts, Answer), Box<Outcome>> {

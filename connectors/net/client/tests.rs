@@ -92,9 +92,9 @@ impl Server {
         timeout(SOON, self.ends.recv()).await.unwrap().unwrap()
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
+    fn request(&self) -> Request<Bytes> {
         let request = Request::builder().method(Method::POST).uri(&self.url);
-        request.body(Full::new(Bytes::from_static(b""))).unwrap()
+        request.body(Bytes::new()).unwrap()
     }
 }
 
@@ -139,7 +139,7 @@ async fn calls_share_what_is_idle_and_say_whom_they_call() {
 fn keeps_any(client: &Client) -> bool {
     client.0.hosts.lock().values().any(|host| {
         let mut idle = host.0.lock();
-        idle.http1.iter_mut().any(|(kept, _)| kept.is_ready())
+        idle.own.iter_mut().any(|(kept, _)| kept.is_ready())
     })
 }
 
@@ -206,7 +206,7 @@ async fn what_is_idle_is_closed_after_a_while_and_with_the_client_and_over_tls_i
 async fn there_must_be_a_connection_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
-    let request = Request::builder().uri(url).body(Full::default()).unwrap();
+    let request = Request::builder().uri(url).body(Bytes::new()).unwrap();
     let until = Instant::now() + Duration::from_millis(100);
     let called = any().call(request, Some(until)).await;
     assert!(matches!(called, Err(CallError::Late)));

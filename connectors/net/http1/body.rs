@@ -58,23 +58,27 @@ impl Framing {
         if is_bare {
             return Ok((Self::Ended, is_last));
         }
-        let length = length(headers)?;
-        if let Some(codings) = headers.get_all(header::TRANSFER_ENCODING).iter().next_back() {
+        if let Some(codings) = headers
+            .get_all(header::TRANSFER_ENCODING)
+            .iter()
+            .next_back()
+        {
+            if is_old {
+                return Err(Broken::Malformed("HTTP/1.0 knows no Transfer-Encoding"));
+            }
             let last = codings.as_bytes().rsplit(|byte| *byte == b',').next();
-            let is_chunked = last.is_some_and(|last| {
-                last.trim_ascii().eq_ignore_ascii_case(b"chunked")
-            });
-            // Whoever says the length as well, or speaks the version that knows no codings, may be
-            // understood otherwise by somebody on the way.
+            let is_chunked =
+                last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            // Whoever says the length as well may be understood otherwise by somebody on the way.
             return Ok(match is_chunked {
                 true => (
                     Self::Chunked(Chunked::Size),
-                    is_last || is_old || length.is_some(),
+                    is_last || headers.contains_key(header::CONTENT_LENGTH),
                 ),
                 false => (Self::UntilClosed, true),
             });
         }
-        Ok(match length {
+        Ok(match length(headers)? {
             Some(0) => (Self::Ended, is_last),
             Some(length) => (Self::Length(length), is_last),
             None => (Self::UntilClosed, true),
@@ -143,7 +147,9 @@ impl Chunked {
                 Ok(httparse::Status::Partial) => {
                     malformed("the line before a chunk is longer than 16 KiB")
                 }
-                Err(httparse::InvalidChunkSize) => malformed("a chunk does not begin with its size"),
+                Err(httparse::InvalidChunkSize) => {
+                    malformed("a chunk does not begin with its size")
+                }
             },
             Self::Data(0) => Ok(Step::Next(Self::DataEnd)),
             Self::Data(left) => Ok(Step::Taken(piece(left, read))),

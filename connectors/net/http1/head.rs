@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use memchr::memchr_iter;
 
 use super::Broken;
@@ -19,7 +21,10 @@ const HEADERS_MAX: usize = 1_000;
 
 /// A request's head, as it goes out. What frames the body is not taken from its headers.
 pub(super) fn written(request: &Request<Bytes>, host: &HeaderValue) -> Vec<u8> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     let mut head = Vec::with_capacity(1024);
     for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
@@ -111,7 +116,9 @@ fn parse<'h>(
 }
 
 fn malformed(error: httparse::Error) -> Broken {
-    use httparse::Error::{HeaderName, HeaderValue, NewLine, Status, Token, TooManyHeaders, Version};
+    use httparse::Error::{
+        HeaderName, HeaderValue, NewLine, Status, Token, TooManyHeaders, Version,
+    };
     Broken::Malformed(match error {
         HeaderName => "a header's name has a character that it must not have",
         HeaderValue => "a header's value has a character that it must not have",

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::hosts::Address;
@@ -75,7 +74,7 @@ impl Fetcher {
     }
 
     async fn request(&self, address: &Address) -> Result<Fetched, String> {
-        let mut request = Request::new(Full::new(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() =
             Uri::try_from(address.url.as_str()).map_err(|error| error.to_string())?;
         request

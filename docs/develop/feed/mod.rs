@@ -19,7 +19,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body_util::Full;
 use pointsman_schemas::{Cursor, Data, Event, Interval, Problem, Reject, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -132,7 +131,7 @@ impl Feed {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("after", after);
         }
-        let request = Request::get(url.as_str()).body(Full::<Bytes>::default());
+        let request = Request::get(url.as_str()).body(Bytes::new());
         let request = request.map_err(|error| error.to_string())?;
         let call = async {
             let answered = self.client.call(request, None).await;

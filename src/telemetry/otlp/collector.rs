@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use pointsman_connectors::net::{self, Client, Trust, root};
 use prost::Message;
@@ -112,25 +112,20 @@ impl Collector {
             Protocol::Http => message,
             Protocol::Grpc => framed(&message),
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().clone_from(&self.headers);
-        let answered = match self.client.call(request, None).await {
+        let mut answered = match self.client.call(request, None).await {
             Ok(answered) => answered,
             Err(error) => return away(root(&error).to_string()),
         };
-        let (head, body) = answered
-            .read(async |body| {
-                let read = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-                let is_sound = read.is_ok();
-                (read, is_sound)
-            })
-            .await;
-        let body = match body {
+        let body = Limited::new(answered.body(), ANSWER_BYTES_MAX);
+        let body = match body.collect().await {
             Ok(body) => body,
             Err(error) => return away(format!("its answer broke off: {error}")),
         };
+        let head = answered.keep();
         let trailers = body.trailers().cloned().unwrap_or_default();
         let body = body.to_bytes();
         match self.protocol {
