@@ -11,6 +11,8 @@
 
 mod alarms;
 pub mod alibaba;
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "sqs")]
 pub mod aws;
 mod body;
@@ -32,6 +34,8 @@ mod files;
 pub mod function_compute;
 mod hidden;
 pub mod http;
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+mod in_hand;
 mod inquiry;
 pub mod journald;
 #[cfg(feature = "kafka")]
@@ -200,6 +204,21 @@ macro_rules! with_feature {
 /// Every connector there is.
 pub const CONNECTORS: &[Connector] = &[
     Connector {
+        kind: "amqp",
+        also_known_as: &[
+            "amqp1",
+            "amqp-1.0",
+            "artemis",
+            "activemq",
+            "service-bus",
+            "servicebus",
+            "azure-service-bus",
+            "qpid",
+        ],
+        source: with_feature!("amqp", Support::source::<amqp::AmqpSource>()),
+        target: with_feature!("amqp", Support::target::<amqp::AmqpTarget>()),
+    },
+    Connector {
         kind: "directory",
         also_known_as: &["folder", "files", "dir"],
         source: Support::source::<directory::DirectorySource>(),
@@ -321,7 +340,7 @@ pub const CONNECTORS: &[Connector] = &[
     },
     Connector {
         kind: "rabbitmq",
-        also_known_as: &["amqp", "rabbit", "amqps", "lapin"],
+        also_known_as: &["rabbit", "amqp091", "amqp-0.9.1", "lapin"],
         source: with_feature!("rabbitmq", Support::source::<rabbitmq::RabbitmqSource>()),
         target: with_feature!("rabbitmq", Support::target::<rabbitmq::RabbitmqTarget>()),
     },

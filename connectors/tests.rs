@@ -47,7 +47,7 @@ fn every_kind_has_one_name_and_a_described_schema() {
 
 /// Settings of each kind of target with secrets wherever they may stand; what each template of
 /// them was filled in with, and what is called then.
-const CALLED: [(&str, &str, &str, &str); 37] = [
+const CALLED: [(&str, &str, &str, &str); 39] = [
     (
         "discord",
         r#"{ "url": "https://h/hunter2", "text": "<$.data.hunter2>" }"#,
@@ -143,6 +143,18 @@ const CALLED: [(&str, &str, &str, &str); 37] = [
         r#"{ "topic": "t", "tag": "<$.data.hunter2>", "endpoint": "http://h" }"#,
         "c",
         "publish to t",
+    ),
+    (
+        "amqp",
+        r#"{ "url": "amqp://h", "address": "a", "username": "hunter2", "password": "hunter2" }"#,
+        "",
+        "send to a",
+    ),
+    (
+        "amqp",
+        r#"{ "url": "amqp://h", "address": "<$.data.a>", "group_id": "<$.data.hunter2>" }"#,
+        "c",
+        "send to c",
     ),
     (
         "mqtt",

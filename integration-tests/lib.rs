@@ -11,6 +11,7 @@
     reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
 )]
 
+pub mod amqp;
 pub mod browser;
 pub mod bus;
 pub mod caller;

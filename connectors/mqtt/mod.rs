@@ -16,7 +16,7 @@
 //! message is acknowledged once it is stored. A task of its own holds the connection (`session.rs`),
 //! so that the broker hears of the source also while nobody asks for messages; what was received
 //! and is not acknowledged is bounded, and acknowledged in the order in which it came
-//! (`in_hand.rs`). All of that goes with the connection: over the next, the broker sends again what
+//! (`connectors/in_hand.rs`). All of that goes with the connection: over the next, the broker sends again what
 //! was not acknowledged.
 //!
 //! **Events**: a message that is a CloudEvent is taken as that (see `mapping.rs`); one that is
@@ -32,8 +32,8 @@
 //! **The protocol** is read and written here (`packet.rs`), over connections that are dialled as all
 //! others are; see docs/develop/dependencies.md.
 
+mod ack;
 mod client;
-mod in_hand;
 mod mapping;
 mod packet;
 mod publisher;

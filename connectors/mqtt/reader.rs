@@ -16,14 +16,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{ANSWER_WITHIN, Connected, Plan, subscribe};
-use super::in_hand::{InHand, Taken};
 use super::mapping::Decoder;
-use super::packet::{Outgoing, Qos, Reason, Retained, Subscribe, Version};
+use super::packet::{Outgoing, Publish, Qos, Reason, Retained, Subscribe, Version};
 use super::reason::FAILURE;
 use super::session::{Session, receive};
 use super::source::GUARD;
 use super::wire::Wire;
 use crate::files::Files;
+use crate::in_hand::{InHand, Taken};
 use crate::net::Names;
 use crate::source::fingerprint;
 use crate::{Batch, Message, OpenError, Source, SourceContext, SourceError};
@@ -79,7 +79,7 @@ impl Opening {
             );
             context.link.skipped(0, why);
         }
-        let in_hand = Arc::new(InHand::default());
+        let in_hand = Arc::<InHand<Publish>>::default();
         let had = before.as_ref().filter(|_| session_present);
         let released = self.subscribe(&mut wire, &in_hand, had).await?;
         let stored = Stored {
@@ -119,7 +119,7 @@ impl Opening {
     async fn subscribe(
         &self,
         wire: &mut Wire,
-        in_hand: &InHand,
+        in_hand: &InHand<Publish>,
         had: Option<&Stored>,
     ) -> Result<Vec<u16>, OpenError> {
         let at_url = |why: String| OpenError(Problem::new(why).at("url"));
@@ -204,7 +204,7 @@ pub(super) fn granted(
 
 /// Hands over what a session brings.
 pub(super) struct Reader {
-    in_hand: Arc<InHand>,
+    in_hand: Arc<InHand<Publish>>,
     decoder: Decoder,
     /// What the session is subscribed to now, where that is not stored yet.
     cursor: Option<Cursor>,
@@ -213,7 +213,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn message(&self, taken: Taken) -> Message {
+    fn message(&self, taken: Taken<Publish>) -> Message {
         let (number, publish) = &taken;
         let made = self.decoder.arrival(publish, *number);
         let made = made.map_err(|reason| Reject {

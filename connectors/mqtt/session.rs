@@ -8,11 +8,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::client::ANSWER_WITHIN;
-use super::in_hand::InHand;
-use super::packet::{Incoming, Outgoing};
+use super::packet::{Incoming, Outgoing, Publish};
 use super::pulse::Pulse;
 use super::wire::{Broken, Wire};
 use crate::files::Files;
+use crate::in_hand::InHand;
 
 /// Why a source ends whose secrets are to be read again.
 const RENEWED: &str = "what its credentials are read from has changed; it connects anew";
@@ -20,7 +20,7 @@ const RENEWED: &str = "what its credentials are read from has changed; it connec
 /// One connection of a source.
 pub(super) struct Session {
     pub(super) wire: Wire,
-    pub(super) in_hand: Arc<InHand>,
+    pub(super) in_hand: Arc<InHand<Publish>>,
     /// Messages of QoS 2 that the broker has finished with.
     pub(super) released: Vec<u16>,
     pub(super) messages_max: usize,
@@ -97,7 +97,7 @@ impl Session {
 /// The broker ends the connection.
 pub(super) fn receive(
     released: &mut Vec<u16>,
-    in_hand: &InHand,
+    in_hand: &InHand<Publish>,
     packet: Incoming,
 ) -> Result<(), String> {
     match packet {

@@ -1,12 +1,11 @@
 //! Packets over a connection.
 
-use std::future::pending;
 use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use bytes::{Buf, Bytes};
 
 use super::packet::{Incoming, Malformed, Outgoing, Version, decode, encode, frame_length};
+use crate::net::duplex::Duplex;
 use crate::net::stream::Stream;
 
 /// The largest packet that is read. A broker of MQTT 5 is told of it and sends none that is larger;
@@ -16,27 +15,17 @@ pub(super) const PACKET_BYTES_MAX: usize = 16 << 20;
 /// Packets below this are copied out of what was read.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
-/// There is room for so many bytes at least whenever something is read.
-const READ_BYTES_MIN: usize = 16 << 10;
-
 /// So much is kept of a packet that is too large: a topic and an identifier fit.
 const CUT_BYTES: usize = 128 << 10;
 
 /// Both directions of a connection. What is under way stays here where a future is dropped.
 pub(super) struct Wire {
     version: Version,
-    reader: ReadHalf<Stream>,
-    writer: WriteHalf<Stream>,
-    input: BytesMut,
-    output: BytesMut,
+    duplex: Duplex,
     /// The largest packet that the broker takes.
     packet_bytes_max: usize,
-    /// Bytes that TLS may still have.
-    is_unflushed: bool,
     /// So many bytes of a packet that is too large are still to come.
     skip: usize,
-    /// Whether anything has come since this was last asked for.
-    has_heard: bool,
 }
 
 /// Why a connection is of no use any more, in words.
@@ -65,17 +54,11 @@ impl Broken {
 
 impl Wire {
     pub(super) fn new(version: Version, stream: Stream) -> Self {
-        let (reader, writer) = split(stream);
         Self {
             version,
-            reader,
-            writer,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
+            duplex: Duplex::new(stream),
             packet_bytes_max: usize::MAX,
-            is_unflushed: false,
             skip: 0,
-            has_heard: false,
         }
     }
 
@@ -88,10 +71,11 @@ impl Wire {
     /// # Errors
     /// It cannot be written, and is not.
     pub(super) fn put(&mut self, packet: Outgoing<'_>) -> Result<(), Malformed> {
-        let before = self.output.len();
-        encode(self.version, packet, &mut self.output)?;
-        if self.output.len() - before > self.packet_bytes_max {
-            self.output.truncate(before);
+        let output = &mut self.duplex.output;
+        let before = output.len();
+        encode(self.version, packet, output)?;
+        if output.len() - before > self.packet_bytes_max {
+            output.truncate(before);
             return Err(Malformed("the message is larger than the broker takes"));
         }
         Ok(())
@@ -104,17 +88,12 @@ impl Wire {
 
     /// How many bytes wait to be written.
     pub(super) fn unwritten_bytes(&self) -> usize {
-        self.output.len()
-    }
-
-    /// Whether everything has been written.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.output.is_empty() && !self.is_unflushed
+        self.duplex.output.len()
     }
 
     /// Whether anything has come since this was last asked.
     pub(super) fn has_heard(&mut self) -> bool {
-        std::mem::take(&mut self.has_heard)
+        self.duplex.has_heard()
     }
 
     /// The next packet that is whole; none where more has to be read first.
@@ -122,28 +101,29 @@ impl Wire {
     /// # Errors
     /// What came breaks the protocol.
     pub(super) fn take(&mut self) -> Result<Option<Incoming>, Broken> {
-        let skipped = self.skip.min(self.input.len());
-        self.input.advance(skipped);
+        let input = &mut self.duplex.input;
+        let skipped = self.skip.min(input.len());
+        input.advance(skipped);
         self.skip -= skipped;
-        let Some((header, length)) = frame_length(&self.input)? else {
+        let Some((header, length)) = frame_length(input)? else {
             return Ok(None);
         };
         let is_cut = length > PACKET_BYTES_MAX;
         let here = if is_cut { CUT_BYTES } else { length };
-        if self.input.len() < header + here {
-            self.input.reserve(header + here - self.input.len());
+        if input.len() < header + here {
+            input.reserve(header + here - input.len());
             return Ok(None);
         }
-        let first = self.input.first().copied().unwrap_or_default();
-        self.input.advance(header);
+        let first = input.first().copied().unwrap_or_default();
+        input.advance(header);
         // A small message must not keep all that was read with it.
-        let body = match self.input.get(..here) {
+        let body = match input.get(..here) {
             Some(small) if here < COPIED_BYTES_MAX => {
                 let body = Bytes::copy_from_slice(small);
-                self.input.advance(here);
+                input.advance(here);
                 body
             }
-            _ => self.input.split_to(here).freeze(),
+            _ => input.split_to(here).freeze(),
         };
         self.skip = length - here;
         Ok(Some(decode(self.version, first, body, is_cut)?))
@@ -154,52 +134,13 @@ impl Wire {
     /// # Errors
     /// The connection has ended.
     pub(super) async fn turn(&mut self, reads: bool) -> Result<(), Broken> {
-        let is_written = self.is_flushed();
-        self.input.reserve(READ_BYTES_MIN);
-        let Self {
-            reader,
-            writer,
-            input,
-            output,
-            is_unflushed,
-            has_heard,
-            ..
-        } = self;
-        let write = async {
-            while !output.is_empty() {
-                *is_unflushed = true;
-                writer.write_buf(output).await?;
-            }
-            writer.flush().await?;
-            *is_unflushed = false;
-            Ok(())
-        };
-        tokio::select! {
-            read = reader.read_buf(input), if reads => match read? {
-                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                _ => {
-                    *has_heard = true;
-                    Ok(())
-                }
-            },
-            written = write, if !is_written => written,
-            else => pending().await,
-        }
+        Ok(self.duplex.turn(reads).await?)
     }
 
     /// Writes all that waits, and ends the connection. Returns once the broker has ended it too: it
     /// has then taken what was written, which it would drop if somebody else connected with the
     /// same identifier first.
     pub(super) async fn close(&mut self) -> Result<(), Broken> {
-        while !self.is_flushed() {
-            self.turn(false).await?;
-        }
-        self.writer.shutdown().await?;
-        loop {
-            self.input.clear();
-            if self.reader.read_buf(&mut self.input).await? == 0 {
-                return Ok(());
-            }
-        }
+        Ok(self.duplex.close().await?)
     }
 }

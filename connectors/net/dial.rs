@@ -113,6 +113,7 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// What dials only to where the guard lets it.
     #[cfg(any(
+        feature = "amqp",
         feature = "mqtt",
         feature = "mysql-cdc",
         feature = "postgres",

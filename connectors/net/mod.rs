@@ -5,6 +5,8 @@ pub(crate) mod classify;
 pub(crate) mod client;
 mod connection;
 pub(crate) mod dial;
+#[cfg(any(feature = "amqp", feature = "mqtt"))]
+pub(crate) mod duplex;
 pub(crate) mod explain;
 pub(crate) mod fault;
 pub(crate) mod guard;
@@ -13,6 +15,7 @@ mod http1;
 pub(crate) mod idle;
 pub(crate) mod names;
 #[cfg(any(
+    feature = "amqp",
     feature = "mqtt",
     feature = "mysql-cdc",
     feature = "postgres-cdc",
@@ -21,6 +24,7 @@ pub(crate) mod names;
 ))]
 pub(crate) mod server;
 #[cfg(any(
+    feature = "amqp",
     feature = "mqtt",
     feature = "postgres",
     feature = "redis",
@@ -28,6 +32,7 @@ pub(crate) mod server;
 ))]
 pub(crate) mod shared;
 #[cfg(any(
+    feature = "amqp",
     feature = "mqtt",
     feature = "mysql-cdc",
     feature = "postgres",

@@ -4,6 +4,7 @@
 pub(crate) mod fixtures;
 mod server;
 #[cfg(any(
+    feature = "amqp",
     feature = "mqtt",
     feature = "mysql-cdc",
     feature = "postgres",
@@ -34,6 +35,7 @@ use crate::parameter::resolve;
 pub(crate) use server::server_config;
 
 #[cfg(any(
+    feature = "amqp",
     feature = "mqtt",
     feature = "mysql-cdc",
     feature = "postgres",

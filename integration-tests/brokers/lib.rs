@@ -12,6 +12,7 @@
     reason = "the whole crate is a test, and says what it expects as bluntly as tests do"
 )]
 
+mod artemis;
 mod journal;
 mod kafka;
 mod mns;
@@ -29,6 +30,7 @@ mod server;
 mod smtp;
 mod stand_in;
 
+pub use artemis::{ARTEMIS_LOGIN, ArtemisServer, ArtemisSettings};
 pub use journal::JournalWriter;
 pub use kafka::{KafkaListener, KafkaServer};
 pub use mns::{MNS_KEYS, MnsMessage, MnsServer};

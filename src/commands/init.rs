@@ -51,6 +51,8 @@ pub enum SourceKind {
     Kafka,
     /// Messages of a queue.
     Rabbitmq,
+    /// Messages of a queue or a topic, by AMQP 1.0.
+    Amqp,
     /// Entries of a stream of Redis.
     Redis,
     /// Rows of an outbox in PostgreSQL.
@@ -84,6 +86,8 @@ pub enum TargetKind {
     Kafka,
     /// Messages to an exchange.
     Rabbitmq,
+    /// Messages to a queue or a topic, by AMQP 1.0.
+    Amqp,
     /// Entries of a stream of Redis.
     Redis,
     /// Messages to a topic of an MQTT broker.
@@ -163,6 +167,10 @@ const MQTT: &str = "sources:\n  incoming:\n    mqtt:\n      url: \"mqtt://127.0.
                  for TLS; username, password\n      client_id: pointsman # nobody else connects \
                  with it\n      topic: \"orders/#\"\n    event: { type: order.received, subject: \
                  <$.topic> } # of messages that are no CloudEvents\n";
+const AMQP: &str = "sources:\n  incoming:\n    amqp:\n      url: \"amqp://127.0.0.1:5672\" # amqps \
+                    for TLS\n      username: app\n      password: { env: AMQP_PASSWORD }\n      \
+                    address: orders\n    event: { type: order.received, subject: \
+                    \"<$.body.customer>\" } # of messages that are no CloudEvents\n";
 const ROCKETMQ: &str = "sources:\n  incoming:\n    rocketmq:\n      url: \
                         \"rocketmq://127.0.0.1:8081\" # rocketmqs for TLS; credentials\n      topic: \
                         orders\n      group: pointsman\n    event: { type: order.received, \
@@ -182,6 +190,9 @@ const ORDERS: &str = "    from: incoming\n    match:\n      type: [order.receive
 // Sections of targets: those of more lines, and those that tell people.
 const FILE_TARGET: &str =
     "  function:\n    file: { path: ./events.jsonl, rotate: { size: 100MiB, keep: 5 } }\n";
+const AMQP_TARGET: &str = "  function:\n    amqp:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \
+                           app\n      password: { env: AMQP_PASSWORD }\n      address: events\n      \
+                           group_id: <$.subject>\n";
 const HTTP: &str = "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
                  \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
                  structured …\n";
@@ -268,6 +279,7 @@ impl SourceKind {
                  numeric: [\">\", 100] }] } }\n",
             ),
             Self::Mqtt => (MQTT, ORDERS),
+            Self::Amqp => (AMQP, ORDERS),
             Self::Rocketmq => (ROCKETMQ, ORDERS),
             Self::Sqs => (SQS, ORDERS),
             Self::Mns => (MNS, ORDERS),
@@ -297,6 +309,7 @@ impl TargetKind {
                  app\n      password: { env: AMQP_PASSWORD }\n      exchange: events\n      \
                  routing_key: <$.type>\n"
             }
+            Self::Amqp => AMQP_TARGET,
             Self::Redis => {
                 "  function:\n    redis: { url: \"redis://127.0.0.1:6379\", stream: events, \
                  max_length: 1000000 } # mode: structured, or fields: { order: <$.data.id> } …\n"

@@ -6,7 +6,8 @@ use pointsman_schemas::suggest::{self, fold};
 const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("s3", "object-storage"),
     ("minio", "object-storage"),
-    ("amqp", "rabbitmq"),
+    ("artemis", "amqp"),
+    ("servicebus", "amqp"),
     ("jetstream", "nats"),
     ("redpanda", "kafka"),
     ("valkey", "redis"),
@@ -14,6 +15,7 @@ const ALSO_KNOWN_AS: &[(&str, &str)] = &[
     ("binlog", "mysql-cdc"),
     ("mosquitto", "mqtt"),
     ("ons", "rocketmq"),
+    ("queue", "address"),
     ("clientid", "client_id"),
     ("retained", "retain"),
     ("consumer_group", "group"),
@@ -256,7 +258,7 @@ mod tests {
             "timer",
             "directory",
             "object-storage",
-            "rabbitmq",
+            "amqp",
             "nats",
         ];
         let rule = [
@@ -274,7 +276,7 @@ mod tests {
         for (given, candidates, expect) in [
             ("s3", &kinds[..], Some("object-storage")),
             ("minio", &kinds, Some("object-storage")),
-            ("amqp", &kinds, Some("rabbitmq")),
+            ("artemis", &kinds, Some("amqp")),
             ("jetstream", &kinds, Some("nats")),
             ("cron", &kinds, Some("timer")),
             ("dlq", &rule, Some("on_failure")),

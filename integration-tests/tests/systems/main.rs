@@ -7,6 +7,8 @@
 // Its tests are functions of their server and no `#[test]`s themselves: this says to clippy that
 // they may unwrap.
 #[cfg(test)]
+mod amqp;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod cluster;

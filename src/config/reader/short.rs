@@ -10,11 +10,12 @@ use crate::config::suggest;
 use crate::config::yaml::{Node, Value};
 
 /// The setting that a text alone stands for, by the key of the mapping that is wanted.
-const OF_A_TEXT: [(&str, &str); 29] = [
+const OF_A_TEXT: [(&str, &str); 30] = [
     ("http", "url"),
     ("kafka", "brokers"),
     ("nats", "url"),
     ("rabbitmq", "url"),
+    ("amqp", "url"),
     ("redis", "url"),
     ("mqtt", "url"),
     ("rocketmq", "url"),
