@@ -75,6 +75,10 @@ impl SourceFixture for Fixture {
         BATCH_MESSAGES_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        false
+    }
+
     fn mistakes(&self) -> Vec<(Value, &'static str)> {
         let of = |more: Value| with(self.settings(), more);
         let tls = |address| json!({ "address": address, "certificate": "c", "key": "k" });

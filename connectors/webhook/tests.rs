@@ -156,6 +156,10 @@ impl SourceFixture for Service {
         BATCH_REQUESTS_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        false
+    }
+
     fn mistakes(&self) -> Vec<(serde_json::Value, &'static str)> {
         vec![
             (

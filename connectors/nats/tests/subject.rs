@@ -36,6 +36,10 @@ impl SourceFixture for Core {
         BATCH_MESSAGES_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        false
+    }
+
     async fn unreadable(&mut self) -> Option<Bytes> {
         self.0.unreadable().await
     }

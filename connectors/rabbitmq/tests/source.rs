@@ -54,6 +54,10 @@ impl SourceFixture for Fixture {
         BATCH_MESSAGES_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        false
+    }
+
     async fn unreadable(&mut self) -> Option<Bytes> {
         self.queue
             .publish(
