@@ -192,7 +192,7 @@ const FILE_TARGET: &str =
     "  function:\n    file: { path: ./events.jsonl, rotate: { size: 100MiB, keep: 5 } }\n";
 const AMQP_TARGET: &str = "  function:\n    amqp:\n      url: \"amqp://127.0.0.1:5672\"\n      username: \
                            app\n      password: { env: AMQP_PASSWORD }\n      address: events\n      \
-                           group_id: <$.subject>\n";
+                           subject: <$.type>\n";
 const HTTP: &str = "  function: # try it with: pointsman listen --port 9000\n    http: { url: \
                  \"http://127.0.0.1:9000/\" } # auth: { bearer: { env: TOKEN } }, headers, mode: \
                  structured …\n";
