@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use pointsman_test_brokers::{Fault, Proxy};
 use tokio::time::sleep;
 
@@ -12,13 +13,21 @@ use crate::{Link, Source, SourceState, Verdict};
 /// Has the system behind a proxy hang until its source has noticed, and then for so long, and waits
 /// until the source runs again. The log tells of it, and hardly more than once.
 pub(crate) async fn hangs(proxy: &Proxy, link: &Link, log: &Log, lasts: Duration) {
-    drop(log.lines());
+    // Of a system that hangs already it may have been told.
+    let mut lines = log.lines();
+    if link
+        .until(|now| now == SourceState::Waiting)
+        .now_or_never()
+        .is_none()
+    {
+        lines.clear();
+    }
     proxy.set(Fault::BlackHole);
     turns(link, SourceState::Waiting).await;
     sleep(lasts).await;
     proxy.set(Fault::None);
     turns(link, SourceState::Running).await;
-    let lines = log.lines();
+    lines.extend(log.lines());
     let down = lines.iter().filter(|line| line.contains("is down"));
     assert!((1..=2).contains(&down.count()), "{lines:#?}");
 }

@@ -16,8 +16,9 @@ use crate::{Server, free_port};
 /// Names the folder with RocketMQ's jars, where it is not the one that `./test` fills.
 const JARS: &str = "POINTSMAN_ROCKETMQ";
 
-/// How long a broker may take to do what it is told.
-const DONE_WITHIN: Duration = Duration::from_secs(30);
+/// How long a broker may take to do what it is told, and until the name server knows of it: they
+/// speak every 30 s.
+const DONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long an answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -25,6 +26,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// Codes of what a broker is told by (`RequestCode.java`).
 const SEND_MESSAGE: u32 = 10;
 const UPDATE_TOPIC: u32 = 17;
+const ROUTE: u32 = 105;
 const UPDATE_GROUP: u32 = 200;
 
 /// The keys of a server that asks for some, access key and secret key.
@@ -159,7 +161,10 @@ impl RocketmqServer {
              \"writeQueueNums\":\"{queues}\",\"perm\":\"6\",\"topicFilterType\":\"SINGLE_TAG\",\
              \"topicSysFlag\":\"0\",\"order\":\"false\",\"attributes\":\"+message.type={kind}\"}}"
         );
-        self.tell(UPDATE_TOPIC, &fields, "").await;
+        self.tell(self.broker_port, UPDATE_TOPIC, &fields, "").await;
+        // The broker tells the name server, and tells it again in a while where that did not go.
+        let fields = format!("{{\"topic\":\"{name}\"}}");
+        self.tell(self.names_port, ROUTE, &fields, "").await;
     }
 
     /// Makes a consumer group, whose messages are handed out so often at most.
@@ -171,18 +176,19 @@ impl RocketmqServer {
             "{{\"groupName\":\"{name}\",\"consumeEnable\":true,\"consumeMessageOrderly\":{is_orderly},\
              \"retryMaxTimes\":{retries},\"retryQueueNums\":1}}"
         );
-        self.tell(UPDATE_GROUP, "{}", &group).await;
+        self.tell(self.broker_port, UPDATE_GROUP, "{}", &group)
+            .await;
     }
 
-    /// Has the broker do something, once it can.
-    async fn tell(&self, code: u32, fields: &str, body: &str) {
+    /// Has the broker or the name server do something, once it can.
+    async fn tell(&self, port: u16, code: u32, fields: &str, body: &str) {
         let until = Instant::now() + DONE_WITHIN;
         loop {
-            let told = tell(self.broker_port, code, fields, body).await;
+            let told = tell(port, code, fields, body).await;
             if told.is_ok() {
                 return;
             }
-            assert!(Instant::now() < until, "the broker does not: {told:?}");
+            assert!(Instant::now() < until, "RocketMQ does not: {told:?}");
             sleep(Duration::from_millis(100)).await;
         }
     }

@@ -257,6 +257,10 @@ impl SourceFixture for Fixture {
         BATCH_MESSAGES_MAX
     }
 
+    fn is_read_by_cursor(&self) -> bool {
+        self.settings.get("notifications").is_none()
+    }
+
     async fn unreadable(&mut self) -> Option<Bytes> {
         self.settings.get("notifications")?;
         self.send("no notification").await;
