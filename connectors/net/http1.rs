@@ -4,8 +4,8 @@
 //! it is idle nobody reads from it; that its server has closed it shows when it is taken for the
 //! next call.
 //!
-//! It is the part of the way to a function that each event takes; hyper's client, which does
-//! the same, costs three times as many instructions.
+//! Each event takes this way: an attempt over hyper's client, which does the same, costs a quarter
+//! more instructions (`docs/develop/performance.md`).
 
 mod body;
 mod head;
